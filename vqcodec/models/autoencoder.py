@@ -1,0 +1,137 @@
+"""The hierarchical VQ autoencoder (VQ-VAE-2, section 3.1, algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqcodec.errors import InvalidArgument
+from vqcodec.models.config import AutoencoderConfig
+from vqcodec.models.quantizer import Quantizer, Rate, lloyd
+from vqcodec.models.transforms import TRANSFORMS
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What :meth:`Autoencoder.forward` returns."""
+
+    pixels: Tensor  #: B x 3 x H x W, not clamped
+    codes: list[Tensor]  #: per map: B x H/stride x W/stride, int64
+    commitment: Tensor  #: |z - e|^2 summed over channels, per pixel
+    bits: Tensor  #: expected bits per pixel (soft choice), 0 without a rate
+
+
+class Autoencoder(nn.Module):
+    """Pixels -> code maps -> pixels.
+
+    The strides are walked from coarse to fine; the maps of a stride quantise
+    consecutive channel groups of its latent tensor (or the error left by the map
+    before), see :mod:`vqcodec.models.transforms` for the picture.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transform = TRANSFORMS[config.transform](config)
+        self.quantizers = nn.ModuleList(
+            Quantizer(m, decay=config.decay, null_code=config.null_code, levels=config.levels) for m in config.maps
+        )
+
+    def forward(self, x: Tensor, rate: Rate | None = None, *, keep: int | None = None) -> Reconstruction:
+        """Encode and decode ``x`` (B x 3 x H x W in [0, 1]) with straight-through gradients.
+
+        ``keep`` decodes from the first maps only; the others count as zero vectors.
+        """
+        config = self.config
+        features = self.transform.analysis(x)
+        codes: list[Tensor] = []
+        commitment = bits = x.new_zeros(())
+        context: Tensor | None = None
+        for stride in config.strides:
+            z = self.transform.latent(stride, features, context)
+            if keep is not None and len(codes) >= keep:
+                context = self.transform.merge(stride, context, torch.zeros_like(z))
+                continue
+            vectors, parts = self.quantize(stride, z, len(codes), rate, keep)
+            codes += [part.codes for part in parts]
+            commitment = commitment + sum(part.error for part in parts) / stride**2
+            bits = bits + sum(part.bits for part in parts) / stride**2
+            context = self.transform.merge(stride, context, z + (vectors - z).detach())
+        assert context is not None
+        return Reconstruction(self.transform.synthesis(context), codes, commitment, bits)
+
+    def quantize(self, stride: int, z: Tensor, first: int, rate: Rate | None, keep: int | None = None):
+        """Quantise the latent tensor of one stride with its maps, the first of which is ``first``."""
+        vectors = torch.zeros_like(z)
+        parts = []
+        end = 0
+        for number, m in enumerate(self.config.maps_at(stride), first):
+            if keep is not None and number >= keep:
+                break
+            begin = end - m.dim if m.residual else end
+            end = begin + m.dim
+            target = z[:, begin:end] - vectors[:, begin:end] if m.residual else z[:, begin:end]
+            part = self.quantizers[number](target, rate)
+            vectors = torch.cat([vectors[:, :begin], vectors[:, begin:end] + part.vectors, vectors[:, end:]], 1)
+            parts.append(part)
+        return vectors, parts
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, rate: Rate | None = None) -> list[Tensor]:
+        """Code maps of ``x``: B x 3 x H x W in [0, 1], H and W multiples of the largest stride."""
+        return self.eval()(x, rate).codes
+
+    @torch.no_grad()
+    def decode(self, codes: Sequence[Tensor], shape: tuple[int, int] | None = None) -> Tensor:
+        """Pixels (B x 3 x H x W, float, in [0, 1]) from code maps (B x h x w, int64).
+
+        Fewer maps than the model has give the coarser picture.
+        """
+        config = self.config
+        if not codes or len(codes) > len(config.maps):
+            raise InvalidArgument(f"expected 1 to {len(config.maps)} code maps, got {len(codes)}")
+        b, h, w = codes[0].shape
+        height, width = h * config.maps[0].stride, w * config.maps[0].stride
+        context: Tensor | None = None
+        number = 0
+        for stride in config.strides:
+            vectors = torch.zeros(b, config.latent_dim(stride), height // stride, width // stride)
+            end = 0
+            for m in config.maps_at(stride):
+                begin = end - m.dim if m.residual else end
+                end = begin + m.dim
+                if number < len(codes):
+                    part = F.embedding(codes[number], self.quantizers[number].codebook)
+                    vectors[:, begin:end] += part.permute(0, 3, 1, 2)
+                number += 1
+            context = self.transform.merge(stride, context, vectors)
+        assert context is not None
+        return self.transform.synthesis(context).clamp(0, 1)
+
+    @torch.no_grad()
+    def start(self, images: Tensor, rate: Rate | None) -> None:
+        """Prepare for training from sample ``images`` (B x 3 x H x W): KLT, then Lloyd codebooks."""
+        self.transform.start(images)
+        if rate is None:
+            return
+        features = self.transform.analysis(images)
+        context: Tensor | None = None
+        first = 0
+        for stride in self.config.strides:
+            z = self.transform.latent(stride, features, context)
+            end = 0
+            left = z.clone()
+            for number, m in enumerate(self.config.maps_at(stride), first):
+                begin = end - m.dim if m.residual else end
+                end = begin + m.dim
+                rows = left[:, begin:end].permute(0, 2, 3, 1).reshape(-1, m.dim)
+                quantizer = self.quantizers[number]
+                quantizer.reset(*lloyd(rows, m.codes, rate.lagrangian))
+                left[:, begin:end] -= quantizer.eval()(left[:, begin:end], rate).vectors
+            first += len(self.config.maps_at(stride))
+            context = self.transform.merge(stride, context, z - left)
+        self.train()

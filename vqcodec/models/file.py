@@ -1,0 +1,167 @@
+"""Model files: safetensors with a JSON description (docs/FORMAT.md, "Model file").
+
+No pickle, no download. Loading checks every integer tensor; the autoencoder, and with it
+torch, is built when pixels are first needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from vqcodec.errors import ModelError
+from vqcodec.models.config import ModelConfig
+from vqcodec.models.integer import IntegerPrior, Tables, load_prior
+
+if TYPE_CHECKING:
+    from vqcodec.models.autoencoder import Autoencoder
+
+FORMAT = "vqcodec-model-1"
+DEFAULT = Path(__file__).parent / "weights" / "default.safetensors"
+
+
+class Model:
+    """A loaded model: description, integer priors, and the autoencoder on demand.
+
+    ``fingerprint`` is the SHA-256 of everything that decoding depends on; files carry its
+    first 16 bytes.
+    """
+
+    def __init__(self, config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> None:
+        self.config = config
+        self.tensors = dict(tensors)
+        self.fingerprint = fingerprint(config, tensors)
+        groups: dict[str, dict[str, np.ndarray]] = {}
+        for name, array in tensors.items():
+            group, _, rest = name.partition("/")
+            groups.setdefault(group, {})[rest] = array
+        try:
+            tables = Tables(**groups.pop("tables", {}))
+        except TypeError as error:
+            raise ModelError(f"tables: {error}") from error
+        auto = config.autoencoder
+        self.priors: tuple[IntegerPrior, ...] = tuple(
+            load_prior(prior, auto.maps[: m + 1], len(config.classes), auto.levels, groups.pop(f"prior.{m}", {}), tables)
+            for m, prior in enumerate(config.priors)
+        )
+        self._autoencoder_tensors = groups.pop("autoencoder", {})
+        self._lock = threading.Lock()
+        if groups:
+            raise ModelError(f"unexpected tensors: {', '.join(sorted(groups))}")
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """The float network between pixels and code maps (imports torch)."""
+        with self._lock:
+            return self._autoencoder
+
+    @cached_property
+    def _autoencoder(self) -> Autoencoder:
+        import torch
+
+        from vqcodec.models.autoencoder import Autoencoder
+
+        module = Autoencoder(self.config.autoencoder)
+        state = {name: torch.from_numpy(array.astype(np.float32)) for name, array in self._autoencoder_tensors.items()}
+        expected = {name: value.shape for name, value in module.state_dict().items() if not training_only(name)}
+        found = {name: value.shape for name, value in state.items()}
+        if expected != found:
+            wrong = sorted(set(expected.items()) ^ set(found.items()))[0]
+            raise ModelError(f"autoencoder: tensor {wrong[0]} {tuple(wrong[1])} does not fit the description")
+        if not all(bool(value.isfinite().all()) for value in state.values()):
+            raise ModelError("autoencoder: a tensor holds values that are not finite")
+        module.load_state_dict(state, strict=False)
+        return module.eval().requires_grad_(False)
+
+
+def training_only(name: str) -> bool:
+    """Whether an entry of the autoencoder's state only serves training (EMA sums)."""
+    return name.startswith("quantizers.") and name.rsplit(".", 1)[1] in ("count", "total")
+
+
+def fingerprint(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> bytes:
+    """SHA-256 (32 bytes) over the description (without the card) and all tensors in name order."""
+    description = config.to_json()
+    del description["card"]
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True, separators=(",", ":")).encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.digest()
+
+
+def save(path: str | os.PathLike[str], config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a model file (a temporary file beside ``path``, then a rename)."""
+    Model(config, tensors)  # refuses what could not be loaded
+    path = Path(path)
+    temporary = path.with_name(path.name + ".partial")
+    metadata = {"format": FORMAT, "config": json.dumps(config.to_json())}
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary, metadata=metadata)
+    os.replace(temporary, path)
+
+
+def load(path: str | os.PathLike[str] | None = None) -> Model:
+    """The model in a file, or the shipped one. Loaded once per process and file version.
+
+    Raises :class:`~vqcodec.errors.ModelError` if the file is not a sound model.
+    """
+    file = DEFAULT if path is None else Path(path)
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise ModelError(f"model file {file.name}: {error.strerror}") from error
+    key = (str(file.resolve()), stat.st_mtime_ns, stat.st_size)
+    with _LOCK:
+        if key not in _LOADED:
+            _LOADED[key] = _read(file)
+        return _LOADED[key]
+
+
+def read_config(path: str | os.PathLike[str] | None = None) -> ModelConfig:
+    """Only the description of a model file."""
+    return _read_config(DEFAULT if path is None else Path(path))
+
+
+_LOADED: dict[tuple[str, int, int], Model] = {}
+_LOCK = threading.Lock()
+
+
+def _read(file: Path) -> Model:
+    config = _read_config(file)
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"model file {file.name}: {error}") from error
+    return Model(config, tensors)
+
+
+def _read_config(file: Path) -> ModelConfig:
+    """The header of a safetensors file is an 8-byte length and JSON (the format's own specification)."""
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > min(1 << 24, file.stat().st_size):
+                raise ModelError(f"model file {file.name}: a header of {length} bytes cannot be right")
+            header = json.loads(stream.read(length))
+        metadata = header["__metadata__"]
+        found, config = metadata["format"], json.loads(metadata["config"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"model file {file.name}: not a vqcodec model ({error!r})") from error
+    if found != FORMAT:
+        raise ModelError(f"model file {file.name}: expected format {FORMAT}, found {found}")
+    return ModelConfig.from_json(config)
