@@ -1,0 +1,1 @@
+"""Training recipes for vqcodec models. Not part of the installed package."""

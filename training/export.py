@@ -1,0 +1,35 @@
+"""Stage 3: trained networks -> one model file (integer priors, half-precision autoencoder)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vqcodec.models import arithmetic, file
+from vqcodec.models.autoencoder import Autoencoder
+from vqcodec.models.config import ModelConfig
+from vqcodec.models.prior import Prior
+
+
+def tensors(autoencoder: Autoencoder, priors: Sequence[Prior]) -> dict[str, np.ndarray]:
+    """All tensors of a model file by name."""
+    found = {
+        "tables/tanh": arithmetic.tanh_table(),
+        "tables/sigmoid": arithmetic.sigmoid_table(),
+        "tables/exp": arithmetic.exp_table(),
+    }
+    for name, value in autoencoder.state_dict().items():
+        if not file.training_only(name):
+            found[f"autoencoder/{name}"] = value.detach().float().contiguous().numpy().astype(np.float16)
+    for m, prior in enumerate(priors):
+        found.update({f"prior.{m}/{name}": array for name, array in prior.export().items()})
+    return found
+
+
+def export(path: Path, config: ModelConfig, autoencoder: Autoencoder, priors: Sequence[Prior], card: dict) -> None:
+    """Write a model file; refuses priors whose accumulators could overflow."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file.save(path, dataclasses.replace(config, card=card), tensors(autoencoder, priors))
