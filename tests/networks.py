@@ -39,10 +39,11 @@ def prior_cases(draw: st.DrawFn) -> tuple[PriorConfig, tuple[CodeMap, ...], tupl
     return config, maps, shape, draw(st.integers(0, 2**31))
 
 
-def random_prior(config: PriorConfig, maps: tuple[CodeMap, ...], seed: int) -> Prior:
+def random_prior(config: PriorConfig, maps: tuple[CodeMap, ...], seed: int, *, classes: int = CLASSES,
+                 levels: int = LEVELS) -> Prior:
     """A float prior whose activations use their whole range and now and then saturate."""
     torch.manual_seed(seed)
-    prior = Prior(config, maps, CLASSES, LEVELS).eval()
+    prior = Prior(config, maps, classes, levels).eval()
     prior.quantized = True
     with torch.no_grad():
         for name, parameter in prior.named_parameters():

@@ -27,6 +27,11 @@ from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.config import AutoencoderConfig
 from vqcodec.models.quantizer import Rate
 
+#: The rate position at which codebooks start and losses have weight 1.
+MIDDLE = 0.6
+#: Rate positions that reports show.
+POSITIONS = (0.2, 0.5, 0.8)
+
 
 def batch(crops: Crops, size: int, side: int, generator: torch.Generator) -> Tensor:
     """B x 3 x side x side in [0, 1], random crops, half of them mirrored."""
@@ -42,10 +47,8 @@ def batch(crops: Crops, size: int, side: int, generator: torch.Generator) -> Ten
 
 
 def draw_rate(config: AutoencoderConfig, generator: torch.Generator) -> Rate | None:
-    if not config.null_code:
-        return None
-    quality = 100 * float(torch.rand((), generator=generator))
-    return Rate(config.lagrangian(quality), config.level(quality))
+    """A rate from the whole range, uniform on the logarithmic scale."""
+    return Rate.at(config, float(torch.rand((), generator=generator)))
 
 
 def train(config: AutoencoderConfig, recipe: Stage1, crops: Crops, val: Crops, work: Path, seed: int) -> Autoencoder:
@@ -65,8 +68,7 @@ def train(config: AutoencoderConfig, recipe: Stage1, crops: Crops, val: Crops, w
         torch.set_rng_state(state["rng"])
         step = state["step"]
     else:
-        rate = Rate(config.lagrangian(60), config.level(60)) if config.null_code else None
-        model.start(batch(crops, 120, 256, generator), rate)
+        model.start(batch(crops, 120, 256, generator), Rate.at(config, MIDDLE))
         average.load_state_dict(model.state_dict())
     model.to(memory_format=torch.channels_last)
     report(average, val, step)
@@ -91,7 +93,7 @@ def train(config: AutoencoderConfig, recipe: Stage1, crops: Crops, val: Crops, w
         loss = mse + config.beta * out.commitment / 3
         if rate is not None:
             # All lambdas should pull equally hard: distortion grows about as sqrt(lambda).
-            loss = (loss + rate.lagrangian * out.bits / 3) * (config.lagrangian(60) / rate.lagrangian) ** 0.5
+            loss = (loss + rate.lagrangian * out.bits / 3) * (config.lagrangian(MIDDLE) / rate.lagrangian) ** 0.5
         if not math.isfinite(float(loss)):
             raise SystemExit(f"stage 1: the loss is {float(loss)} at step {step}; resume from {path.name} with a lower learning rate")
         optimizer.zero_grad(set_to_none=True)
@@ -124,13 +126,13 @@ def copy_buffers(target: Autoencoder, source: Autoencoder) -> None:
 
 @torch.no_grad()
 def report(model: Autoencoder, val: Crops, step: int, pictures: int = 48) -> None:
-    """Print PSNR, zero-order bits per pixel and codebook use at three qualities on the validation set."""
+    """Print PSNR, zero-order bits per pixel and codebook use at three rates on the validation set."""
     model.eval()
     index = np.linspace(0, len(val.pixels) - 1, pictures).astype(int)
     x = torch.from_numpy(val.pixels[index]).permute(0, 3, 1, 2).float().div(255)
     config = model.config
-    for quality in (20, 50, 80):
-        rate = Rate(config.lagrangian(quality), config.level(quality)) if config.null_code else None
+    for position in POSITIONS:
+        rate = Rate.at(config, position)
         codes, squared = [[] for _ in config.maps], []
         for part in x.split(8):
             out = model(part, rate)
@@ -142,7 +144,7 @@ def report(model: Autoencoder, val: Crops, step: int, pictures: int = 48) -> Non
         bpp = sum(h / m.stride**2 for h, m in zip(entropies, config.maps))
         used = [int(torch.cat(maps).unique().numel()) for maps in codes]
         psnr = float(np.mean([-10 * math.log10(max(e, 1e-10)) for e in squared]))
-        print(f"val step {step} quality {quality}: {psnr:.2f} dB, {bpp:.3f} bpp zero-order, "
+        print(f"val step {step} rate {position}: {psnr:.2f} dB, {bpp:.3f} bpp zero-order, "
               f"bits {' '.join(f'{h:.2f}' for h in entropies)}, used {used}", flush=True)
     model.train()
 

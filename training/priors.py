@@ -1,7 +1,7 @@
 """Stage 2: train one prior per code map (VQ-VAE-2, algorithm 2).
 
 Codes are extracted on the fly: every batch is a fresh crop, mirrored or not, at a
-quality drawn at random, so that the priors never see the same code map twice. The
+rate drawn at random, so that the priors never see the same code map twice. The
 first part of the training runs in float, the rest with fake quantisation, which
 computes exactly what the exported integer network computes.
 """
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import checkpoint
-from training.autoencoder import draw_rate, entropy
+from training.autoencoder import POSITIONS, draw_rate, entropy
 from training.data import Crops
 from training.recipe import Stage2
 from vqcodec.models.autoencoder import Autoencoder
@@ -103,14 +103,14 @@ def train(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, crops: 
 
 def batch(config: ModelConfig, autoencoder: Autoencoder, crops: Crops, size: int,
           generator: torch.Generator) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Code maps (B x h x w each), class numbers (B) and rate levels (B) of random pictures at random qualities."""
+    """Code maps (B x h x w each), class numbers (B) and rate levels (B) of random pictures at random rates."""
     index = torch.randint(0, len(crops.pixels), (size,), generator=generator)
     mirror = torch.randint(0, 2, (size,), generator=generator).tolist()
     rates = [draw_rate(config.autoencoder, generator) for _ in range(size)]
     parts = []
     for i, m, rate in zip(index.tolist(), mirror, rates):
-        pixels = crops.pixels[i][:, ::-1] if m else crops.pixels[i]
-        x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float().div(255)
+        pixels = np.array(crops.pixels[i][:, ::-1] if m else crops.pixels[i])
+        x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div(255)
         parts.append(autoencoder.encode(x, rate))
     labels = torch.from_numpy(crops.labels[index.numpy()])
     levels = torch.tensor([rate.level if rate else 0 for rate in rates])
@@ -125,8 +125,8 @@ def report(config: ModelConfig, autoencoder: Autoencoder, priors: Sequence[Prior
     x = torch.from_numpy(val.pixels[index]).permute(0, 3, 1, 2).float().div(255)
     labels = torch.zeros(pictures, dtype=torch.int64)
     auto = config.autoencoder
-    for quality in (20, 50, 80):
-        rate = Rate(auto.lagrangian(quality), auto.level(quality)) if auto.null_code else None
+    for position in POSITIONS:
+        rate = Rate.at(auto, position)
         codes = autoencoder.encode(x, rate)
         level = torch.full((pictures,), rate.level if rate else 0)
         area = [m.stride**2 for m in auto.maps]
@@ -140,5 +140,5 @@ def report(config: ModelConfig, autoencoder: Autoencoder, priors: Sequence[Prior
                 nats = F.cross_entropy(prior(codes[m], codes[:m], labels, level), codes[m])
                 bits[quantized].append(float(nats) / math.log(2))
         total = [sum(b / a for b, a in zip(each, area)) for each in (zero, bits[False], bits[True])]
-        print(f"val step {step} quality {quality}: zero-order {total[0]:.4f} bpp, float {total[1]:.4f}, integer {total[2]:.4f} "
+        print(f"val step {step} rate {position}: zero-order {total[0]:.4f} bpp, float {total[1]:.4f}, integer {total[2]:.4f} "
               f"({100 * (1 - total[2] / total[0]):.1f} % fewer), bits {' '.join(f'{b:.2f}' for b in bits[True])}", flush=True)

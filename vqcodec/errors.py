@@ -8,7 +8,7 @@
     │   ├── UnsupportedVersion             a newer format than this library reads
     │   ├── CorruptChunk       .chunk      a chunk is damaged or contradicts the header
     │   ├── TruncatedFile      .chunk      the file ends inside or before a chunk
-    │   └── LimitExceeded                  valid, but larger than the caller's `Limits`
+    │   └── LimitExceeded                  valid, but larger than the caller's ``Limits``
     ├── ModelError         (ValueError)    a model file is unusable
     │   └── ModelMismatch                  the file was made by another model
     └── BackendError       (RuntimeError)  the compiled core or a device failed
@@ -61,7 +61,7 @@ class UnsupportedVersion(FormatError):
 
 
 class _ChunkError(FormatError):
-    """A `FormatError` about one chunk.
+    """A ``FormatError`` about one chunk.
 
     chunk: what it is about, in words for people: "header", "map 3", "ICC profile".
     detail: what was expected and what was found.

@@ -62,6 +62,8 @@ class AutoencoderConfig:
     #: pixels (all channels) per bit.
     lambda_max: float = 5e-2
     lambda_min: float = 8e-4
+    #: Quality q stands at (q / 100) ** quality_exponent between the two, on a logarithmic scale.
+    quality_exponent: float = 1.5
     levels: int = 8  #: rate levels: each keeps its own code lengths and prior input
 
     def __post_init__(self) -> None:
@@ -85,13 +87,17 @@ class AutoencoderConfig:
         """Channels of the latent tensor at ``stride`` (residual maps reuse channels)."""
         return sum(m.dim for m in self.maps_at(stride) if not m.residual)
 
-    def lagrangian(self, quality: float) -> float:
-        """lambda of a quality in [0, 100]: geometric between the two ends."""
-        return self.lambda_max * (self.lambda_min / self.lambda_max) ** (quality / 100)
+    def position(self, quality: float) -> float:
+        """Where a quality in [0, 100] stands between lambda_max (0) and lambda_min (1)."""
+        return (quality / 100) ** self.quality_exponent
 
-    def level(self, quality: float) -> int:
-        """Rate level of a quality in [0, 100]."""
-        return min(int(quality / 100 * self.levels), self.levels - 1)
+    def lagrangian(self, position: float) -> float:
+        """lambda at a position in [0, 1]: geometric between the two ends."""
+        return self.lambda_max * (self.lambda_min / self.lambda_max) ** position
+
+    def level(self, position: float) -> int:
+        """Rate level at a position in [0, 1]."""
+        return min(int(position * self.levels), self.levels - 1)
 
 
 @dataclass(frozen=True)

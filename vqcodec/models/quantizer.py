@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqcodec.models.config import CodeMap
+from vqcodec.models.config import AutoencoderConfig, CodeMap
 
 #: Code lengths are clamped here: a code that was never seen can still be chosen.
 MAX_BITS = 18.0
@@ -20,6 +20,11 @@ class Rate:
 
     lagrangian: float  #: squared error (summed over channels) per bit
     level: int  #: rate level whose code lengths apply
+
+    @classmethod
+    def at(cls, config: AutoencoderConfig, position: float) -> Rate | None:
+        """The rate at a position in [0, 1] (0: fewest bits); None for models without a null code."""
+        return cls(config.lagrangian(position), config.level(position)) if config.null_code else None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,42 @@
+"""vqcodec: a learned image codec that is also a generative model.
+
+    >>> import vqcodec
+    >>> data = vqcodec.compress("photo.png", quality=50)
+    >>> image = vqcodec.decompress(data)
+    >>> roses = vqcodec.sample("flower-roses", n=4, seed=1)
+
+Importing this package is cheap: the functions load what they need when first called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vqcodec.api import compress, decode_maps, decompress, encode_maps, info, sample, set_num_threads
+    from vqcodec.codec import Codec
+    from vqcodec.errors import VqcodecError
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "compress": "api", "decompress": "api", "decode_maps": "api", "encode_maps": "api", "sample": "api",
+    "info": "api", "set_num_threads": "api", "Codec": "codec", "VqcodecError": "errors",
+}
+
+__all__ = [
+    "Codec", "VqcodecError", "compress", "decode_maps", "decompress", "encode_maps", "info", "sample", "set_num_threads",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

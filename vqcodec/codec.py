@@ -1,0 +1,236 @@
+"""The codec: pictures <-> code maps <-> files, and samples. No arithmetic of its own.
+
+    compress:   Picture -> autoencoder -> code maps -> prior frequencies + range coder -> Container -> bytes
+    decompress: bytes -> Container -> fused loop (prior, range decoder) -> code maps -> autoencoder -> Picture
+    sample:     random words -> fused loop (prior, inverse CDF) -> code maps -> autoencoder -> Picture
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+import numpy as np
+
+from vqcodec import container, entropy, ops
+from vqcodec.container import Container, Header, Limits, tile_grid
+from vqcodec.errors import CorruptChunk, InvalidArgument, ModelMismatch
+from vqcodec.images import Picture
+from vqcodec.models import file
+from vqcodec.models.file import Model
+
+#: Side of a tile in pixels: bounds the working memory of the prior and its attention.
+TILE = 1024
+#: Samples are drawn as if they had been compressed at this quality.
+SAMPLE_QUALITY = 70
+
+#: What is accepted unless the caller says otherwise: about 4 GB of working memory.
+LIMITS = Limits(pixels=1 << 26)
+
+Maps = list[np.ndarray]
+
+
+class Codec:
+    """A model, ready to work. Cheap to make: models are loaded once per process.
+
+    ``model`` is a model file, a loaded :class:`~vqcodec.models.file.Model`, or None for the
+    shipped one. Safe to use from several threads.
+    """
+
+    def __init__(self, model: Model | str | os.PathLike[str] | None = None) -> None:
+        self.model = model if isinstance(model, Model) else file.load(model)
+
+    # -- pictures and code maps ------------------------------------------------------
+
+    def encode_maps(self, pixels: np.ndarray, quality: float = 50) -> Maps:
+        """Code maps of an H x W x 3 uint8 array, coarse to fine: int32, each ceil'd to whole codes."""
+        torch = _torch()
+        from vqcodec.models.quantizer import Rate
+
+        config = self.model.config.autoencoder
+        rate = Rate.at(config, config.position(quality))
+        height, width = pixels.shape[:2]
+        down, right = (-side % self.model.config.stride for side in (height, width))
+        padded = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="edge")
+        x = torch.from_numpy(padded).permute(2, 0, 1)[None].float().div_(255)
+        with torch.inference_mode():
+            codes = self.model.autoencoder.encode(x, rate)
+        return [c[0].numpy().astype(np.int32) for c in codes]
+
+    def decode_pixels(self, maps: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
+        """H x W x 3 uint8 from code maps; fewer maps than the model has give a coarser picture."""
+        torch = _torch()
+        codes = [torch.from_numpy(np.asarray(m, np.int64))[None] for m in maps]
+        with torch.inference_mode():
+            x = self.model.autoencoder.decode(codes)[0, :, :height, :width]
+            return x.mul_(255).round_().byte().permute(1, 2, 0).contiguous().numpy()
+
+    # -- files -----------------------------------------------------------------------
+
+    def compress(self, picture: Picture, *, quality: float = 50, class_id: int | str | None = None) -> bytes:
+        """A file's bytes. ``quality`` 0 (smallest) to 100; ``class_id`` only helps the prior."""
+        quality = check_quality(quality)
+        number = self.model.config.class_number(class_id)
+        maps = self.encode_maps(picture.pixels, quality)
+        height, width = picture.pixels.shape[:2]
+        return self.write(maps, height, width, quality=quality, class_id=number, picture=picture)
+
+    def write(self, maps: Maps, height: int, width: int, *, quality: float = 50, class_id: int = 0,
+              picture: Picture | None = None) -> bytes:
+        """A file from code maps; metadata and alpha come from ``picture``."""
+        config = self.model.config
+        level = config.autoencoder.level(config.autoencoder.position(quality))
+        tile = TILE if max(height, width) > TILE else 0
+        header = Header(
+            fingerprint=self.model.fingerprint[:16], width=width, height=height, tile=tile, class_id=class_id,
+            level=level, quality=round(quality), maps=self._kept(maps), grey=bool(picture and picture.grey),
+        )
+        streams: list[list[bytes]] = [[] for _ in range(header.maps)]
+        for box in tile_grid(width, height, tile):
+            tiles = [self._tile(m, number, box) for number, m in enumerate(maps)]
+            for number in range(header.maps):
+                start, frequency = ops.prior_frequencies(
+                    self.model.priors[number], tiles[number], tiles[:number], class_id, level)
+                streams[number].append(entropy.encode_stream(start, frequency))
+        return container.write(Container(
+            header=header, metadata=picture.metadata if picture else {}, maps=streams,
+            alpha=picture.alpha if picture else None))
+
+    def read(self, data: bytes, *, partial: bool = False, limits: Limits | None = None) -> tuple[Container, Maps]:
+        """A file's container and code maps (all maps of the model; those not in the file are zero).
+
+        With ``partial``, maps past the damage are left out of the list.
+        """
+        found = container.read(data, partial=partial, limits=limits or LIMITS)
+        header, config = found.header, self.model.config
+        if header.fingerprint != self.model.fingerprint[:16]:
+            raise ModelMismatch(header.fingerprint.hex(), self.model.fingerprint[:16].hex())
+        auto = config.autoencoder
+        for name, value, limit in (("level", header.level, auto.levels), ("class", header.class_id, len(config.classes) + 1),
+                                   ("number of maps", header.maps, len(auto.maps) + 1)):
+            if value >= limit:
+                raise CorruptChunk("header", f"{name} must be under {limit} for this model, found {value}")
+        maps = [np.zeros(shape, np.int32) for shape in self._shapes(header.height, header.width)]
+        whole = len(found.maps)
+        for index, box in enumerate(tile_grid(header.width, header.height, header.tile)):
+            streams = [tiles[index] for tiles in found.maps]
+            views = [self._tile(m, number, box) for number, m in enumerate(maps)]
+            decoded = ops.wavefront_decode(
+                self.model.priors[: len(streams)], [v.shape for v in views[: len(streams)]], streams,
+                header.class_id, header.level)
+            for view, codes in zip(views, decoded):
+                view[...] = codes
+        if whole < header.maps:
+            maps = maps[:whole]
+        return found, maps
+
+    def decompress(self, data: bytes, *, partial: bool = False, limits: Limits | None = None) -> Picture:
+        """The picture in a file; with ``partial``, the coarser picture of what is whole."""
+        found, maps = self.read(data, partial=partial, limits=limits)
+        header = found.header
+        if not maps:
+            raise found.error or CorruptChunk("map 0", "no map is whole")
+        pixels = self.decode_pixels(maps, header.height, header.width)
+        if header.grey:
+            pixels = np.repeat(pixels.mean(2, keepdims=True).round().astype(np.uint8), 3, 2)
+        return Picture(pixels=pixels, grey=header.grey, alpha=found.alpha, metadata=found.metadata)
+
+    # -- samples ---------------------------------------------------------------------
+
+    def sample_maps(self, class_id: int | str | None, n: int, *, size: tuple[int, int] = (256, 256), seed: int = 0,
+                    temperature: float = 1.0) -> list[Maps]:
+        """Code maps of ``n`` new pictures of a class, each of ``size`` (width, height) pixels.
+
+        Picture i depends on ``seed`` and i alone: on no other picture, machine or thread count.
+        """
+        number = self.model.config.class_number(class_id)
+        width, height = size
+        if width < 1 or height < 1 or width * height > MAX_SAMPLE_PIXELS:
+            raise InvalidArgument(f"size must be positive and at most {MAX_SAMPLE_PIXELS} pixels, got {width} x {height}")
+        if n < 0:
+            raise InvalidArgument(f"n must not be negative, got {n}")
+        if not 1 / 256 <= temperature <= 256:
+            raise InvalidArgument(f"temperature must be 1/256 .. 256, got {temperature}")
+        shapes = self._shapes(height, width)
+        auto = self.model.config.autoencoder
+        level = auto.level(auto.position(SAMPLE_QUALITY))
+        return [
+            ops.wavefront_sample(self.model.priors, shapes, uniform_words(seed, i, shapes), number, level,
+                                 sharpness=max(1, round(256 / temperature)))
+            for i in range(n)
+        ]
+
+    def sample(self, class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (256, 256), seed: int = 0,
+               temperature: float = 1.0) -> list[Picture]:
+        """``n`` new pictures of a class."""
+        width, height = size
+        return [
+            Picture(pixels=self.decode_pixels(maps, height, width), grey=False, alpha=None, metadata={})
+            for maps in self.sample_maps(class_id, n, size=size, seed=seed, temperature=temperature)
+        ]
+
+    # -- geometry --------------------------------------------------------------------
+
+    def _shapes(self, height: int, width: int) -> list[tuple[int, int]]:
+        unit = self.model.config.stride
+        height, width = (-(-side // unit) * unit for side in (height, width))
+        return [(height // m.stride, width // m.stride) for m in self.model.config.autoencoder.maps]
+
+    def _tile(self, codes: np.ndarray, number: int, box: tuple[int, int, int, int]) -> np.ndarray:
+        """The part of map ``number`` that belongs to a tile (x0, y0, x1, y1 in pixels)."""
+        stride, unit = self.model.config.autoencoder.maps[number].stride, self.model.config.stride
+        x0, y0, x1, y1 = box
+        bottom, right = (-(-side // unit) * unit for side in (y1, x1))
+        return codes[y0 // stride : bottom // stride, x0 // stride : right // stride]
+
+    def _kept(self, maps: Maps) -> int:
+        """Trailing maps that are all code 0, the zero vector, need not be written."""
+        if not self.model.config.autoencoder.null_code:
+            return len(maps)
+        used = [number for number, m in enumerate(maps, 1) if m.any()]
+        return max(used, default=1)
+
+
+_threads: int | None = None
+
+
+def set_num_threads(n: int) -> None:
+    """Use ``n`` threads in the compiled core and, once it is loaded, in torch."""
+    global _threads
+    ops.set_num_threads(n)
+    _threads = n
+    if "torch" in sys.modules:
+        _torch()
+
+
+def _torch() -> ModuleType:
+    """torch, imported when pixels are first needed."""
+    import torch
+
+    if _threads is not None and torch.get_num_threads() != _threads:
+        torch.set_num_threads(_threads)
+    return torch
+
+
+#: One sample is one tile: its attention is quadratic in the number of codes.
+MAX_SAMPLE_PIXELS = 2048 * 2048
+
+
+def check_quality(quality: float) -> float:
+    """``quality`` as a number in [0, 100], or :class:`InvalidArgument`."""
+    if isinstance(quality, bool) or not isinstance(quality, (int, float)) or not 0 <= quality <= 100:
+        raise InvalidArgument(f"quality must be a number from 0 to 100, got {quality!r}")
+    return quality
+
+
+def uniform_words(seed: int, index: int, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    """24-bit words for one sample, per map in coding order: Philox counters, stable across NumPy versions."""
+    if seed < 0:
+        raise InvalidArgument(f"seed must not be negative, got {seed}")
+    words = []
+    for number, (height, width) in enumerate(shapes):
+        generator = np.random.Philox(key=seed % 2**64, counter=[0, 0, index, number])
+        words.append((generator.random_raw(height * width) >> np.uint64(40)).astype(np.uint32))
+    return words
