@@ -94,8 +94,9 @@ def train(config: AutoencoderConfig, recipe: Stage1, crops: Crops, val: Crops, w
         if rate is not None:
             # All lambdas should pull equally hard: distortion grows about as sqrt(lambda).
             loss = (loss + rate.lagrangian * out.bits / 3) * (config.lagrangian(MIDDLE) / rate.lagrangian) ** 0.5
-        if not math.isfinite(float(loss)):
-            raise SystemExit(f"stage 1: the loss is {float(loss)} at step {step}; resume from {path.name} with a lower learning rate")
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise SystemExit(f"stage 1: the loss is {value} at step {step}; resume from {path.name} with a lower learning rate")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
@@ -105,7 +106,7 @@ def train(config: AutoencoderConfig, recipe: Stage1, crops: Crops, val: Crops, w
             weight = 1 - min(recipe.average, (step + 1) / (step + 10))
             for a, m in zip(average.parameters(), model.parameters()):
                 a.lerp_(m, weight)
-        window += float(mse)
+        window += float(mse.detach())
         if step % 100 == 0:
             seconds = (time.monotonic() - begun) / 100
             print(f"step {step} {seconds:.3f} s/step psnr {-10 * math.log10(window / 100):.2f}", flush=True)

@@ -43,12 +43,14 @@ def decompress(data: bytes, *, model: ModelLike = None, partial: bool = False) -
     maps that are whole. Otherwise any damage raises a
     :class:`~vqcodec.errors.FormatError` that names the chunk.
     """
-    return images.to_pil(Codec(model).decompress(_bytes(data), partial=partial))
+    data = _bytes(data)
+    return images.to_pil(Codec(model).decompress(data, partial=partial))
 
 
 def decode_maps(data: bytes, *, model: ModelLike = None, partial: bool = False) -> list[np.ndarray]:
     """The code maps in ``data``, coarse to fine: int32, h x w each. The same on every machine."""
-    return Codec(model).read(_bytes(data), partial=partial)[1]
+    data = _bytes(data)
+    return Codec(model).read(data, partial=partial)[1]
 
 
 def encode_maps(image: Image, *, quality: float = 50, model: ModelLike = None) -> list[np.ndarray]:

@@ -199,7 +199,7 @@ _threads: int | None = None
 def set_num_threads(n: int) -> None:
     """Use ``n`` threads in the compiled core and, once it is loaded, in torch."""
     global _threads
-    ops.set_num_threads(n)
+    ops.native.set_num_threads(n)
     _threads = n
     if "torch" in sys.modules:
         _torch()
