@@ -2,15 +2,16 @@
 
 Codes are extracted on the fly: every batch is a fresh crop, mirrored or not, at a
 rate drawn at random, so that the priors never see the same code map twice. The
-first part of the training runs in float, the rest with fake quantisation, which
-computes exactly what the exported integer network computes.
+first part of the training runs in float (bfloat16 where the processor has it), the rest
+with fake quantisation, which computes exactly what the exported integer network computes.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,82 +29,104 @@ from vqcodec.models.prior import Prior
 from vqcodec.models.quantizer import Rate
 
 
-def build(config: ModelConfig) -> nn.ModuleList:
-    """One prior per map, untrained."""
-    maps, levels = config.autoencoder.maps, config.autoencoder.levels
-    return nn.ModuleList(
-        Prior(prior, maps[: m + 1], len(config.classes), levels) for m, prior in enumerate(config.priors)
-    )
+@dataclass
+class Run:
+    """The training of one map's prior: everything that a checkpoint holds."""
+
+    prior: Prior
+    average: Prior  #: moving average of the weights: what is shipped
+    optimizer: torch.optim.Optimizer
+    path: Path
+    step: int = 0
+
+    def save(self) -> None:
+        checkpoint.save(self.path, dict(prior=self.prior.state_dict(), average=self.average.state_dict(),
+                                        optimizer=self.optimizer.state_dict(), step=self.step))
+
+    def resume(self) -> None:
+        if state := checkpoint.load(self.path):
+            self.prior.load_state_dict(state["prior"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = state["step"]
 
 
-def train(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, crops: Crops, val: Crops, work: Path,
-          seed: int) -> nn.ModuleList:
-    """Train, or go on from ``work/priors.pt``; returns the averaged (EMA) weights, quantised."""
-    path = work / "priors.pt"
-    generator = torch.Generator().manual_seed(seed + 1)
-    torch.manual_seed(seed + 1)
+def start(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, m: int, work: Path, seed: int) -> Run:
+    """The training of map ``m``: fresh, or as far as its checkpoint in ``work``."""
+    torch.manual_seed(seed + 1000 * m)
+    auto = config.autoencoder
+    prior, average = (Prior(config.priors[m], auto.maps[: m + 1], len(config.classes), auto.levels) for _ in range(2))
+    prior.start([q.codebook for q in autoencoder.quantizers[: m + 1]], autoencoder.quantizers[m].usage.mean(0))
+    average.load_state_dict(prior.state_dict())
+    optimizer = torch.optim.Adam(prior.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98))
+    run = Run(prior, average, optimizer, work / f"prior.{m}.pt")
+    run.resume()
+    return run
+
+
+def train(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, crops: Crops, val: Crops, work: Path, seed: int,
+          maps: Sequence[int]) -> list[Prior]:
+    """Train the priors of ``maps``, or go on from their checkpoints; returns them averaged and quantised.
+
+    The batch of a step depends on ``seed`` and the step alone, so that the maps can be
+    trained in one process or in several with the same result.
+    """
     autoencoder.eval()
-    priors, average = build(config), build(config)
-    codebooks = [q.codebook for q in autoencoder.quantizers]
-    for m, prior in enumerate(priors):
-        prior.start(codebooks[: m + 1], autoencoder.quantizers[m].usage.mean(0))
-    average.load_state_dict(priors.state_dict())
-    optimizers = [torch.optim.Adam(p.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98)) for p in priors]
-    step = 0
-    if state := checkpoint.load(path):
-        priors.load_state_dict(state["priors"])
-        average.load_state_dict(state["average"])
-        for optimizer, saved in zip(optimizers, state["optimizers"]):
-            optimizer.load_state_dict(saved)
-        generator.set_state(state["generator"])
-        torch.set_rng_state(state["rng"])
-        step = state["step"]
-    report(config, autoencoder, average, val, step)
-
-    begun, window = time.monotonic(), np.zeros(len(priors))
-    while step < recipe.steps:
-        scale = min(1.0, (step + 1) / recipe.warmup) * (0.5 + 0.5 * math.cos(math.pi * step / recipe.steps))
-        quantized = step >= recipe.quantize_from * recipe.steps
-        codes, labels, level = batch(config, autoencoder, crops, recipe.batch, generator)
-        labels = labels * (torch.rand(len(labels), generator=generator) >= recipe.drop_class)
-        for m, (prior, optimizer) in enumerate(zip(priors, optimizers)):
-            prior.quantized = quantized
-            logits = prior(codes[m], codes[:m], labels, level)
-            loss = F.cross_entropy(logits, codes[m])
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise SystemExit(f"stage 2, map {m}: the loss is {value} at step {step}; resume with a lower learning rate")
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * scale + 1e-6
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(prior.parameters(), recipe.clip)
-            optimizer.step()
-            window[m] += value / math.log(2)
-        step += 1
-        weight = 1 - min(recipe.average, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for a, p in zip(average.parameters(), priors.parameters()):
-                a.lerp_(p, weight)
-        if step % 100 == 0:
-            seconds = (time.monotonic() - begun) / 100
-            bpp = sum(b / 100 / m.stride**2 for b, m in zip(window, config.autoencoder.maps))
-            print(f"step {step} {seconds:.3f} s/step {bpp:.4f} bpp, bits {' '.join(f'{b / 100:.2f}' for b in window)}", flush=True)
-            begun, window = time.monotonic(), np.zeros(len(priors))
-        if step % recipe.save_every == 0 or step == recipe.steps:
-            checkpoint.save(path, dict(
-                priors=priors.state_dict(), average=average.state_dict(), optimizers=[o.state_dict() for o in optimizers],
-                generator=generator.get_state(), rng=torch.get_rng_state(), step=step))
-            report(config, autoencoder, average, val, step)
+    runs = {m: start(config, autoencoder, recipe, m, work, seed) for m in maps}
+    bfloat16 = torch.cpu._is_avx512_bf16_supported()
+    begun, window = time.monotonic(), dict.fromkeys(maps, 0.0)
+    for step in range(min(run.step for run in runs.values()), recipe.steps):
+        codes, labels, level = batch(config, autoencoder, crops, recipe, seed, step)
+        for m, run in runs.items():
+            if run.step == step:
+                quantized = step >= recipe.quantize_from * recipe.steps
+                window[m] += train_step(run, m, codes, labels, level, recipe, quantized, bfloat16)
+        done = step + 1
+        if done % 100 == 0:
+            bits = " ".join(f"{m}:{b / 100:.3f}" for m, b in window.items())
+            print(f"step {done} {(time.monotonic() - begun) / 100:.3f} s/step, bits {bits}", flush=True)
+            begun, window = time.monotonic(), dict.fromkeys(maps, 0.0)
+        if done % recipe.save_every == 0 or done == recipe.steps:
+            for run in runs.values():
+                run.save()
+            report(config, autoencoder, {m: run.average for m, run in runs.items()}, val, done)
             begun = time.monotonic()
-    for prior in average:
-        prior.quantized = True
-    return average.eval()
+    for run in runs.values():
+        run.average.quantized = True
+    return [runs[m].average.eval() for m in maps]
 
 
-def batch(config: ModelConfig, autoencoder: Autoencoder, crops: Crops, size: int,
-          generator: torch.Generator) -> tuple[list[Tensor], Tensor, Tensor]:
+def train_step(run: Run, m: int, codes: list[Tensor], labels: Tensor, level: Tensor, recipe: Stage2, quantized: bool,
+               bfloat16: bool) -> float:
+    """One step of map ``m``; returns the loss in bits per code."""
+    prior, step = run.prior, run.step
+    prior.quantized = quantized
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16 and not quantized):
+        logits = prior(codes[m], codes[:m], labels, level)
+    loss = F.cross_entropy(logits.float(), codes[m])
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise SystemExit(f"stage 2, map {m}: the loss is {value} at step {step}; resume with a lower learning rate")
+    scale = min(1.0, (step + 1) / recipe.warmup) * (0.5 + 0.5 * math.cos(math.pi * step / recipe.steps))
+    for group in run.optimizer.param_groups:
+        group["lr"] = recipe.learning_rate * scale + 1e-6
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(prior.parameters(), recipe.clip)
+    run.optimizer.step()
+    run.step += 1
+    weight = 1 - min(recipe.average, (run.step + 1) / (run.step + 10))
+    with torch.no_grad():
+        for a, p in zip(run.average.parameters(), prior.parameters()):
+            a.lerp_(p, weight)
+    return value / math.log(2)
+
+
+def batch(config: ModelConfig, autoencoder: Autoencoder, crops: Crops, recipe: Stage2, seed: int,
+          step: int) -> tuple[list[Tensor], Tensor, Tensor]:
     """Code maps (B x h x w each), class numbers (B) and rate levels (B) of random pictures at random rates."""
+    generator = torch.Generator().manual_seed((seed << 32) + step)
+    size = recipe.batch
     index = torch.randint(0, len(crops.pixels), (size,), generator=generator)
     mirror = torch.randint(0, 2, (size,), generator=generator).tolist()
     rates = [draw_rate(config.autoencoder, generator) for _ in range(size)]
@@ -112,15 +135,16 @@ def batch(config: ModelConfig, autoencoder: Autoencoder, crops: Crops, size: int
         pixels = np.array(crops.pixels[i][:, ::-1] if m else crops.pixels[i])
         x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div(255)
         parts.append(autoencoder.encode(x, rate))
-    labels = torch.from_numpy(crops.labels[index.numpy()])
+    known = torch.rand(size, generator=generator) >= recipe.drop_class
+    labels = torch.from_numpy(crops.labels[index.numpy()]) * known
     levels = torch.tensor([rate.level if rate else 0 for rate in rates])
     return [torch.cat(maps) for maps in zip(*parts)], labels, levels
 
 
 @torch.no_grad()
-def report(config: ModelConfig, autoencoder: Autoencoder, priors: Sequence[Prior], val: Crops, step: int,
+def report(config: ModelConfig, autoencoder: Autoencoder, priors: Mapping[int, Prior], val: Crops, step: int,
            pictures: int = 48) -> None:
-    """Print bits per pixel on the validation set: zero-order, float prior, quantised prior."""
+    """Print bits per pixel of some maps on the validation set: zero-order, float prior, quantised prior."""
     index = np.linspace(0, len(val.pixels) - 1, pictures).astype(int)
     x = torch.from_numpy(val.pixels[index]).permute(0, 3, 1, 2).float().div(255)
     labels = torch.zeros(pictures, dtype=torch.int64)
@@ -129,16 +153,15 @@ def report(config: ModelConfig, autoencoder: Autoencoder, priors: Sequence[Prior
         rate = Rate.at(auto, position)
         codes = autoencoder.encode(x, rate)
         level = torch.full((pictures,), rate.level if rate else 0)
-        area = [m.stride**2 for m in auto.maps]
-        zero = [entropy(c.flatten(), m.codes) for c, m in zip(codes, auto.maps)]
-        bits = {}
-        for quantized in (False, True):
-            bits[quantized] = []
-            for m, prior in enumerate(priors):
+        area = {m: auto.maps[m].stride ** 2 for m in priors}
+        zero = {m: entropy(codes[m].flatten(), auto.maps[m].codes) for m in priors}
+        bits: dict[bool, dict[int, float]] = {False: {}, True: {}}
+        for quantized, found in bits.items():
+            for m, prior in priors.items():
                 prior.quantized = quantized
-                prior.eval()
-                nats = F.cross_entropy(prior(codes[m], codes[:m], labels, level), codes[m])
-                bits[quantized].append(float(nats) / math.log(2))
-        total = [sum(b / a for b, a in zip(each, area)) for each in (zero, bits[False], bits[True])]
+                nats = F.cross_entropy(prior.eval()(codes[m], codes[:m], labels, level), codes[m])
+                found[m] = float(nats) / math.log(2)
+        total = [sum(each[m] / area[m] for m in priors) for each in (zero, bits[False], bits[True])]
         print(f"val step {step} rate {position}: zero-order {total[0]:.4f} bpp, float {total[1]:.4f}, integer {total[2]:.4f} "
-              f"({100 * (1 - total[2] / total[0]):.1f} % fewer), bits {' '.join(f'{b:.2f}' for b in bits[True])}", flush=True)
+              f"({100 * (1 - total[2] / total[0]):.1f} % fewer), bits "
+              + " ".join(f"{m}:{b:.3f}/{zero[m]:.3f}" for m, b in bits[True].items()), flush=True)

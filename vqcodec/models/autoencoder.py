@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vqcodec.errors import InvalidArgument
 from vqcodec.models.config import AutoencoderConfig
-from vqcodec.models.quantizer import Quantizer, Rate, lloyd
+from vqcodec.models.quantizer import Quantized, Quantizer, Rate, lloyd
 from vqcodec.models.transforms import TRANSFORMS
 
 
@@ -46,25 +46,31 @@ class Autoencoder(nn.Module):
 
         ``keep`` decodes from the first maps only; the others count as zero vectors.
         """
+        context, parts, commitment, bits = self._analyse(x, rate, keep)
+        return Reconstruction(self.transform.synthesis(context), [part.codes for part in parts], commitment, bits)
+
+    def _analyse(self, x: Tensor, rate: Rate | None, keep: int | None) -> tuple[Tensor, list[Quantized], Tensor, Tensor]:
+        """The walk from coarse to fine: context after the last map, quantised maps, commitment, bits per pixel."""
         config = self.config
         features = self.transform.analysis(x)
-        codes: list[Tensor] = []
+        found: list[Quantized] = []
         commitment = bits = x.new_zeros(())
         context: Tensor | None = None
         for stride in config.strides:
             z = self.transform.latent(stride, features, context)
-            if keep is not None and len(codes) >= keep:
+            if keep is not None and len(found) >= keep:
                 context = self.transform.merge(stride, context, torch.zeros_like(z))
                 continue
-            vectors, parts = self.quantize(stride, z, len(codes), rate, keep)
-            codes += [part.codes for part in parts]
+            vectors, parts = self.quantize(stride, z, len(found), rate, keep)
+            found += parts
             commitment = commitment + sum(part.error for part in parts) / stride**2
             bits = bits + sum(part.bits for part in parts) / stride**2
             context = self.transform.merge(stride, context, z + (vectors - z).detach())
         assert context is not None
-        return Reconstruction(self.transform.synthesis(context), codes, commitment, bits)
+        return context, found, commitment, bits
 
-    def quantize(self, stride: int, z: Tensor, first: int, rate: Rate | None, keep: int | None = None):
+    def quantize(self, stride: int, z: Tensor, first: int, rate: Rate | None,
+                 keep: int | None = None) -> tuple[Tensor, list[Quantized]]:
         """Quantise the latent tensor of one stride with its maps, the first of which is ``first``."""
         vectors = torch.zeros_like(z)
         parts = []
@@ -83,7 +89,7 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def encode(self, x: Tensor, rate: Rate | None = None) -> list[Tensor]:
         """Code maps of ``x``: B x 3 x H x W in [0, 1], H and W multiples of the largest stride."""
-        return self.eval()(x, rate).codes
+        return [part.codes for part in self.eval()._analyse(x, rate, None)[1]]
 
     @torch.no_grad()
     def decode(self, codes: Sequence[Tensor], shape: tuple[int, int] | None = None) -> Tensor:

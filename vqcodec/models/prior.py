@@ -306,7 +306,8 @@ class Prior(nn.Module):
         ``class_id`` and ``level``: B int64.
         """
         q = self.quantized
-        h = requantize(self.first(self.embedding(codes, q).permute(0, 3, 1, 2), q), 32, fmt.STREAM, q)
+        # The stream stays in float32 under autocast.
+        h = requantize(self.first(self.embedding(codes, q).permute(0, 3, 1, 2), q).float(), 32, fmt.STREAM, q)
         if self.coarser:
             parts = []
             for table, c, f in zip(self.coarser, coarser, self.factors):
@@ -314,7 +315,7 @@ class Prior(nn.Module):
                 b, rows, columns, _ = e.shape
                 e = e.reshape(b, rows, columns, f, f, -1).permute(0, 5, 1, 3, 2, 4)
                 parts.append(e.reshape(b, -1, rows * f, columns * f))
-            g = stream(self.condition_in(torch.cat(parts, 1), q), q)
+            g = stream(self.condition_in(torch.cat(parts, 1), q).float(), q)
             for block in self.condition:
                 g = block(g, q)
             h = h + g

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec.models.config import AutoencoderConfig, CodeMap
+from vqcodec.ops import codebook_statistics, nearest_codebook
 
 #: Code lengths are clamped here: a code that was never seen can still be chosen.
 MAX_BITS = 18.0
@@ -80,20 +81,13 @@ class Quantizer(nn.Module):
         usage = self.usage[level]
         return -torch.log2(usage / usage.sum()).clamp(min=-MAX_BITS)
 
-    def cost(self, z: Tensor, rate: Rate | None) -> Tensor:
-        """N x K: squared distance (plus rate) up to a constant per row."""
-        codebook = self.codebook.clone()  # the gradient needs it after the update has changed it
-        bias = codebook.square().sum(1)
-        if rate is not None:
-            bias = bias + rate.lagrangian * self.bits(rate.level)
-        return torch.addmm(bias[None], z, codebook.t(), alpha=-2)
-
     def forward(self, z: Tensor, rate: Rate | None = None) -> Quantized:
         """Quantise ``z`` (B x D x H x W, float32); in training mode, learn from it."""
         b, d, h, w = z.shape
         flat = z.permute(0, 2, 3, 1).reshape(-1, d)
         with torch.no_grad():
-            codes = self.cost(flat, rate).argmin(1)
+            bias = None if rate is None else rate.lagrangian * self.bits(rate.level)
+            codes = nearest_codebook(flat, self.codebook, bias)
             vectors = F.embedding(codes, self.codebook)
         bits = z.new_zeros(())
         if self.training:
@@ -109,17 +103,19 @@ class Quantizer(nn.Module):
         The softness 1.5 * lambda is the scale at which one bit matters. Every second
         vector is enough for a gradient.
         """
-        soft = torch.softmax(self.cost(z[::2], rate) / (-1.5 * rate.lagrangian), dim=1)
-        return (soft @ self.bits(rate.level)).mean()
+        codebook, bits = self.codebook.clone(), self.bits(rate.level)  # the gradient outlives the next update
+        bias = codebook.square().sum(1) + rate.lagrangian * bits
+        cost = torch.addmm(bias[None], z[::2], codebook.t(), alpha=-2)
+        return (torch.softmax(cost / (-1.5 * rate.lagrangian), dim=1) @ bits).mean()
 
     @torch.no_grad()
     def update(self, z: Tensor, codes: Tensor, vectors: Tensor, rate: Rate | None) -> None:
         """One EMA step from the vectors ``z`` (N x D) coded as ``codes`` (N)."""
         k = len(self.count)
-        n = torch.bincount(codes, minlength=k).to(z.dtype) / len(z)
-        total = torch.zeros_like(self.total).index_add_(0, codes, z) / len(z)
+        counts, sums = codebook_statistics(z, codes, k)
+        n = counts / len(z)
         self.count.lerp_(n, 1 - self.decay)
-        self.total.lerp_(total, 1 - self.decay)
+        self.total.lerp_(sums / len(z), 1 - self.decay)
         self.usage[rate.level if rate else 0].lerp_(n, 1 - self.decay)
         self.revive(z, (z - vectors).square().sum(1))
         smooth = (self.count + 1e-8) / (1 + k * 1e-8 / self.count.sum())
