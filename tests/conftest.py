@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tests.networks import random_prior
 from training.export import export
 from vqcodec.models import file
 from vqcodec.models.autoencoder import Autoencoder
-from vqcodec.models.config import AutoencoderConfig, CodeMap, ModelConfig, PriorConfig
+from vqcodec.models.config import preset
 from vqcodec.models.file import Model
 from vqcodec.models.quantizer import Rate
 
@@ -29,20 +30,14 @@ def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def build_small_model(path: Path) -> Model:
-    """A model file with every feature: two strides, a residual map, attention, conditioning."""
-    maps = (CodeMap(16, 4, 32), CodeMap(8, 2, 16), CodeMap(8, 4, 24), CodeMap(8, 4, 16, residual=True))
-    auto = AutoencoderConfig(maps=maps, hidden=24, residual=8, encoder_blocks=1, decoder_blocks=1, refine=8, refine_blocks=1)
-    top = PriorConfig(hidden=16, residual=8, layers=2, attention_layers=1, heads=2, output_layers=1, condition_blocks=0)
-    fine = PriorConfig(hidden=16, residual=8, layers=2, embedding=4, condition_embedding=4, condition_residual=8)
-    config = ModelConfig("small", auto, (top, fine, fine, fine), classes=("cat", "dog", "owl"))
+    """A model file of the tiny preset: a transform codec with random priors."""
+    config = dataclasses.replace(preset("tiny"), classes=("cat", "dog", "owl"))
+    auto = config.autoencoder
     torch.manual_seed(0)
     autoencoder = Autoencoder(auto)
     pictures = torch.from_numpy(np.stack([scene(128, 128, s) for s in range(4)])).permute(0, 3, 1, 2).float() / 255
     autoencoder.start(pictures, Rate.at(auto, 0.6))
-    priors = [random_prior(p, maps[: m + 1], m, classes=3, levels=auto.levels) for m, p in enumerate(config.priors)]
-    for prior in priors:  # tables that favour some codes, as trained ones do
-        with torch.no_grad():
-            prior.logits.weight.mul_(0.5)
+    priors = [random_prior(p, auto.maps[: m + 1], m, classes=3, levels=auto.levels) for m, p in enumerate(config.priors)]
     export(path, config, autoencoder, priors, card={"data": "synthetic"})
     return file.load(path)
 

@@ -265,6 +265,19 @@ def ffhq1024() -> ModelConfig:
     )
 
 
+def tiny() -> ModelConfig:
+    """For tests: every feature (two strides, a residual map, attention, conditioning), little to compute."""
+    maps = (CodeMap(16, 4, 32), CodeMap(8, 2, 16), CodeMap(8, 4, 24), CodeMap(8, 4, 16, residual=True))
+    top = PriorConfig(hidden=16, residual=8, layers=2, attention_layers=1, heads=2, output_layers=1, condition_blocks=0)
+    fine = PriorConfig(hidden=16, residual=8, layers=2, embedding=4, condition_embedding=4, condition_residual=8)
+    return ModelConfig(
+        name="tiny",
+        autoencoder=AutoencoderConfig(maps=maps, hidden=24, residual=8, encoder_blocks=1, decoder_blocks=1,
+                                      refine=8, refine_blocks=1),
+        priors=(top, fine, fine, fine),
+    )
+
+
 def _paper_autoencoder(strides: tuple[int, ...]) -> AutoencoderConfig:
     return AutoencoderConfig(
         maps=tuple(CodeMap(stride=s, dim=64, codes=512) for s in strides),
@@ -273,7 +286,7 @@ def _paper_autoencoder(strides: tuple[int, ...]) -> AutoencoderConfig:
     )
 
 
-PRESETS = {"default": default, "imagenet256": imagenet256, "ffhq1024": ffhq1024}
+PRESETS = {"default": default, "imagenet256": imagenet256, "ffhq1024": ffhq1024, "tiny": tiny}
 
 
 def preset(name: str) -> ModelConfig:
