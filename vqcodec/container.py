@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from vqcodec.cursor import Cursor, encode_varint
 from vqcodec.errors import (
     CorruptChunk,
     FormatError,
@@ -29,6 +28,7 @@ from vqcodec.errors import (
     UnsupportedVersion,
 )
 from vqcodec.header import Box, Header, tile_grid
+from vqcodec.wire import Cursor, encode_varint, inflate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,6 +110,8 @@ def write(container: Container) -> bytes:
     parts = [MAGIC, bytes([VERSION]), _chunk("H", header.to_bytes())]
     for tag, key in _METADATA.items():
         if key in metadata:
+            if len(metadata[key]) > Limits.metadata:
+                raise InvalidArgument(f"{key} must be at most {Limits.metadata} bytes, got {len(metadata[key])}")
             parts.append(_chunk(tag, zlib.compress(metadata[key], 9)))
     for number, streams in enumerate(container.maps):
         if len(streams) != header.tile_count:
@@ -120,6 +122,8 @@ def write(container: Container) -> bytes:
 
         if container.alpha.shape != (header.height, header.width):
             raise InvalidArgument(f"alpha must be {header.height} x {header.width}, got {container.alpha.shape}")
+        if container.alpha.dtype != "uint8":
+            raise InvalidArgument(f"alpha must be uint8, got {container.alpha.dtype}")
         parts.append(_chunk("A", alpha.encode(container.alpha)))
     parts.append(_chunk("Z", b""))
     return b"".join(parts)
@@ -319,7 +323,10 @@ def _interpret(chunk: Chunk, result: Container, limits: Limits) -> None:
     if chunk.error:
         raise chunk.error
     if chunk.tag in _METADATA:
-        result.metadata[_METADATA[chunk.tag]] = _inflate(chunk, limits.metadata)
+        content = inflate(chunk.payload, chunk.name, limits.metadata)
+        if content is None:
+            raise LimitExceeded(f"{chunk.name}: at most {limits.metadata} bytes are allowed, found more")
+        result.metadata[_METADATA[chunk.tag]] = content
     elif chunk.tag == "M":
         if (size := len(chunk.payload)) > limits.map_bytes:
             raise LimitExceeded(f"{chunk.name}: at most {limits.map_bytes} bytes are allowed, found {size}")
@@ -330,20 +337,6 @@ def _interpret(chunk: Chunk, result: Container, limits: Limits) -> None:
         result.alpha = alpha.decode(chunk.payload, result.header.width, result.header.height)
     elif chunk.tag == "Z" and len(chunk.payload):
         raise CorruptChunk(chunk.name, f"must be empty, found {len(chunk.payload)} bytes")
-
-
-def _inflate(chunk: Chunk, limit: int) -> bytes:
-    """Inflate a zlib stream, never holding more than ``limit`` + 1 bytes of the result."""
-    inflater = zlib.decompressobj()
-    try:
-        content = inflater.decompress(chunk.payload, limit + 1)
-    except zlib.error as error:
-        raise CorruptChunk(chunk.name, f"must be a zlib stream, found: {error}") from None
-    if len(content) > limit:
-        raise LimitExceeded(f"{chunk.name}: at most {limit} bytes are allowed, found more")
-    if not inflater.eof or inflater.unused_data:
-        raise CorruptChunk(chunk.name, "must be one whole zlib stream, found " + ("more" if inflater.eof else "less"))
-    return content
 
 
 def _join_tiles(streams: list[bytes]) -> bytes:

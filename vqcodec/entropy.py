@@ -1,9 +1,9 @@
 """Range coding of one stream (docs/FORMAT.md, "Range coder").
 
-The coder is constriction's `stream.queue` (Bamler 2022): 32-bit words, 64-bit state,
-24-bit frequencies. Frequencies are given as integers and used exactly. Words are written
-big-endian, so that a stream is one long number, and its flush is trimmed to the byte:
-a decoder reads zeros past the end.
+The coder is constriction's ``stream.queue`` (Bamler 2022, arXiv:2201.01741): 32-bit words,
+64-bit state, 24-bit frequencies. The frequencies are given as integers and used exactly.
+Words are written most significant byte first, so that a stream is one long number, and its
+end is trimmed to the byte: a decoder reads zeros past it.
 """
 
 from __future__ import annotations
@@ -14,71 +14,99 @@ import numpy as np
 from vqcodec.errors import FormatError, InvalidArgument
 
 TOTAL = 1 << 24
+"""The frequencies of a symbol's table sum to this."""
 
-# With probabilities that are whole numbers and sum to TOTAL minus their count,
-# constriction's scale is exactly 1 and its table has exactly the frequencies p + 1.
-_FAMILY = constriction.stream.model.Categorical(perfect=False)
+# Weights that are whole numbers and sum to TOTAL less their count give a scale of exactly
+# 1, so that constriction's table has exactly the frequencies weight + 1.
+_TABLE = constriction.stream.model.Categorical(perfect=False)
 
 
 def encode_stream(start: np.ndarray, frequency: np.ndarray) -> bytes:
-    """Code n symbols that occupy [start, start + frequency) of 2**24 (int64, n each).
+    """Code n symbols, each of which owns [start, start + frequency) of its table.
 
-    The result is within two bytes of the information content.
+    start: int64, n; the sum of the frequencies before the symbol's, 0 <= start.
+    frequency: int64, n; 1 <= frequency < 2**24, start + frequency <= 2**24.
 
-        >>> encode_stream(np.array([0, 4194304]), np.array([4194304, 4194304])).hex()
-        '10'
+    Returns the shortest stream for these symbols: their information content, rounded up
+    to bytes, and at most one byte more.
+    Raises ``InvalidArgument``.
+
+    >>> encode_stream(np.array([0, 4194304]), np.array([4194304, 4194304])).hex()
+    '10'
     """
     start, frequency = np.asarray(start, np.int64), np.asarray(frequency, np.int64)
     if start.shape != frequency.shape or start.ndim != 1:
-        raise InvalidArgument(f"start and frequency must be of equal length, got {start.shape} and {frequency.shape}")
-    if np.any(start < 0) or np.any(frequency < 1) or np.any(start + frequency > TOTAL):
-        raise InvalidArgument("every symbol needs a frequency of at least 1 inside [0, 2**24)")
+        raise InvalidArgument(f"start and frequency must have one length, got {start.shape} and {frequency.shape}")
+    wrong = (start < 0) | (frequency < 1) | (frequency >= TOTAL) | (start + frequency > TOTAL)
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise InvalidArgument(
+            f"a symbol must own 1 to {TOTAL - 1} of {TOTAL}, got [{start[i]}, {start[i] + frequency[i]}) at {i}"
+        )
     encoder = constriction.stream.queue.RangeEncoder()
-    symbols, tables = _three_way(start, frequency)
-    certain = frequency == TOTAL  # nothing to code; constriction has no table for it
-    if not certain.all():
-        encoder.encode(symbols[~certain], _FAMILY, tables[~certain])
+    # A symbol that leaves a single unit needs a table of two, so that the batch must be split.
+    for run in np.split(np.arange(len(start)), _changes(frequency == TOTAL - 1)):
+        if len(run):
+            encoder.encode(*_small_tables(start[run], frequency[run]))
     return _trimmed(encoder)
 
 
-def _three_way(start: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per symbol a table of three codes, one of which occupies exactly its interval.
+def _changes(flags: np.ndarray) -> np.ndarray:
+    """Indices at which ``flags`` differs from its predecessor."""
+    return np.flatnonzero(flags[1:] != flags[:-1]) + 1
 
-    Entries are frequencies minus one: usually [before, symbol, after]; at either end of
-    the range the third code is a filler of frequency 1.
+
+def _small_tables(start: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray, object, np.ndarray]:
+    """Arguments for constriction's ``encode``: symbols, and tables in which they own their intervals.
+
+    The coder sees only the interval, so that a table of three does: what is before, the
+    symbol, what is after; where one of these is empty, the other is split.
+
+        [before, symbol, after]   symbol 1
+        [symbol, after - 1, 1]    symbol 0, if nothing is before
+        [1, before - 1, symbol]   symbol 2, if nothing is after
+
+    The frequencies of a batch are either all TOTAL - 1 or all less.
     """
     after = TOTAL - start - frequency
-    symbols = np.where(start == 0, 0, np.where(after == 0, 2, 1)).astype(np.int32)
-    tables = np.stack([start - 1, frequency - 1, after - 1], 1).astype(np.float64)
-    first, last = symbols == 0, symbols == 2
-    tables[first] = np.stack([frequency - 1, after - 2, np.zeros_like(start)], 1)[first]
-    tables[last] = np.stack([np.zeros_like(start), start - 2, frequency - 1], 1)[last]
-    # One unit of room beside a symbol at the end of the range: no place for a filler.
-    for edge, other in ((first & (after == 1), 0), (last & (start == 1), 2)):
-        if edge.any():
-            raise InvalidArgument("a frequency of 2**24 - 1 needs a third code; use codebooks of at least 3")
-    return symbols, tables
+    if len(start) and frequency[0] == TOTAL - 1:
+        symbols = start  # [symbol, 1] or [1, symbol]
+        tables = np.where(start[:, None] == 0, [TOTAL - 1, 1], [1, TOTAL - 1])
+    else:
+        one = np.ones_like(start)
+        symbols = np.select([start == 0, after == 0], [0, 2], 1)
+        tables = np.select(
+            [(start == 0)[:, None], (after == 0)[:, None]],
+            [np.stack([frequency, after - 1, one], 1), np.stack([one, start - 1, frequency], 1)],
+            np.stack([start, frequency, after], 1),
+        )
+    return symbols.astype(np.int32), _TABLE, (tables - 1).astype(np.float64)
 
 
 def _trimmed(encoder: constriction.stream.queue.RangeEncoder) -> bytes:
-    """The shortest bytes that lie, zeros appended, inside the encoder's final interval."""
+    """The shortest bytes that, followed by zeros, lie in the encoder's final interval.
+
+    The interval [lower, lower + width) is a window of 64 bits after the ``words`` that are
+    settled but for a carry. Any number in it decodes; take the one with most zeros behind.
+    """
     words, (lower, width) = encoder.pos()
-    sealed = encoder.get_compressed()
-    bits = 32 * (words + 2)  # the state is the last two words of a number of this many bits
-    number = int.from_bytes(sealed.astype(">u4").tobytes(), "big") << (bits - 32 * len(sealed))
-    lowest = number - ((number - lower) & (2**64 - 1))
-    for drop in range(bits // 8, -1, -1):
-        kept = -(-lowest >> (8 * drop))  # rounded up to whole kept bytes
-        if kept << (8 * drop) < lowest + width:
-            return kept.to_bytes(bits // 8 - drop, "big").rstrip(b"\0")
-    raise AssertionError("unreachable: drop = 0 always fits")
+    sealed: bytes = encoder.get_compressed().astype(">u4").tobytes().ljust(4 * words + 8, b"\0")
+    # Sealing chose a number in the interval, less than 2**64 above its lower end: undo it.
+    number = int.from_bytes(sealed, "big")
+    bottom = number - ((number - lower) & (2**64 - 1))
+    for zeros in range(64, -8, -8):
+        rounded = -(-bottom >> zeros) << zeros
+        if rounded < bottom + width:
+            break
+    stream: bytes = rounded.to_bytes(len(sealed), "big").rstrip(b"\0")
+    return stream
 
 
 class StreamDecoder:
-    """Decodes one stream, a batch of symbols at a time, from cumulative frequencies.
+    """Decodes one stream, a batch of symbols at a time.
 
-        >>> StreamDecoder(bytes.fromhex('10')).decode(np.array([[0, 4194304, 8388608, 16777216]]))
-        array([0], dtype=int32)
+    >>> StreamDecoder(bytes.fromhex("10")).decode(np.array([[0, 4194304, 16777216]] * 2))
+    array([0, 1], dtype=int32)
     """
 
     def __init__(self, data: bytes) -> None:
@@ -86,10 +114,23 @@ class StreamDecoder:
         self._decoder = constriction.stream.queue.RangeDecoder(words)
 
     def decode(self, cumulative: np.ndarray) -> np.ndarray:
-        """n codes (int32) from n rows of cumulative frequencies (n x K+1, int64, 0 to 2**24)."""
+        """The next n symbols.
+
+        cumulative: int64, n x (K + 1), K >= 2; row i holds the sums of the frequencies
+        before each symbol: 0, increasing, 2**24.
+
+        Returns int32, n. Raises ``FormatError`` if no encoder can have written the stream.
+        """
+        cumulative = np.asarray(cumulative, np.int64)
+        if cumulative.ndim != 2 or cumulative.shape[1] < 3:
+            raise InvalidArgument(f"cumulative must be n x (K + 1) with K >= 2, got {cumulative.shape}")
         if not len(cumulative):
             return np.zeros(0, np.int32)
+        frequency = np.diff(cumulative)
+        if (frequency < 1).any() or (cumulative[:, 0] != 0).any() or (cumulative[:, -1] != TOTAL).any():
+            raise InvalidArgument(f"every row of cumulative must increase from 0 to {TOTAL}")
         try:
-            return self._decoder.decode(_FAMILY, (np.diff(cumulative) - 1).astype(np.float64))
-        except (AssertionError, ValueError) as error:
-            raise FormatError(f"range coder: the stream is not valid ({error})") from error
+            symbols: np.ndarray = self._decoder.decode(_TABLE, (frequency - 1).astype(np.float64))
+        except AssertionError as error:
+            raise FormatError("the stream must hold a number below its coder's range, found a larger one") from error
+        return symbols

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from vqcodec.errors import CorruptChunk, InvalidArgument
-from vqcodec.cursor import Cursor, encode_varint
+from vqcodec.wire import Cursor, encode_varint
 
 TILE_UNIT = 64
 """The side of a tile is a multiple of this many pixels."""

@@ -1,168 +1,242 @@
-"""Whatever the user calls an image <-> :class:`Picture`. No torch import.
+"""Whatever a user calls an image <-> ``Picture``. Imports no torch.
 
-Policies, where Pillow leaves a choice:
+Where Pillow leaves a choice:
 
-* EXIF orientation is applied to the pixels and its tag removed from the EXIF that is kept.
-* 16-bit pictures are scaled to 8 bits: round(v / 257).
-* Animations: the first frame, with a warning.
-* CMYK pictures are converted by Pillow; their ICC profile, which describes inks, is dropped.
+- Orientation in the EXIF is applied to the pixels, and in the EXIF that is kept it says
+  "upright". Nothing else in it changes.
+- 16-bit grey becomes 8-bit: round(v / 257). (Pillow itself gives 8 bits of 16-bit colour.)
+- Inks (CMYK) and LAB become sRGB, through the ICC profile if there is one. The profile,
+  which no longer describes the pixels, is dropped.
+- Of several frames a file gives the first and an opened PIL image its current one, with a
+  warning. (The further pictures of an MPO file, which cameras write, are not frames.)
 """
 
 from __future__ import annotations
 
 import io
 import os
+import struct
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from vqcodec.errors import ImageError, InvalidArgument
+from vqcodec.errors import ImageError, InvalidArgument, VqcodecError
 
-ORIENTATION = 0x0112
+_EXIF_HEADER = b"Exif\0\0"
+_ORIENTATION = ExifTags.Base.Orientation
+_UPRIGHT = 1
+# What is worth keeping of a TIFF file's tags; the others say how its pixels are stored.
+_DESCRIPTIVE = {
+    ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,
+    ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright,
+    ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo,
+}  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
-    """Pixels and what goes with them."""
+    """Pixels and what goes with them.
 
-    pixels: np.ndarray  #: H x W x 3 uint8
-    grey: bool = False  #: the picture had one channel
-    alpha: np.ndarray | None = None  #: H x W uint8
-    metadata: dict[str, bytes] = field(default_factory=dict)  #: "icc", "exif", "xmp"
+    pixels: uint8, H x W x 3, sRGB unless an ICC profile says otherwise.
+    grey: the picture has one channel, and those of ``pixels`` are equal.
+    alpha: uint8, H x W, 255 is opaque; or None.
+    metadata: any of "icc", "exif" (with its "Exif" header) and "xmp".
+    """
+
+    pixels: np.ndarray
+    grey: bool = False
+    alpha: np.ndarray | None = None
+    metadata: dict[str, bytes] = field(default_factory=dict)
 
 
 def to_array(image: Any) -> Picture:
-    """Read ``image``: a PIL image, a path, a NumPy array or a torch tensor.
+    """Read ``image``.
 
-    Arrays: uint8, H x W, H x W x 1, x 3 or x 4 (alpha last). Tensors: uint8 or float in [0, 1],
-    H x W, 1 x H x W, 3 x H x W or 4 x H x W.
+    image: a path or a binary file object with any picture that Pillow reads; a PIL image; a
+    uint8 NumPy array, H x W, or H x W x 1, 3 or 4 (alpha last); a torch tensor, H x W, or
+    1, 3 or 4 x H x W, uint8 or float in [0, 1].
 
-    Raises :class:`ImageError` if a file or its kind of picture cannot be read, and
-    :class:`InvalidArgument` for another type, shape or dtype.
+    Raises ``ImageError`` for a picture that cannot be read or is of an unsupported kind, and
+    ``InvalidArgument`` for another type, shape or dtype.
     """
     if isinstance(image, Image.Image):
-        return _from_pil(image)
-    if isinstance(image, (str, os.PathLike)):
+        with _reading("the image"):
+            return _from_pil(image)
+    if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
         return _from_file(image)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(image, torch.Tensor):
-        return _from_tensor(image, torch)
+        return _from_tensor(image)
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    raise InvalidArgument(f"expected a PIL image, a path, a NumPy array or a torch tensor, got {type(image).__name__}")
+    raise InvalidArgument(f"image must be a PIL image, path, NumPy array or torch tensor, got {type(image).__name__}")
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """A PIL image of mode RGB, L, RGBA or LA, with the metadata in ``.info``."""
-    image = Image.fromarray(picture.pixels[:, :, 0] if picture.grey else picture.pixels)
+    """A PIL image of mode RGB, L, RGBA or LA; metadata in ``.info``, where Pillow's writers look."""
+    image = Image.fromarray(picture.pixels[..., 0] if picture.grey else picture.pixels)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
     names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
-    image.info.update({names[name]: data for name, data in picture.metadata.items()})
+    image.info |= {names[name]: content for name, content in picture.metadata.items()}
     return image
 
 
-def _from_file(path: str | os.PathLike[str]) -> Picture:
-    name = os.fspath(path)
+# -- files and PIL images ----------------------------------------------------------------
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Turns whatever Pillow raises into an ``ImageError`` about ``name``."""
     try:
-        with Image.open(path) as image:
-            return _from_pil(image)
+        yield
+    except (VqcodecError, MemoryError):
+        raise
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not an image that Pillow can read") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: {error}") from error
-    except (OSError, SyntaxError, EOFError) as error:  # what Pillow's readers raise on damage
-        raise ImageError(f"{name}: {error}") from error
+        raise ImageError(f"{name}: must be a picture that Pillow reads, found something else") from error
+    except Exception as error:  # damaged files raise nearly anything inside Pillow's readers
+        raise ImageError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _from_file(file: Any) -> Picture:
+    name = "the image" if hasattr(file, "read") else os.fspath(file)
+    with _reading(name), Image.open(file) as image:
+        return _from_pil(image)
 
 
 def _from_pil(image: Image.Image) -> Picture:
-    if getattr(image, "n_frames", 1) > 1:
-        warnings.warn(f"the image has {image.n_frames} frames; only the first is used", stacklevel=4)
-        image.seek(0)
-    try:
-        image.load()
-    except (OSError, SyntaxError, EOFError) as error:
-        raise ImageError(f"the image cannot be read: {error}") from error
-    metadata = _metadata(image)
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "CMYK":
-        metadata.pop("icc", None)
-    if image.mode.startswith("I") or image.mode == "F":
-        return Picture(_grey(_sixteen_to_eight(image)), grey=True, metadata=metadata)
-    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    grey = image.mode in ("1", "L", "LA", "La")
-    alpha = None
-    if transparent:
-        image = image.convert("RGBA")
-        alpha = np.array(image.getchannel("A"))
-    return Picture(np.array(image.convert("RGB")), grey, alpha, metadata)
-
-
-def _metadata(image: Image.Image) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    if isinstance(image.info.get("icc_profile"), bytes):
-        found["icc"] = image.info["icc_profile"]
-    exif = image.getexif()
-    exif.pop(ORIENTATION, None)
-    if len(exif):
-        found["exif"] = exif.tobytes()
-    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-    if xmp:
-        found["xmp"] = xmp.encode() if isinstance(xmp, str) else xmp
-    return {name: data for name, data in found.items() if data}
-
-
-def _sixteen_to_eight(image: Image.Image) -> np.ndarray:
+    if 0 in image.size:
+        raise InvalidArgument(f"the image must have pixels, got {image.width} x {image.height}")
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        frames = getattr(image, "n_frames", "several")
+        warnings.warn(f"only one of the image's {frames} frames is used", stacklevel=4)
+    image.load()
+    image, metadata = _upright(image)
     if image.mode == "F":
-        raise ImageError("float pictures (mode F) have no defined range; convert to 8 or 16 bits first")
-    values = np.asarray(image).astype(np.int64)
-    if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
-        raise ImageError(f"integer pictures must lie within 0..65535, found {values.min()}..{values.max()}")
-    return ((values + 128) // 257).astype(np.uint8)
+        raise ImageError("float pictures (mode F) have no agreed range: convert the image to 8 or 16 bits first")
+    if image.mode.startswith("I"):
+        return _from_sixteen_bits(image, metadata)
+    if image.mode in ("CMYK", "LAB"):
+        return Picture(np.asarray(_to_srgb(image, metadata.pop("icc", None))), metadata=metadata)
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.mode == "La":
+        image = image.convert("LA")
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = np.asarray(image.getchannel("A"))
+    return Picture(np.asarray(image.convert("RGB")), grey, alpha, metadata)
 
 
-def _grey(plane: np.ndarray) -> np.ndarray:
-    return np.repeat(plane[:, :, None], 3, 2)
+def _from_sixteen_bits(image: Image.Image, metadata: dict[str, bytes]) -> Picture:
+    values = np.asarray(image).astype(np.int32)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError(f"integer pictures must lie in 0..65535, found {values.min()}..{values.max()}")
+    alpha = None
+    if isinstance(key := image.info.get("transparency"), int):
+        alpha = np.where(values == key, 0, 255).astype(np.uint8)
+    return Picture(_three_channels(((values + 128) // 257).astype(np.uint8)), True, alpha, metadata)
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    converted = None
+    if profile and image.mode == "CMYK":
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ImportError):  # a bad profile, or Pillow without LittleCMS
+            warnings.warn("the image's ICC profile cannot be used and is ignored", stacklevel=6)
+    return converted or image.convert("RGB")
+
+
+# -- metadata ----------------------------------------------------------------------------
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, dict[str, bytes]]:
+    """The image as it should be seen, and its metadata, which says so."""
+    try:
+        exif = image.getexif()
+        raw = image.info.get("exif") or _described(exif)
+        if exif.get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:
+            image = ImageOps.exif_transpose(image)
+    except Exception:  # Pillow's EXIF reader meets cameras' bugs; the pixels are fine
+        warnings.warn("the image's EXIF cannot be read and is left out", stacklevel=5)
+        raw = b""
+    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    metadata = {
+        "icc": image.info.get("icc_profile") or b"",
+        "exif": _say_upright(raw),
+        "xmp": xmp.encode() if isinstance(xmp, str) else xmp,
+    }
+    return image, {name: content for name, content in metadata.items() if content}
+
+
+def _described(exif: Image.Exif) -> bytes:
+    """EXIF from tags, of a TIFF file or set by the caller, without those about storage."""
+    kept = Image.Exif()
+    for tag in _DESCRIPTIVE & set(exif):
+        kept[tag] = exif.get_ifd(tag) if tag in set(ExifTags.IFD) else exif[tag]
+    return kept.tobytes() if len(kept) else b""
+
+
+def _say_upright(exif: bytes) -> bytes:
+    """``exif`` with its header and, if there is an orientation tag, the value 1 in it."""
+    if not exif:
+        return b""
+    tiff = bytearray(exif.removeprefix(_EXIF_HEADER))
+    order = {b"II": "<", b"MM": ">"}.get(bytes(tiff[:2]))
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(f"{order}HH", tiff, entry)
+            if tag == _ORIENTATION:
+                struct.pack_into(f"{order}{'I' if kind == 4 else 'H'}", tiff, entry + 8, _UPRIGHT)
+    except struct.error:  # not TIFF, or cut off: nothing to find in it
+        pass
+    return _EXIF_HEADER + bytes(tiff)
+
+
+# -- arrays ------------------------------------------------------------------------------
+
+
+def _three_channels(plane: np.ndarray) -> np.ndarray:
+    return np.repeat(plane[..., None], 3, axis=2)
 
 
 def _from_array(array: np.ndarray) -> Picture:
     if array.dtype != np.uint8:
-        raise InvalidArgument(f"expected a uint8 array, got {array.dtype}")
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        raise InvalidArgument(f"expected an array H x W, H x W x 1, x 3 or x 4, got shape {array.shape}")
+        raise InvalidArgument(f"an array must be uint8, got {array.dtype}")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise InvalidArgument(f"an array must be H x W, or H x W x 1, 3 or 4, got shape {array.shape}")
     if 0 in array.shape:
-        raise InvalidArgument(f"the picture has no pixels: shape {array.shape}")
-    if array.shape[2] == 1:
-        return Picture(_grey(array[:, :, 0]), grey=True)
-    alpha = array[:, :, 3].copy() if array.shape[2] == 4 else None
-    return Picture(np.ascontiguousarray(array[:, :, :3]), alpha=alpha)
+        raise InvalidArgument(f"the image must have pixels, got shape {array.shape}")
+    if array.ndim == 2 or array.shape[2] == 1:
+        return Picture(_three_channels(array.reshape(array.shape[:2])), grey=True)
+    alpha = np.ascontiguousarray(array[..., 3]) if array.shape[2] == 4 else None
+    return Picture(np.ascontiguousarray(array[..., :3]), alpha=alpha)
 
 
-def _from_tensor(tensor: Any, torch: Any) -> Picture:
-    if tensor.ndim == 3 and tensor.shape[0] not in (1, 3, 4) or tensor.ndim not in (2, 3):
-        raise InvalidArgument(f"expected a tensor H x W, 1 x H x W, 3 x H x W or 4 x H x W, got shape {tuple(tensor.shape)}")
+def _from_tensor(tensor: Any) -> Picture:
+    shape = tuple(tensor.shape)
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3, 4)):
+        raise InvalidArgument(f"a tensor must be H x W, or 1, 3 or 4 x H x W, got shape {shape}")
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
-        if tensor.numel() and not (tensor.min() >= 0 and tensor.max() <= 1):  # NaN fails too
-            raise InvalidArgument(f"a float tensor must lie in [0, 1], found {float(tensor.min())} to {float(tensor.max())}")
-        tensor = tensor.float().mul(255).round().to(torch.uint8)
-    elif tensor.dtype != torch.uint8:
-        raise InvalidArgument(f"expected a uint8 or float tensor, got {tensor.dtype}")
-    array = tensor.numpy()
+        array = tensor.double().numpy()
+        if array.size and not (array.min() >= 0 and array.max() <= 1):  # NaN fails too
+            raise InvalidArgument(f"a float tensor must lie in [0, 1], found {array.min()} to {array.max()}")
+        array = np.rint(array * 255).astype(np.uint8)
+    elif str(tensor.dtype) == "torch.uint8":
+        array = tensor.numpy()
+    else:
+        raise InvalidArgument(f"a tensor must be uint8 or float, got {tensor.dtype}")
     return _from_array(array.transpose(1, 2, 0) if array.ndim == 3 else array)
-
-
-def read_stream(data: bytes) -> Image.Image:
-    """A PIL image from a file's bytes (standard input); :class:`ImageError` if Pillow cannot read it."""
-    try:
-        return Image.open(io.BytesIO(data))
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise ImageError(f"not an image that Pillow can read ({error})") from error

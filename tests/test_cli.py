@@ -1,0 +1,409 @@
+"""The command line on a small model: what it writes, says and returns, and what it leaves behind."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vqcodec
+from tests.conftest import scene
+from vqcodec import cli, container, demo, files
+from vqcodec.models import file as model_file
+
+COMMAND = [sys.executable, "-m", "vqcodec"]
+
+
+@pytest.fixture(scope="module")
+def model(small_model, tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("cli") / "model.safetensors"
+    model_file.save(path, small_model.config, small_model.tensors)
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty working folder with one picture in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(vqcodec.__file__).parent.parent))  # for processes of their own
+    Image.fromarray(scene(40, 56)).save("photo.png")
+    return tmp_path
+
+
+@pytest.fixture
+def run(model, capsys):
+    """Runs the command with the small model; returns exit status, standard output and error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        takes_model = arguments[0] in ("compress", "decompress", "sample", "demo")
+        status = cli.main([*arguments, *(["--model", model] if takes_model else [])])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def files_in(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()}
+
+
+# -- the main road -----------------------------------------------------------------------
+
+
+def test_compress_and_decompress(run, folder, model):
+    status, out, err = run("compress", "photo.png", "-q", "70")
+    assert (status, out) == (0, "")
+    data = Path("photo.vqc").read_bytes()
+    assert data == vqcodec.compress("photo.png", quality=70, model=model)
+    assert re.fullmatch(
+        rf"photo\.vqc: 56 x 40, {len(data):,} bytes, {8 * len(data) / 2240:.3f} bits per pixel, \d+\.\d\d s\n", err
+    )
+    status, out, err = run("decompress", "photo.vqc", "back.png")
+    assert (status, out) == (0, "")
+    assert re.match(rf"back\.png: 56 x 40, from {len(data):,} bytes, ", err)
+    assert np.array_equal(np.asarray(Image.open("back.png")), np.asarray(vqcodec.decompress(data, model=model)))
+    assert files_in(folder) == {"photo.png", "photo.vqc", "back.png"}
+
+
+def test_default_names_and_quiet(run, folder):
+    assert run("compress", "photo.png", "--quiet") == (0, "", "")
+    os.remove("photo.png")
+    assert run("decompress", "photo.vqc", "--quiet") == (0, "", "")
+    assert files_in(folder) == {"photo.png", "photo.vqc"}
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp", "avif", "bmp", "tiff", "PNG"])
+def test_extension_chooses_the_format(run, folder, extension):
+    run("compress", "photo.png")
+    assert run("decompress", "photo.vqc", f"back.{extension}")[0] == 0
+    image = Image.open(f"back.{extension}")
+    assert image.size == (56, 40)
+    assert image.format == {"jpg": "JPEG"}.get(extension, extension.upper())
+
+
+def test_metadata_and_alpha_reach_the_file(run, folder):
+    picture = np.dstack([scene(30, 30), np.arange(900, dtype=np.uint8).reshape(30, 30)])
+    Image.fromarray(picture).save("alpha.png", icc_profile=b"profile")
+    run("compress", "alpha.png")
+    run("decompress", "alpha.vqc", "back.png")
+    back = Image.open("back.png")
+    assert back.info["icc_profile"] == b"profile"
+    assert np.array_equal(np.asarray(back)[..., 3], picture[..., 3])
+    status, _, err = run("decompress", "alpha.vqc", "back.jpg")
+    assert status == 0 and "warning: JPEG holds no alpha" in err
+    assert Image.open("back.jpg").mode == "RGB"
+
+
+def test_class_by_name_and_number(run, folder):
+    assert run("compress", "photo.png", "a.vqc", "--class", "dog")[0] == 0
+    assert run("compress", "photo.png", "b.vqc", "--class", "2")[0] == 0
+    assert Path("a.vqc").read_bytes() == Path("b.vqc").read_bytes()
+    status, _, err = run("compress", "photo.png", "c.vqc", "--class", "cow")
+    assert status == 1 and "unknown class 'cow'" in err and "cat, dog, owl" in err
+
+
+def test_threads_change_nothing(run, folder):
+    for n in ("1", "2"):
+        assert run("compress", "photo.png", f"{n}.vqc", "--threads", n)[0] == 0
+    assert Path("1.vqc").read_bytes() == Path("2.vqc").read_bytes()
+
+
+def test_sample_on_a_grid(run, folder, model):
+    status, out, err = run("sample", "owl", "-n", "3", "--seed", "1", "--size", "48x32", "-o", "s.png")
+    assert (status, out) == (0, "")
+    assert "s.png: 100 x 68" in err and "3 drawn in" in err
+    expected = vqcodec.sample("owl", 3, size=(48, 32), seed=1, model=model)
+    assert np.array_equal(np.asarray(Image.open("s.png"))[:32, :48], np.asarray(expected[0]))
+    first = Path("s.png").read_bytes()
+    run("sample", "owl", "-n", "3", "--seed", "1", "--size", "48x32", "-o", "s.png", "-f")
+    assert Path("s.png").read_bytes() == first
+
+
+def test_sample_into_numbered_files(run, folder):
+    assert run("sample", "0", "-n", "2", "--size", "32x32", "--temperature", "0.5", "-o", "s%d.png")[0] == 0
+    assert files_in(folder) == {"photo.png", "s0.png", "s1.png"}
+    assert Path("s0.png").read_bytes() != Path("s1.png").read_bytes()
+
+
+def test_info(run, folder, model):
+    run("compress", "photo.png")
+    data = Path("photo.vqc").read_bytes()
+    status, out, err = run("info", "photo.vqc")
+    assert (status, err) == (0, "")
+    for line in ("width +56", "height +40", "quality +50", "alpha +no", "metadata +none", r"  map 0 +\d+ bytes at"):
+        assert re.search(f"^{line}", out, re.MULTILINE), line
+    status, out, err = run("info", "photo.vqc", "--json")
+    assert json.loads(out) == container.describe(data) == vqcodec.info(data)
+
+
+def test_demo(run, folder, monkeypatch):
+    small = folder / "small.webp"
+    Image.open(demo.PHOTO).resize((90, 60)).save(small, lossless=True)
+    monkeypatch.setattr(demo, "PHOTO", small)
+    status, out, err = run("demo", "-o", "pictures")
+    assert (status, err) == (0, "")
+    table = re.findall(r"^ +(\d+) +([\d,]+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)$", out, re.MULTILINE)
+    assert [int(row[0]) for row in table] == list(demo.QUALITIES)
+    for quality, size, *_ in table:
+        assert int(size.replace(",", "")) == os.path.getsize(f"pictures/photo_q{quality}.vqc")
+    assert {"sample_cat.png", "sample_dog.png", "contact_sheet.png"} <= files_in(folder / "pictures")
+    sheet = Image.open("pictures/contact_sheet.png")
+    assert sheet.width >= 3 * 90 and sheet.height >= 2 * 60 + 2 * 256
+
+
+def test_demo_photograph_is_whole():
+    image = Image.open(demo.PHOTO)
+    image.load()
+    assert image.size == (600, 400)
+    assert os.path.getsize(demo.PHOTO) < 350_000
+
+
+# -- pipes -------------------------------------------------------------------------------
+
+
+def piped(arguments: list[str], data: bytes = b"", **options) -> subprocess.CompletedProcess:
+    return subprocess.run([*COMMAND, *arguments], input=data, capture_output=True, **options)
+
+
+def test_pipes(folder, model):
+    picture = Path("photo.png").read_bytes()
+    compressed = piped(["compress", "-", "-", "--model", model], picture, check=True)
+    assert compressed.stdout == vqcodec.compress("photo.png", model=model)
+    assert compressed.stderr.startswith(b"-: 56 x 40, ")
+    back = piped(["decompress", "-", "--model", model, "--quiet"], compressed.stdout, check=True)
+    assert Image.open(io.BytesIO(back.stdout)).format == "PNG" and back.stderr == b""
+    assert b"map 0" in piped(["info", "-"], compressed.stdout, check=True).stdout
+    assert files_in(folder) == {"photo.png"}
+
+
+def test_nobody_reads(folder, model):
+    """A reader that goes away early is not an error worth a traceback."""
+    vqc = Path("photo.vqc")
+    vqc.write_bytes(vqcodec.compress("photo.png", model=model))
+    for arguments in (["info", "photo.vqc"], ["compress", "photo.png", "-", "--model", model, "--quiet"]):
+        process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        process.stderr.close()
+        assert process.wait() == 1
+
+
+# -- failures ----------------------------------------------------------------------------
+
+
+def one_line(err: str) -> bool:
+    return err.startswith("vqcodec: ") and err.count("\n") == 1
+
+
+def test_missing_and_wrong_inputs(run, folder):
+    Path("text.txt").write_text("hello")
+    for arguments, message in [
+        (["compress", "none.png"], "none.png: no such file"),
+        (["compress", "text.txt"], "text.txt: must be a picture"),
+        (["compress", "."], "cannot be read"),
+        (["decompress", "none.vqc"], "none.vqc: No such file or directory"),
+        (["decompress", "text.txt"], "a vqcodec file begins with 8f 56 51 43, found 68 65 6c 6c"),
+        (["info", "none.vqc"], "none.vqc: No such file or directory"),
+        (["info", "photo.png"], "a vqcodec file begins with"),
+        (["sample", "cow", "-o", "s.png"], "unknown class 'cow'"),
+        (["sample", "1", "-o", "s.xyz"], "s.xyz: must have the extension of a format"),
+        (["sample", "1", "-o", "s.png", "--temperature", "0"], "temperature"),
+        (["decompress", "photo.png", "back.xyz"], "back.xyz: must have the extension"),
+        (["compress", "photo.png", "nowhere/a.vqc"], "nowhere/a.vqc: No such file or directory"),
+    ]:
+        status, out, err = run(*arguments)
+        assert status == 1 and out == "" and one_line(err) and message in err, (arguments, err)
+    assert files_in(folder) == {"photo.png", "text.txt"}
+
+
+def test_wrong_model_file(folder, capsys):
+    Path("model.safetensors").write_bytes(b"not a model")
+    for path in ("model.safetensors", "none.safetensors"):
+        assert cli.main(["compress", "photo.png", "--model", path]) == 1
+        assert one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["paint"], "invalid choice: 'paint'"),
+        (["compress"], "required: IN"),
+        (["compress", "a", "-q", "101"], "-q/--quality: must be a number from 0 to 100, got 101"),
+        (["compress", "a", "-q", "best"], "must be a number from 0 to 100, got 'best'"),
+        (["compress", "a", "--threads", "0"], "must be at least 1, got 0"),
+        (["sample", "1"], "required: -o"),
+        (["sample", "1", "-o", "s.png", "-n", "x"], "must be a whole number, got 'x'"),
+        (["sample", "1", "-o", "s.png", "--seed", "-1"], "must be at least 0"),
+        (["sample", "1", "-o", "s.png", "--size", "256"], "must be WxH such as 256x256, got 256"),
+        (["sample", "1", "-o", "s.png", "--size", "0x4"], "must be WxH"),
+    ],
+)
+def test_wrong_usage(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_never_overwrites_without_force(run, folder):
+    Path("photo.vqc").write_bytes(b"precious")
+    Path("s1.png").write_bytes(b"precious")
+    for arguments in (["compress", "photo.png"], ["sample", "1", "-n", "2", "--size", "16x16", "-o", "s%d.png"]):
+        status, _, err = run(*arguments)
+        assert status == 1 and one_line(err) and "exists: use -f to overwrite it" in err
+    assert Path("photo.vqc").read_bytes() == b"precious"
+    assert files_in(folder) == {"photo.png", "photo.vqc", "s1.png"}
+    assert run("compress", "photo.png", "-f")[0] == 0
+    assert vqcodec.info(Path("photo.vqc").read_bytes())["width"] == 56
+
+
+def test_damaged_files(run, folder, capsys):
+    run("compress", "photo.png", "-q", "90")
+    data = Path("photo.vqc").read_bytes()
+    maps = [c["offset"] for c in vqcodec.info(data)["chunks"] if c["tag"] == "M"]
+    Path("cut.vqc").write_bytes(data[: maps[2] + 3])
+    status, _, err = run("decompress", "cut.vqc")
+    assert status == 1 and one_line(err) and "map 2: " in err
+    assert not Path("cut.png").exists()
+    status, _, err = run("decompress", "cut.vqc", "--partial")
+    assert status == 0 and "warning: the picture is not complete: map 2: " in err
+    assert Image.open("cut.png").size == (56, 40)
+    Path("cut.vqc").write_bytes(data[: maps[0]])
+    status, _, err = run("decompress", "cut.vqc", "--partial", "-f")
+    assert status == 1 and one_line(err) and "map 0: " in err
+    assert run("info", "cut.vqc")[0] == 1
+
+
+def test_warnings_are_one_line(run, folder):
+    Image.fromarray(scene(8, 8)).save("a.gif", save_all=True, append_images=[Image.fromarray(scene(8, 8, 1))])
+    status, _, err = run("compress", "a.gif", "--quiet")
+    assert (status, err) == (0, "vqcodec: warning: only one of the image's 2 frames is used\n")
+
+
+def test_pictures_that_a_format_cannot_hold(run, folder, monkeypatch):
+    run("compress", "photo.png")
+    monkeypatch.setattr(Image.Image, "save", lambda *_, **__: (_ for _ in ()).throw(ValueError("too large")))
+    status, _, err = run("decompress", "photo.vqc", "back.webp")
+    assert status == 1 and err.endswith("vqcodec: WEBP cannot hold this picture: too large\n")
+
+
+# -- whole files or none -----------------------------------------------------------------
+
+
+def test_full_disk_leaves_nothing(run, folder, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    Path("photo.vqc").write_bytes(b"precious")
+    monkeypatch.setattr(os, "fsync", full)
+    status, _, err = run("compress", "photo.png", "-f")
+    assert status == 1 and err == "vqcodec: photo.vqc: No space left on device\n"
+    assert Path("photo.vqc").read_bytes() == b"precious"
+    assert files_in(folder) == {"photo.png", "photo.vqc"}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_full_device(run, folder):
+    status, _, err = run("compress", "photo.png", "/dev/full")
+    assert status == 1 and err == "vqcodec: /dev/full: No space left on device\n"
+    assert run("compress", "photo.png", "/dev/null")[0] == 0  # a device needs no -f
+
+
+def test_interrupted_write_leaves_nothing(run, folder, monkeypatch):
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    status, _, err = run("compress", "photo.png")
+    assert (status, err) == (130, "vqcodec: interrupted\n")
+    assert files_in(folder) == {"photo.png"}
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_signals(folder, sent):
+    """A process that waits for its input ends at once, and without a traceback."""
+    os.mkfifo("pipe")
+    process = subprocess.Popen([*COMMAND, "info", "pipe"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    writer = open_when_read("pipe", process)
+    process.send_signal(sent)
+    out, err = process.communicate(timeout=30)
+    os.close(writer)
+    assert (process.returncode, out, err) == (130, b"", b"vqcodec: interrupted\n")
+
+
+def open_when_read(pipe: str, process: subprocess.Popen) -> int:
+    """The writing end of a named pipe, as soon as the process has opened the other."""
+    while process.poll() is None:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            time.sleep(0.01)
+    raise AssertionError(process.communicate())
+
+
+def test_a_file_that_appears_meanwhile_is_kept(folder):
+    files.write("new.bin", b"ours")
+    with pytest.raises(FileExistsError, match=r"new\.bin exists"):
+        files.write("new.bin", b"theirs")
+    assert Path("new.bin").read_bytes() == b"ours"
+    assert files_in(folder) == {"photo.png", "new.bin"}
+
+
+def test_file_systems_without_hard_links(folder, monkeypatch):
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    test_a_file_that_appears_meanwhile_is_kept(folder)
+
+
+def test_written_files_have_ordinary_permissions(folder):
+    files.write("ours", b"")
+    Path("theirs").touch()
+    assert os.stat("ours").st_mode == os.stat("theirs").st_mode
+
+
+def test_links_are_written_through(folder):
+    Path("real").write_bytes(b"old")
+    os.symlink("real", "link")
+    files.write("link", b"new", force=True)
+    assert os.path.islink("link") and Path("real").read_bytes() == b"new"
+
+
+# -- weight ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compress", "--help"], ["info", "photo.vqc"]])
+def test_light_commands_load_nothing_heavy(folder, model, arguments):
+    Path("photo.vqc").write_bytes(vqcodec.compress("photo.png", model=model))
+    script = f"""
+import sys
+from vqcodec import cli
+try:
+    status = cli.main({arguments})
+except SystemExit as stop:
+    status = stop.code
+heavy = {{"torch", "numpy", "PIL", "constriction", "safetensors"}} & set(sys.modules)
+sys.exit(f"loads {{heavy}}" if heavy else status)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"vqcodec {vqcodec.__version__}\n"

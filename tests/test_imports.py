@@ -1,0 +1,144 @@
+"""Imports and includes point one way (top to bottom), and the light modules stay light."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "vqcodec"
+
+# Each module may import those in the lines below its own, and neighbours in the same line if
+# that makes no cycle (which a test of its own looks for).
+LAYERS = [
+    ["__main__"],
+    ["cli", "demo", "pillow"],
+    ["api"],
+    ["codec"],
+    ["container", "alpha", "header", "wire", "entropy", "images", "files", "models"],
+    ["ops"],
+    ["models.integer", "models.arithmetic", "models.config"],  # what a model is; the others make one work
+    ["_native"],
+    ["errors", "__init__"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+# Importing any of these must not bring in torch, however indirectly at import time.
+LIGHT = [
+    "container", "alpha", "header", "wire", "entropy", "images", "files", "errors", "cli", "ops/ref*",
+    "models/integer", "models/arithmetic", "models/config",
+]  # fmt: skip
+FOUNDATIONS = {"csrc/core": ["core"], "csrc/kernels": ["core", "kernels"], "csrc/cpu": ["core", "kernels", "cpu"]}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports anywhere, except for type checkers only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            for alias in node.names:
+                submodule = ROOT.joinpath(*node.module.split("."), alias.name)
+                is_module = submodule.is_dir() or submodule.with_suffix(".py").exists()
+                yield f"{node.module}.{alias.name}" if is_module or alias.name == "_native" else node.module
+
+
+def part(name: str) -> str:
+    """The entry of LAYERS that holds a dotted name: its module, else its package."""
+    inside = name.split(".")[1:] or ["__init__"]
+    both = ".".join(inside[:2])
+    return both if both in RANK else inside[0]
+
+
+def part_of(path: Path) -> str:
+    return part("vqcodec." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    own = part_of(path)
+    assert own in RANK, f"{own} has no place in LAYERS"
+    for name in imports(path):
+        if name.split(".")[0] != "vqcodec":
+            continue
+        assert RANK[own] <= RANK[part(name)], f"{own} imports {name}, which is above it"
+
+
+def test_no_cycles():
+    graph = {own: set() for own in RANK}
+    for path in modules():
+        found = {part(name) for name in imports(path) if name.split(".")[0] == "vqcodec"}
+        graph[part_of(path)] |= found - {part_of(path)}
+    order: list[str] = []
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, f"import cycle: {' -> '.join([*above, name])}"
+        if name not in order:
+            for below in sorted(graph[name]):
+                visit(below, (*above, name))
+            order.append(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_vqcodec_imports_no_training_and_no_tests():
+    for path in modules():
+        assert not {"training", "tests"} & {name.split(".")[0] for name in imports(path)}, path
+
+
+def test_native_has_one_importer():
+    found = {str(p.relative_to(PACKAGE)) for p in modules() if any("_native" in name for name in imports(p))}
+    assert found == {"ops/native.py"}
+
+
+def test_light_modules_name_no_torch():
+    for pattern in LIGHT:
+        for path in PACKAGE.glob(f"{pattern}.py"):
+            assert "torch" not in {name.split(".")[0] for name in imports(path)}, path
+
+
+@pytest.mark.parametrize(
+    ("name", "forbidden"),
+    [
+        ("vqcodec", {"torch", "numpy", "PIL", "constriction"}),
+        ("vqcodec.cli", {"torch", "numpy", "PIL", "constriction"}),
+        ("vqcodec.container", {"torch", "numpy", "PIL", "constriction"}),
+        ("vqcodec.images", {"torch", "constriction"}),
+        ("vqcodec.entropy", {"torch", "PIL"}),
+        ("vqcodec.alpha", {"torch", "PIL"}),
+    ],
+)
+def test_what_importing_loads(name, forbidden):
+    script = f"import sys, {name}; sys.exit(' '.join({forbidden} & set(sys.modules)) or 0)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("folder", FOUNDATIONS)
+def test_includes_point_down(folder):
+    """core includes core; kernels may use core; cpu may use both; none knows Python or torch."""
+    for path in sorted((ROOT / folder).rglob("*.*")):
+        for name in re.findall(r'^\s*#\s*include\s*["<]([^">]+)[">]', path.read_text(encoding="utf-8"), re.MULTILINE):
+            assert not name.startswith(("pybind11", "torch", "ATen", "Python.h")), f"{path} includes {name}"
+            if "/" in name and (ROOT / "csrc" / name).exists():
+                assert name.split("/")[0] in FOUNDATIONS[folder], f"{path} includes {name}"
