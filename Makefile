@@ -1,0 +1,39 @@
+# make demo      set up, then compress, decompress and sample: pictures in out/
+# make test      set up, then all tests (PYTEST_ARGS for more)
+# make build     set up only: .venv with the compiled core and all dependencies
+# make sanitize  the C++ tests under the address and undefined-behaviour sanitizers
+# make clean     remove everything that the above made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/built
+INPUTS := pyproject.toml setup.py constraints.txt CMakeLists.txt $(shell find csrc -type f)
+
+.PHONY: demo test build sanitize clean
+
+build: $(STAMP)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): $(INPUTS) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/vqcodec demo -o out
+
+test: $(STAMP)
+	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+
+sanitize:
+	cmake -S . -B build/sanitize -DVQCODEC_TESTS=ON -DVQCODEC_PYTHON=OFF -DVQCODEC_CUDA=off \
+	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVQCODEC_SANITIZE=address,undefined
+	cmake --build build/sanitize --parallel
+	build/sanitize/vqcodec_tests
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .hypothesis
+	rm -f vqcodec/_native*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

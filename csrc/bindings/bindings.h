@@ -1,0 +1,18 @@
+// vqcodec._native: what each binding file adds to the module, and what they share.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include "core/status.h"
+
+namespace vqcodec::bindings {
+
+void bind_runtime(pybind11::module_& module);
+void bind_nearest_codebook(pybind11::module_& module);
+void bind_prior(pybind11::module_& module);
+
+// Raises the exception of vqcodec.errors that belongs to the status, unless it is ok.
+// Needs the GIL.
+void raise_unless_ok(const Status& status);
+
+}  // namespace vqcodec::bindings

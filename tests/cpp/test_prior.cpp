@@ -1,0 +1,596 @@
+// The integer prior: its kernels against plain loops, its schedules against each other. That the
+// numbers are those of the definition in NumPy is tested from Python (tests/test_engine.py).
+
+#include <algorithm>
+#include <atomic>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "check.h"
+#include "cpu/prior_frequencies.h"
+#include "cpu/prior_network.h"
+#include "cpu/prior_wavefront.h"
+#include "cpu/thread_pool.h"
+
+namespace vqcodec::cpu {
+namespace {
+
+std::mt19937 random_source(7);
+
+int uniform(int low, int high) {
+  return std::uniform_int_distribution<int>(low, high)(random_source);
+}
+
+template <class T>
+std::vector<T> random_values(std::size_t size, int low, int high) {
+  std::vector<T> values(size);
+  for (T& value : values) value = static_cast<T>(uniform(low, high));
+  return values;
+}
+
+std::vector<Variant> variants() {
+  std::vector<Variant> found;
+  for (Variant variant : kVariants) {
+    if (is_supported(variant)) found.push_back(variant);
+  }
+  return found;
+}
+
+bool never() { return false; }
+
+// What a random prior looks like. The tensors that its PriorTensors point to live here.
+class RandomPrior {
+ public:
+  // `coarser_codes`: of the maps before, all at the same stride but the first, at twice that.
+  RandomPrior(int codes, int hidden, int heads, int kernel, std::vector<int> coarser_codes) {
+    tensors.kernel = kernel;
+    tensors.first_kernel = 5;
+    tensors.heads = heads;
+    tensors.num_blocks = 2;
+    const int embedding = uniform(1, 5), residual = uniform(1, 20);
+    tensors.embedding = table<std::int8_t>(codes, embedding, -128, 127);
+    tensors.first = conv(hidden, 12, embedding);
+    tensors.classes = table<std::int16_t>(3, hidden, -2000, 2000);
+    tensors.levels = table<std::int16_t>(2, hidden, -2000, 2000);
+    const int taps = kernel / 2 * kernel + kernel / 2 + 1;
+    for (int layer = 0; layer < 3; ++layer) {  // two blocks and one of the output stack
+      tensors.layers.push_back(
+          {conv(2 * residual, layer < 2 ? taps : 1, hidden), conv(hidden, 1, residual), false});
+      if (layer == 1 && heads > 0) {
+        tensors.layers.push_back({conv(3 * hidden, 1, hidden), conv(hidden, 1, hidden), true});
+      }
+    }
+    int channels = 0;
+    for (std::size_t j = 0; j < coarser_codes.size(); ++j) {
+      const int factor = j == 0 ? 2 : 1, each = uniform(1, 4);
+      tensors.factors.push_back(factor);
+      tensors.coarser.push_back(
+          table<std::int8_t>(coarser_codes[j], factor * factor * each, -128, 127));
+      channels += each;
+    }
+    if (channels > 0) {
+      tensors.condition_in = conv(hidden, 9, channels);
+      tensors.condition.push_back({conv(residual, 9, hidden), conv(hidden, 1, residual), false});
+    }
+    tensors.logits = conv(codes, 1, hidden);
+    tensors.tanh = table<std::int8_t>(256, 1, -127, 127);
+    tensors.sigmoid = table<std::int8_t>(256, 1, 0, 127);
+    std::vector<std::uint16_t> exp = random_values<std::uint16_t>(kExpSize, 0, 65535);
+    std::sort(exp.rbegin(), exp.rend());
+    exp_ = exp;
+    tensors.exp = {exp_.data(), kExpSize, 1};
+  }
+  RandomPrior(const RandomPrior&) = delete;
+
+  std::shared_ptr<const PriorNetwork> load() const {
+    std::shared_ptr<const PriorNetwork> network;
+    const Status status = PriorNetwork::create(tensors, &network);
+    CHECK_EQ(status.message(), std::string());
+    return network;
+  }
+
+  PriorTensors tensors;
+
+ private:
+  template <class T>
+  TableView<T> table(int rows, int columns, int low, int high) {
+    auto values = random_values<T>(static_cast<std::size_t>(rows) * columns, low, high);
+    const T* data;
+    if constexpr (sizeof(T) == 1) {
+      bytes_.push_back(std::move(values));
+      data = bytes_.back().data();
+    } else {
+      shorts_.push_back(std::move(values));
+      data = shorts_.back().data();
+    }
+    return {data, rows, columns};
+  }
+
+  // Weights of which sums use the range of their shifts.
+  ConvTensors conv(int outputs, int taps, int inputs) {
+    const std::size_t size = static_cast<std::size_t>(outputs) * taps * inputs;
+    bytes_.push_back(random_values<std::int8_t>(size, -127, 127));
+    biases_.push_back(random_values<std::int32_t>(outputs, -5000, 5000));
+    shifts_.push_back(random_values<std::uint8_t>(outputs, 5, 9));
+    return {bytes_.back().data(), biases_.back().data(), shifts_.back().data(), outputs, taps,
+            inputs};
+  }
+
+  std::vector<std::vector<std::int8_t>> bytes_;
+  std::vector<std::vector<std::int16_t>> shorts_;
+  std::vector<std::vector<std::int32_t>> biases_;
+  std::vector<std::vector<std::uint8_t>> shifts_;
+  std::vector<std::uint16_t> exp_;
+};
+
+// A hierarchy of three maps, the first at half the resolution, and pictures to sample from it.
+class Hierarchy {
+ public:
+  Hierarchy() : top_(40, 12, 2, 3, {}), middle_(17, 9, 0, 3, {40}), fine_(70, 16, 0, 1, {40, 17}) {
+    for (const RandomPrior* prior : {&top_, &middle_, &fine_}) networks_.push_back(prior->load());
+  }
+
+  std::vector<const PriorNetwork*> networks() const {
+    std::vector<const PriorNetwork*> found;
+    for (const auto& network : networks_) found.push_back(network.get());
+    return found;
+  }
+
+ private:
+  RandomPrior top_, middle_, fine_;
+  std::vector<std::shared_ptr<const PriorNetwork>> networks_;
+};
+
+// Maps of one picture, their words and bytes.
+struct Picture {
+  Picture(int rows, int columns) : height(rows), width(columns) {
+    for (int m = 0; m < 3; ++m) {
+      const auto size = static_cast<std::size_t>(map(m).size());
+      codes.emplace_back(size);
+      words.push_back(random_values<std::uint32_t>(size, 0, (1 << 24) - 1));
+      bytes.push_back(random_values<std::uint8_t>(static_cast<std::size_t>(uniform(0, 60)), 0, 255));
+    }
+  }
+
+  CodeMap map(int m) const {
+    const int h = m == 0 ? (height + 1) / 2 : height, w = m == 0 ? (width + 1) / 2 : width;
+    return {m < static_cast<int>(codes.size()) ? codes[m].data() : nullptr, h, w};
+  }
+
+  template <class Job>
+  Job job() {
+    Job job;
+    job.class_id = height % 3;
+    job.level = width % 2;
+    for (int m = 0; m < 3; ++m) {
+      job.maps.push_back(map(m));
+      job.outputs.push_back(codes[m].data());
+      if constexpr (std::is_same_v<Job, SampleJob>) {
+        job.streams.push_back({words[m].data()});
+      } else {
+        job.streams.push_back({bytes[m].data(), bytes[m].size()});
+      }
+    }
+    return job;
+  }
+
+  int height, width;
+  std::vector<std::vector<std::int32_t>> codes;
+  std::vector<std::vector<std::uint32_t>> words;
+  std::vector<std::vector<std::uint8_t>> bytes;
+};
+
+std::vector<Picture> pictures() {
+  std::vector<Picture> found;
+  for (const auto& [height, width] : {std::pair{1, 1}, {1, 9}, {9, 1}, {2, 2}, {7, 10}, {11, 24},
+                                      {7, 10}, {7, 10}, {20, 6}}) {
+    found.emplace_back(height, width);
+  }
+  return found;
+}
+
+}  // namespace
+
+TEST(prior_wavefront_order) {
+  for (int height : {1, 2, 7}) {
+    for (int width : {1, 3, 8}) {
+      for (int lag : {1, 2, 3, 4}) {
+        const Wavefront wavefront{height, width, lag};
+        int positions = 0, widest = 0;
+        for (int t = -20; t < wavefront.steps() + 20; ++t) {
+          const RowRange rows = wavefront.rows(t);
+          for (int row = -3; row < height + 3; ++row) {
+            const int column = t - lag * row;
+            const bool active = 0 <= row && row < height && 0 <= column && column < width;
+            CHECK_EQ(rows.begin <= row && row < rows.end, active);
+            positions += active;
+          }
+          widest = std::max(widest, rows.size());
+        }
+        CHECK_EQ(positions, height * width);
+        CHECK_EQ(widest, wavefront.widest());
+      }
+    }
+  }
+}
+
+// The slots of a plane keep what was written, and are zero around it, as far as taps reach.
+TEST(prior_plane_finds_every_neighbour) {
+  for (int height : {1, 4, 9}) {
+    for (int width : {1, 2, 3, 10}) {
+      for (int reach : {1, 2, 3}) {
+        const int lag = reach + 1, tiles = 2;
+        const Wavefront wavefront{height, width, lag};
+        const int span = reach * lag + reach;
+        Plane plane(wavefront, tiles, reach, 3, span + 1);
+        for (int t = 0; t < wavefront.steps(); ++t) {
+          plane.clear_margins(t);
+          const RowRange rows = wavefront.rows(t);
+          for (int tile = 0; tile < tiles; ++tile) {
+            for (int row = rows.begin; row < rows.end; ++row) {
+              std::int16_t* at = plane.origin(t) + plane.row_index(tile, row) * plane.stride();
+              at[2] = static_cast<std::int16_t>(1 + tile * 1000 + row * 50 + t - lag * row);
+              for (int dr = -reach; dr <= 0; ++dr) {
+                for (int dc = -reach; dc <= (dr < 0 ? reach : 0); ++dc) {
+                  const int r = row + dr, c = t - lag * row + dc;
+                  const bool inside = r >= 0 && c >= 0 && c < width;
+                  const std::int16_t* neighbour =
+                      plane.origin(t + Offset{dr, dc}.steps(lag)) +
+                      plane.row_index(tile, r) * plane.stride();
+                  CHECK_EQ(neighbour[2], inside ? 1 + tile * 1000 + r * 50 + c : 0);
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(prior_frequency_table_finds_every_interval) {
+  for (int codes : {3, 31, 32, 33, 64, 1000}) {
+    for (int most : {0, 3, 65535}) {
+      auto weights = random_values<std::uint16_t>(codes, 0, most);
+      weights[uniform(0, codes - 1)] = 65535;
+      std::vector<std::uint32_t> before;
+      std::uint32_t sum = 0;
+      for (int k = 0; k < codes; ++k) {
+        if (k % kFrequencyBlock == 0) before.push_back(sum);
+        sum += weights[k];
+      }
+      const FrequencyTable table = {weights.data(), before.data(), sum, codes};
+      std::uint32_t next = 0;
+      for (int k = 0; k < codes; ++k) {
+        const CodeInterval interval = table.of(k);
+        CHECK_EQ(interval.start, next);
+        CHECK(interval.frequency >= 1);
+        next = interval.start + interval.frequency;
+        for (std::uint32_t quantile : {interval.start, next - 1}) {
+          const CodeInterval found = table.find(quantile);
+          CHECK_EQ(found.code, k);
+          CHECK_EQ(found.start, interval.start);
+          CHECK_EQ(found.frequency, interval.frequency);
+        }
+      }
+      CHECK_EQ(next, kFrequencyTotal);
+    }
+  }
+}
+
+TEST(prior_attention_mean_rounds_down_halves_up) {
+  for (std::int64_t total : {1, 2, 3, 65535}) {
+    for (std::int64_t sum = -3 * total - 2; sum <= 3 * total + 2; ++sum) {
+      const std::int64_t mean = attention_mean(sum, total);
+      CHECK(2 * total * mean <= 2 * sum + total);
+      CHECK(2 * total * (mean + 1) > 2 * sum + total);
+    }
+  }
+}
+
+TEST(prior_product_equals_plain_loops) {
+  for (Variant variant : variants()) {
+    for (int outputs : {1, 15, 16, 17, 48, 100}) {
+      for (int inputs : {1, 2, 7, 48}) {
+        for (int count : {1, 2, 4, 5, 6, 8, 13, 17}) {
+          const int num_taps = uniform(1, 4), stride = (inputs + 1) / 2 * 2;
+          const std::size_t size = static_cast<std::size_t>(outputs) * num_taps * inputs;
+          const auto weight = random_values<std::int8_t>(size, -127, 127);
+          const auto bias = random_values<std::int32_t>(outputs, -100000, 100000);
+          const auto shift = random_values<std::uint8_t>(outputs, 0, 12);
+          const Conv conv({weight.data(), bias.data(), shift.data(), outputs, num_taps, inputs},
+                          std::vector<Offset>(num_taps));
+          const auto features =
+              random_values<std::int16_t>(static_cast<std::size_t>(2 * count + 8) * stride, -128, 127);
+          std::vector<std::int32_t> rows, found(count * conv.num_panels() * kPanel);
+          for (int i = 0; i < count; ++i) rows.push_back(uniform(0, 2 * count));
+          std::vector<std::ptrdiff_t> taps;
+          for (int i = 0; i < num_taps; ++i) taps.push_back(std::ptrdiff_t{stride} * uniform(0, 7));
+          prior_kernel(variant).product(conv.packed(), {features.data(), rows.data(), stride, count},
+                                        taps.data(), found.data(), conv.num_panels() * kPanel);
+          for (int i = 0; i < count; ++i) {
+            for (int o = 0; o < outputs; ++o) {
+              std::int32_t sum = bias[o] + rounding_half(shift[o]);
+              for (int t = 0; t < num_taps; ++t) {
+                for (int c = 0; c < inputs; ++c) {
+                  sum += weight[(o * num_taps + t) * inputs + c] *
+                         features[rows[i] * stride + taps[t] + c];
+                }
+              }
+              CHECK_EQ(found[i * conv.num_panels() * kPanel + o], sum >> shift[o]);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// The largest sums that a network may have, at both ends.
+TEST(prior_product_uses_all_of_int32) {
+  const int inputs = 500;
+  std::vector<std::int8_t> weight(inputs, 127);
+  const std::uint8_t shift = 0;
+  for (int sign : {-1, 1}) {
+    const std::int32_t bias = sign * (std::numeric_limits<std::int32_t>::max() - inputs * 127 * 128);
+    const Conv conv({weight.data(), &bias, &shift, 1, 1, inputs}, {{0, 0}});
+    const std::vector<std::int16_t> features(inputs, static_cast<std::int16_t>(sign < 0 ? -128 : 127));
+    const std::int32_t row = 0;
+    const std::ptrdiff_t tap = 0;
+    std::vector<std::int32_t> sums(kPanel);
+    for (Variant variant : variants()) {
+      prior_kernel(variant).product(conv.packed(), {features.data(), &row, inputs, 1}, &tap,
+                                    sums.data(), kPanel);
+      CHECK_EQ(sums[0], bias + inputs * 127 * features[0]);
+    }
+  }
+}
+
+TEST(prior_elementwise_kernels_are_the_same_in_every_variant) {
+  const auto extremes = [](std::size_t size) {
+    auto values = random_values<std::int32_t>(size, -70000, 70000);
+    values[0] = std::numeric_limits<std::int32_t>::max();
+    values[1] = std::numeric_limits<std::int32_t>::min();
+    return values;
+  };
+  const RandomPrior prior(5, 4, 0, 3, {});
+  const auto network = prior.load();
+  for (int channels : {2, 16, 67}) {
+    const int count = 3;
+    const std::ptrdiff_t stride = 2 * channels + 5;
+    const auto sums = extremes(static_cast<std::size_t>(stride) * count);
+    const auto base = random_values<std::int32_t>(channels * count, -98304, 98301);
+    const auto stream = random_values<std::int16_t>(channels * count, -32768, 32767);
+    const std::int32_t rows[count] = {2, 0, 1};
+    std::vector<std::vector<std::int16_t>> expected;
+    for (Variant variant : variants()) {
+      const PriorKernel& kernel = prior_kernel(variant);
+      std::vector<std::vector<std::int16_t>> found;
+      const auto next = [&] {
+        found.emplace_back(channels * count);
+        return FeatureRows<std::int16_t>{found.back().data(), rows, channels, count};
+      };
+      std::vector<std::int16_t> begun(stream.size()), added = stream;
+      kernel.begin_stream(sums.data(), stride, channels, base.data(), begun.data(), next());
+      kernel.add_to_stream(sums.data(), stride, channels, added.data(), next());
+      kernel.gate(sums.data(), stride, channels, network->tables, next());
+      kernel.clamp(sums.data(), stride, channels, -128, next());
+      found.push_back(begun);
+      found.push_back(added);
+      if (expected.empty()) expected = found;
+      CHECK(found == expected);
+      for (int i = 0; i < channels * count; ++i) {
+        const std::int64_t sum = sums[i / channels * stride + i % channels];
+        CHECK_EQ(begun[i], std::clamp<std::int64_t>(base[i] + sum, -32768, 32767));
+        CHECK_EQ(added[i], std::clamp<std::int64_t>(stream[i] + sum, -32768, 32767));
+      }
+
+      const std::int32_t top = kernel.maximum(sums.data(), stride * count);
+      CHECK_EQ(top, *std::max_element(sums.begin(), sums.end()));
+      std::vector<std::uint16_t> weights(sums.size());
+      kernel.weigh(sums.data(), stride * count, top, 3, network->tables.exp, kExpSize,
+                   weights.data());
+      std::uint64_t total = 0;
+      for (std::size_t i = 0; i < sums.size(); ++i) {
+        const std::int64_t distance = (std::int64_t{top} - sums[i]) >> 3;
+        CHECK_EQ(weights[i], distance < kExpSize ? network->tables.exp[distance] : 0);
+        total += weights[i];
+      }
+      CHECK_EQ(kernel.sum(weights.data(), stride * count), total);
+    }
+  }
+}
+
+// Sampled codes are the same for every variant, number of threads and size of batch, and their
+// intervals, computed for the whole map, hold the words that they were drawn with.
+TEST(prior_sampling_is_one_function) {
+  const Hierarchy hierarchy;
+  std::vector<Picture> batch = pictures();
+  std::vector<std::vector<std::vector<std::int32_t>>> expected;
+  WavefrontOutcome outcome;
+  for (Variant variant : variants()) {
+    for (int threads : {1, 2, 5}) {
+      CHECK(set_num_threads(threads).ok());
+      std::vector<SampleJob> jobs;
+      for (Picture& picture : batch) jobs.push_back(picture.job<SampleJob>());
+      CHECK_EQ(wavefront_sample(hierarchy.networks(), jobs, 256, variant, never, &outcome).message(),
+               std::string());
+      for (std::size_t i = 0; i < batch.size(); ++i) {
+        if (expected.size() <= i) expected.push_back(batch[i].codes);
+        CHECK(batch[i].codes == expected[i]);
+        for (auto& codes : batch[i].codes) std::fill(codes.begin(), codes.end(), -1);
+        CHECK(wavefront_sample(hierarchy.networks(), {jobs[i]}, 256, variant, never, &outcome).ok());
+        CHECK(batch[i].codes == expected[i]);
+      }
+    }
+    for (Picture& picture : batch) {
+      const SampleJob job = picture.job<SampleJob>();
+      for (int m = 0; m < 3; ++m) {
+        const auto size = static_cast<std::size_t>(picture.map(m).size());
+        std::vector<std::int64_t> start(size), frequency(size);
+        const PriorTile tile = {job.class_id, job.level, job.maps.data(), job.maps[m]};
+        CHECK(prior_frequencies(*hierarchy.networks()[m], tile, variant, start.data(),
+                                frequency.data()).ok());
+        for (std::size_t i = 0; i < size; ++i) {
+          CHECK(start[i] <= picture.words[m][i] && picture.words[m][i] < start[i] + frequency[i]);
+        }
+      }
+    }
+  }
+}
+
+// Bytes that no encoder wrote give codes in range, or the number of the map; always the same.
+TEST(prior_decoding_survives_any_stream) {
+  const Hierarchy hierarchy;
+  const int codes[3] = {40, 17, 70};
+  int corrupt = 0;
+  for (int round = 0; round < 20; ++round) {
+    std::vector<Picture> batch = pictures();
+    for (Picture& picture : batch) {  // a point above the whole range
+      if (uniform(0, 3) == 0) picture.bytes[uniform(0, 2)].assign(8, 255);
+    }
+    std::vector<DecodeJob> jobs;
+    for (Picture& picture : batch) jobs.push_back(picture.job<DecodeJob>());
+    WavefrontOutcome expected;
+    for (Variant variant : variants()) {
+      for (int threads : {1, 3}) {
+        CHECK(set_num_threads(threads).ok());
+        WavefrontOutcome outcome;
+        CHECK(wavefront_decode(hierarchy.networks(), jobs, variant, never, &outcome).ok());
+        if (expected.corrupt.empty()) expected = outcome;
+        CHECK(outcome.corrupt == expected.corrupt);
+        for (const Picture& picture : batch) {
+          for (int m = 0; m < 3; ++m) {
+            for (std::int32_t code : picture.codes[m]) CHECK(0 <= code && code < codes[m]);
+          }
+        }
+      }
+    }
+    for (int map : expected.corrupt) corrupt += map >= 0;
+  }
+  CHECK(corrupt > 0);
+}
+
+TEST(prior_decoding_can_be_interrupted) {
+  const Hierarchy hierarchy;
+  Picture picture(30, 40);
+  for (int threads : {1, 3}) {
+    CHECK(set_num_threads(threads).ok());
+    std::atomic<int> asked{0};
+    WavefrontOutcome outcome;
+    CHECK(wavefront_decode(hierarchy.networks(), {picture.job<DecodeJob>()}, Variant::scalar,
+                           [&] { return ++asked > 20; }, &outcome).ok());
+    CHECK(outcome.interrupted);
+  }
+}
+
+// Stepwise, a pass over a map of any height keeps the steps that it still needs, no more; only
+// what attention looks at grows with the map.
+TEST(prior_memory_does_not_grow_with_the_map) {
+  class : public CodeSource {
+    std::int32_t choose(int, std::int64_t, const FrequencyTable&) override { return 0; }
+  } source;
+  const Hierarchy hierarchy;
+  const auto bytes = [&](int map, int height, int width, Schedule schedule) {
+    const PriorTile tile = {0, 0, nullptr, {nullptr, height, width}};
+    return PriorPass(*hierarchy.networks()[map], Variant::scalar, schedule, {tile}, source)
+        .feature_bytes();
+  };
+  for (int map : {1, 2}) {
+    const std::size_t once = bytes(map, 40, 60, Schedule::stepwise);
+    CHECK_EQ(bytes(map, 40000, 60, Schedule::stepwise), once);
+    CHECK(bytes(map, 40, 60, Schedule::whole_map) > 3 * once);
+  }
+  const std::size_t keys_and_values = 2 * 16;  // bytes per position: 2 heads of 6 channels, padded
+  CHECK(bytes(0, 4000, 60, Schedule::stepwise) - bytes(0, 40, 60, Schedule::stepwise) <=
+        3960 * 60 * 2 * keys_and_values);
+}
+
+// One map alone shares its large products out to all threads.
+TEST(prior_large_products_use_all_threads) {
+  const RandomPrior prior(3000, 200, 0, 3, {});
+  const auto network = prior.load();
+  std::vector<std::vector<std::int32_t>> found;
+  for (int threads : {1, 3}) {
+    CHECK(set_num_threads(threads).ok());
+    const auto words = std::vector<std::uint32_t>(600, 9999999);
+    std::vector<std::int32_t> codes(600);
+    SampleJob job;
+    job.maps = {{codes.data(), 20, 30}};
+    job.outputs = {codes.data()};
+    job.streams = {{words.data()}};
+    WavefrontOutcome outcome;
+    CHECK(wavefront_sample({network.get()}, {job}, 256, variants().back(), never, &outcome).ok());
+    found.push_back(codes);
+  }
+  CHECK(found[0] == found[1]);
+}
+
+TEST(prior_network_refuses) {
+  const auto refusal = [](auto change) {
+    RandomPrior prior(9, 8, 2, 3, {5});
+    change(prior.tensors);
+    std::shared_ptr<const PriorNetwork> network;
+    return PriorNetwork::create(prior.tensors, &network).message();
+  };
+  CHECK_EQ(refusal([](PriorTensors&) {}), "");
+  CHECK_EQ(refusal([](PriorTensors& t) { t.kernel = 4; }), "prior: kernels must be odd");
+  CHECK_EQ(refusal([](PriorTensors& t) { t.kernel = 5; }), "prior: gate: taps must be 13, got 5");
+  CHECK_EQ(refusal([](PriorTensors& t) { t.first.inputs += 1; }).substr(0, 25),
+           "prior: first: inputs must");
+  CHECK_EQ(refusal([](PriorTensors& t) { t.classes.columns = 7; }),
+           "prior: columns of the class table must be 8, got 7");
+  CHECK_EQ(refusal([](PriorTensors& t) { t.heads = 3; }),
+           "prior: hidden channels must be a multiple of heads");
+  CHECK_EQ(refusal([](PriorTensors& t) { t.logits.outputs = 8; }),
+           "prior: logits: outputs must be 9, got 8");
+  CHECK_EQ(refusal([](PriorTensors& t) { t.factors[0] = 0; }),
+           "prior: factor must be in 1..256, got 0");
+  CHECK_EQ(refusal([](PriorTensors& t) { t.coarser.clear(); }),
+           "prior: number of factors must be 0, got 1");
+  CHECK_EQ(refusal([](PriorTensors& t) { t.tanh.rows = 255; }),
+           "prior: size of table tanh must be 256, got 255");
+  const std::vector<std::uint16_t> rising = [] {
+    std::vector<std::uint16_t> table(kExpSize, 1);
+    table.back() = 2;
+    return table;
+  }();
+  CHECK_EQ(refusal([&](PriorTensors& t) { t.exp.data = rising.data(); }),
+           "prior: table exp must start above zero and never increase");
+  const std::vector<std::int32_t> large(9, std::numeric_limits<std::int32_t>::max());
+  CHECK_EQ(refusal([&](PriorTensors& t) { t.logits.bias = large.data(); }).substr(0, 41),
+           "prior: logits: largest sum must be in 0..");
+  const std::vector<std::uint8_t> wide(9, 31);
+  CHECK_EQ(refusal([&](PriorTensors& t) { t.logits.shift = wide.data(); }),
+           "prior: logits: shift must be in 0..30, got 31");
+}
+
+TEST(prior_jobs_are_checked) {
+  const Hierarchy hierarchy;
+  const auto refusal = [&](auto change) {
+    Picture picture(6, 8);
+    DecodeJob job = picture.job<DecodeJob>();
+    change(job);
+    WavefrontOutcome outcome;
+    return wavefront_decode(hierarchy.networks(), {job}, Variant::scalar, never, &outcome).message();
+  };
+  CHECK_EQ(refusal([](DecodeJob&) {}), "");
+  CHECK_EQ(refusal([](DecodeJob& j) { j.class_id = 3; }),
+           "map 0: class must be in 0..2, got 3");
+  CHECK_EQ(refusal([](DecodeJob& j) { j.level = -1; }), "map 0: level must be in 0..1, got -1");
+  CHECK_EQ(refusal([](DecodeJob& j) { j.maps[1].height = 7; }).substr(0, 42),
+           "map 1: height of a coarser map must be in ");
+  CHECK_EQ(refusal([](DecodeJob& j) { j.maps[2].width = 0; }),
+           "map 2: width of a map must be in 1..1048576, got 0");
+  CHECK_EQ(refusal([](DecodeJob& j) { j.streams.pop_back(); }),
+           "every prior needs a map and a stream: 3 priors, 3 maps, 2 streams");
+  CHECK_EQ(refusal([](DecodeJob& j) { j.maps.insert(j.maps.begin(), j.maps[0]); }),
+           "map 1: its prior has 0 coarser maps, expected 1");
+}
+
+}  // namespace vqcodec::cpu

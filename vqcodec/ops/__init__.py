@@ -1,0 +1,35 @@
+"""One public function per kernel. Each checks its arguments and picks a backend once.
+
+    nearest_codebook      the nearest code of a codebook for every vector
+    codebook_statistics   how often each code was chosen, and by what
+    prior_frequencies     where the codes of a known map lie in their frequency tables
+    wavefront_decode      code maps from the bytes of a range coder
+    wavefront_sample      code maps from random words
+
+`ref`, `ref_range` and `ref_nearest` define them in NumPy, `native` runs the compiled core, `torch_ops`
+makes them PyTorch custom ops. Importing this package loads neither PyTorch nor the core.
+"""
+
+from vqcodec.ops.nearest import CodebookStatistics, codebook_statistics, nearest_codebook
+from vqcodec.ops.prior import (
+    DecodeJob,
+    SampleJob,
+    prior_frequencies,
+    wavefront_decode,
+    wavefront_decode_batch,
+    wavefront_sample,
+    wavefront_sample_batch,
+)
+
+__all__ = [
+    "CodebookStatistics",
+    "DecodeJob",
+    "SampleJob",
+    "codebook_statistics",
+    "nearest_codebook",
+    "prior_frequencies",
+    "wavefront_decode",
+    "wavefront_decode_batch",
+    "wavefront_sample",
+    "wavefront_sample_batch",
+]

@@ -1,0 +1,127 @@
+"""The only importer of the compiled core, `vqcodec._native`.
+
+The core is loaded by the first call that needs it. Environment variables:
+
+    VQCODEC_CPU           scalar | avx2 | avx512: the instruction set of the kernels
+                          (default: the best that the CPU has), read at every call
+    VQCODEC_NUM_THREADS   number of threads (default: the cores that the process may use),
+                          read once, when the core is loaded
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from vqcodec.errors import BackendError, InvalidArgument
+
+__all__ = [
+    "codebook_statistics",
+    "cpu_variants",
+    "get_num_threads",
+    "load_prior",
+    "nearest_codebook",
+    "prior_frequencies",
+    "select_variant",
+    "set_num_threads",
+    "wavefront_decode",
+    "wavefront_sample",
+]
+
+
+@functools.cache
+def _core() -> ModuleType:
+    try:
+        from vqcodec import _native
+    except ImportError as error:
+        raise BackendError(
+            f"the compiled core vqcodec._native cannot be loaded ({error}); "
+            "build it with `pip install .`, or with `make build` in a source checkout"
+        ) from error
+    threads = os.environ.get("VQCODEC_NUM_THREADS")
+    if threads:
+        try:
+            _native.set_num_threads(int(threads))
+        except ValueError as error:  # InvalidArgument is one
+            raise InvalidArgument(
+                f"VQCODEC_NUM_THREADS must be a number from 1 to 1024, got {threads!r}"
+            ) from error
+    return _native
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads the compiled core uses, 1 to 1024. Results never depend on it."""
+    _core().set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """How many threads the compiled core uses: by default the cores that the process may use."""
+    return _core().get_num_threads()
+
+
+def cpu_variants() -> list[str]:
+    """The kernel variants that this CPU runs: "scalar" and perhaps "avx2" and "avx512"."""
+    return _core().cpu_variants()
+
+
+def select_variant(requested: str | None = None) -> str:
+    """The variant that a kernel would use: the requested one, else VQCODEC_CPU, else the best.
+
+    Raises InvalidArgument for an unknown name, BackendError if this CPU cannot run it.
+    """
+    return _core().select_variant(requested or "")
+
+
+def nearest_codebook(
+    z: np.ndarray,
+    codebook: np.ndarray,
+    bias: np.ndarray | None = None,
+    variant: str | None = None,
+) -> np.ndarray:
+    """See `vqcodec.ops.nearest_codebook`."""
+    return _core().nearest_codebook(z, codebook, bias, variant or "")
+
+
+def codebook_statistics(
+    z: np.ndarray, indices: np.ndarray, codes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """See `vqcodec.ops.codebook_statistics`."""
+    return _core().codebook_statistics(z, indices, codes)
+
+
+def load_prior(**tensors: Any) -> Any:
+    """Check and pack a prior; csrc/bindings/prior.cpp lists the tensors."""
+    return _core().load_prior(**tensors)
+
+
+def prior_frequencies(
+    prior: Any,
+    codes: np.ndarray,
+    coarser: list[np.ndarray],
+    class_id: int,
+    level: int,
+    variant: str = "",
+) -> tuple[np.ndarray, np.ndarray]:
+    """See `vqcodec.ops.prior_frequencies`; ``prior`` comes from `load_prior`."""
+    return _core().prior_frequencies(prior, codes, coarser, class_id, level, variant)
+
+
+def wavefront_decode(
+    priors: list[Any], jobs: list[tuple], variant: str = ""
+) -> tuple[list[list[np.ndarray]], list[int]]:
+    """The maps of every job, and for each job its first corrupt map or -1.
+
+    A job is (class, level, given maps, shapes, streams); see `vqcodec.ops.wavefront_decode`.
+    """
+    return _core().wavefront_decode(priors, jobs, variant)
+
+
+def wavefront_sample(
+    priors: list[Any], jobs: list[tuple], sharpness: int = 256, variant: str = ""
+) -> tuple[list[list[np.ndarray]], list[int]]:
+    """As `wavefront_decode`, with words in place of streams."""
+    return _core().wavefront_sample(priors, jobs, sharpness, variant)

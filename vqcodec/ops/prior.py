@@ -1,0 +1,373 @@
+"""Running the integer prior: frequencies of known codes, and the fused loop that makes codes.
+
+Every op takes ``backend``:
+
+    "reference"                    NumPy, the definition (`vqcodec.ops.ref`): slow
+    "native"                       the compiled core, with the best instruction set
+    "scalar", "avx2", "avx512"     the compiled core, with that instruction set
+    None                           what the environment variable VQCODEC_BACKEND names, or "native"
+
+All give the same codes and frequencies to the last bit, on any number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vqcodec.errors import CorruptChunk, FormatError, InvalidArgument
+from vqcodec.ops import native, ref
+from vqcodec.ops.ref_range import RangeDecoder
+
+if TYPE_CHECKING:
+    from vqcodec.models.integer import Conv, IntegerPrior
+
+__all__ = [
+    "DecodeJob",
+    "SampleJob",
+    "prior_frequencies",
+    "wavefront_decode",
+    "wavefront_decode_batch",
+    "wavefront_sample",
+    "wavefront_sample_batch",
+]
+
+Shape = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    """One picture, or one tile of it, whose maps are to be decoded."""
+
+    shapes: Sequence[Shape]
+    """Height and width, in codes, of every map to decode."""
+
+    streams: Sequence[bytes]
+    """The range coder's bytes, one stream for each of those maps."""
+
+    class_id: int = 0
+    level: int = 0
+
+    given: Sequence[np.ndarray] = ()
+    """The coarser maps, where they are known already."""
+
+
+@dataclass(frozen=True)
+class SampleJob:
+    """One picture whose maps are to be drawn."""
+
+    shapes: Sequence[Shape]
+    """Height and width, in codes, of every map to draw."""
+
+    words: Sequence[np.ndarray]
+    """For each of those maps uniform numbers below 2**24, height * width in coding order (uint32)."""
+
+    class_id: int = 0
+    level: int = 0
+
+    given: Sequence[np.ndarray] = ()
+    """The coarser maps, where they are known already."""
+
+
+def prior_frequencies(
+    prior: IntegerPrior,
+    codes: np.ndarray,
+    coarser: Sequence[np.ndarray],
+    class_id: int,
+    level: int,
+    *,
+    backend: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where each code of a known map lies in its frequency table, for a range encoder.
+
+    codes: the map, height x width, any integer type.
+    coarser: the maps before it, coarse to fine.
+
+    Returns, in coding order, the cumulative frequency before each code and its frequency: int64,
+    height * width each, out of 2**24. Their logarithms are the map's size:
+    ``24 * codes.size - np.log2(frequency).sum()`` bits.
+    Raises InvalidArgument for codes, shapes, a class or a level that the prior does not have.
+    """
+    codes = _code_map("codes", codes)
+    coarser = [_code_map(f"coarser map {j}", c) for j, c in enumerate(coarser)]
+    if len(coarser) != len(prior.factors):
+        raise InvalidArgument(f"the prior has {len(prior.factors)} coarser maps, got {len(coarser)}")
+    variant = _variant(backend)
+    if variant is not None:
+        return native.prior_frequencies(_network(prior), codes, coarser, class_id, level, variant)
+    _check_job([prior], [codes.shape], class_id, level, coarser)
+    _check_codes("codes", codes, prior.codes)
+    return ref.prior_frequencies(prior, codes, coarser, class_id, level)
+
+
+def wavefront_decode(
+    priors: Sequence[IntegerPrior],
+    shapes: Sequence[Shape],
+    streams: Sequence[bytes],
+    class_id: int,
+    level: int,
+    *,
+    given: Sequence[np.ndarray] = (),
+    backend: str | None = None,
+) -> list[np.ndarray]:
+    """Decode consecutive maps of one picture or tile, coarse to fine.
+
+    priors, shapes, streams: the prior, (height, width) and bytes of each map to decode. They
+        follow the maps that are ``given``.
+
+    Returns the decoded maps, int32. Raises CorruptChunk, which names the map, if no encoder can
+    have written a stream; many damaged streams decode to wrong codes instead, so streams need
+    checksums. Raises InvalidArgument for shapes, codes, a class or a level that do not fit.
+    """
+    job = DecodeJob(shapes, streams, class_id, level, given)
+    return wavefront_decode_batch(priors, [job], backend=backend)[0]
+
+
+def wavefront_decode_batch(
+    priors: Sequence[IntegerPrior], jobs: Sequence[DecodeJob], *, backend: str | None = None
+) -> list[list[np.ndarray]]:
+    """`wavefront_decode` of several pictures or tiles: faster than one by one."""
+    for job in jobs:
+        _count("streams", job.streams, priors)
+    streams = [[bytes(stream) for stream in job.streams] for job in jobs]
+    variant = _variant(backend)
+    if variant is None:
+        return _reference(priors, jobs, lambda job, m: RangeDecoder(streams[job][m]).decode)
+    maps, corrupt = native.wavefront_decode(
+        [_network(prior) for prior in priors], _tuples(priors, jobs, streams), variant
+    )
+    for job, number in enumerate(corrupt):
+        if number >= 0:
+            raise _corrupt(number, job, jobs)
+    return maps
+
+
+def wavefront_sample(
+    priors: Sequence[IntegerPrior],
+    shapes: Sequence[Shape],
+    words: Sequence[np.ndarray],
+    class_id: int,
+    level: int,
+    *,
+    sharpness: int = 256,
+    given: Sequence[np.ndarray] = (),
+    backend: str | None = None,
+) -> list[np.ndarray]:
+    """Draw consecutive maps of one picture, coarse to fine.
+
+    priors, shapes, words: the prior, (height, width) and uniform 24-bit numbers of each map to
+        draw. The same words give the same maps everywhere. They follow the maps that are ``given``.
+    sharpness: 256 / temperature, 1 to 65536: probabilities are raised to sharpness / 256.
+
+    Returns the maps, int32. Raises InvalidArgument for shapes, words, codes, a class or a level
+    that do not fit.
+    """
+    job = SampleJob(shapes, words, class_id, level, given)
+    return wavefront_sample_batch(priors, [job], sharpness=sharpness, backend=backend)[0]
+
+
+def wavefront_sample_batch(
+    priors: Sequence[IntegerPrior],
+    jobs: Sequence[SampleJob],
+    *,
+    sharpness: int = 256,
+    backend: str | None = None,
+) -> list[list[np.ndarray]]:
+    """`wavefront_sample` of several pictures: faster than one by one."""
+    if not 1 <= sharpness <= 65536:
+        raise InvalidArgument(f"sharpness must be in 1..65536, got {sharpness}")
+    for job in jobs:
+        _count("words", job.words, priors)
+    words = [[_words(w, shape) for w, shape in zip(job.words, job.shapes)] for job in jobs]
+    variant = _variant(backend)
+    if variant is None:
+        return _reference(priors, jobs, lambda job, m: _Draw(words[job][m]), sharpness)
+    maps, _ = native.wavefront_sample(
+        [_network(prior) for prior in priors], _tuples(priors, jobs, words), sharpness, variant
+    )
+    return maps
+
+
+# -- backends ------------------------------------------------------------------------------
+
+
+def _variant(backend: str | None) -> str | None:
+    """The variant of the compiled core ("" for the best), or None for the reference."""
+    name = backend or os.environ.get("VQCODEC_BACKEND") or "native"
+    if name == "reference":
+        return None
+    if name == "native":
+        return ""
+    if name in ("scalar", "avx2", "avx512"):
+        return name
+    raise InvalidArgument(
+        f"backend must be one of reference, native, scalar, avx2, avx512, got {name!r}"
+    )
+
+
+_networks: dict[int, Any] = {}
+
+
+def _network(prior: IntegerPrior) -> Any:
+    """The prior packed by the compiled core: once, and as long as the prior lives."""
+    key = id(prior)
+    if key not in _networks:
+        network = native.load_prior(**_tensors(prior))
+        weakref.finalize(prior, _networks.pop, key, None)
+        _networks[key] = network
+    return _networks[key]
+
+
+def _tensors(prior: IntegerPrior) -> dict[str, Any]:
+    def conv(c: Conv) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return c.weight, c.bias, c.shift
+
+    layers = []
+    for i, block in enumerate(prior.blocks):
+        layers.append((conv(block.conv), conv(block.out), False))
+        if i in prior.attention:
+            attention = prior.attention[i]
+            layers.append((conv(attention.qkv), conv(attention.out), True))
+    layers += [(conv(block.conv), conv(block.out), False) for block in prior.output]
+    return {
+        "kernel": prior.config.kernel,
+        "first_kernel": prior.config.first_kernel,
+        "heads": prior.config.heads,
+        "num_blocks": len(prior.blocks),
+        "factors": list(prior.factors),
+        "embedding": prior.embedding,
+        "first": conv(prior.first),
+        "classes": prior.classes,
+        "levels": prior.levels,
+        "coarser": list(prior.coarser),
+        "condition_in": None if prior.condition_in is None else conv(prior.condition_in),
+        "condition": [(conv(block.conv), conv(block.out), False) for block in prior.condition],
+        "layers": layers,
+        "logits": conv(prior.logits),
+        "tanh": prior.tables.tanh,
+        "sigmoid": prior.tables.sigmoid,
+        "exp": prior.tables.exp,
+    }
+
+
+def _tuples(
+    priors: Sequence[IntegerPrior],
+    jobs: Sequence[DecodeJob] | Sequence[SampleJob],
+    streams: list[list[Any]],
+) -> list[tuple]:
+    """The jobs as the compiled core takes them."""
+    return [
+        (job.class_id, job.level, _given(job), _shapes(job, priors), job_streams)
+        for job, job_streams in zip(jobs, streams, strict=True)
+    ]
+
+
+class _Draw:
+    """Codes from words, step by step: the counterpart of `RangeDecoder.decode`."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self._words = words
+        self._next = 0
+
+    def __call__(self, cumulative: np.ndarray) -> np.ndarray:
+        words = self._words[self._next : self._next + len(cumulative)]
+        self._next += len(cumulative)
+        return ref.inverse_cdf(cumulative, words)
+
+
+def _reference(
+    priors: Sequence[IntegerPrior],
+    jobs: Sequence[DecodeJob] | Sequence[SampleJob],
+    chooser: Callable[[int, int], Callable[[np.ndarray], np.ndarray]],
+    sharpness: int = 256,
+) -> list[list[np.ndarray]]:
+    """All maps of all jobs, one after another. ``chooser(job, m)`` makes codes of frequencies."""
+    results = []
+    for number, job in enumerate(jobs):
+        maps, shapes = _given(job), _shapes(job, priors)
+        _check_job(priors, shapes, job.class_id, job.level, maps)
+        known = len(maps)
+        for m, (prior, shape) in enumerate(zip(priors, shapes, strict=True)):
+            try:
+                codes = ref.wavefront(
+                    prior, shape, maps, job.class_id, job.level, chooser(number, m), sharpness
+                )
+            except FormatError:
+                raise _corrupt(known + m, number, jobs) from None
+            maps.append(codes)
+        results.append(maps[known:])
+    return results
+
+
+# -- checks --------------------------------------------------------------------------------
+
+
+def _corrupt(number: int, job: int, jobs: Sequence[DecodeJob]) -> CorruptChunk:
+    where = f" (job {job})" if len(jobs) > 1 else ""
+    return CorruptChunk(f"map {number}", f"the stream is not one that an encoder writes{where}")
+
+
+def _code_map(name: str, codes: np.ndarray) -> np.ndarray:
+    if not isinstance(codes, np.ndarray) or codes.dtype.kind not in "iu" or codes.ndim != 2:
+        raise InvalidArgument(f"{name} must be a height x width array of integers")
+    if codes.dtype.itemsize > 4 and codes.size and not 0 <= codes.min() <= codes.max() < 2**31:
+        raise InvalidArgument(f"{name}: codes must be in 0..{2**31 - 1}")
+    return np.ascontiguousarray(codes, np.int32)
+
+
+def _given(job: DecodeJob | SampleJob) -> list[np.ndarray]:
+    return [_code_map(f"map {j}", codes) for j, codes in enumerate(job.given)]
+
+
+def _shapes(job: DecodeJob | SampleJob, priors: Sequence[IntegerPrior]) -> list[Shape]:
+    _count("shapes", job.shapes, priors)
+    return [(int(height), int(width)) for height, width in job.shapes]
+
+
+def _words(words: np.ndarray, shape: Shape) -> np.ndarray:
+    words = np.asarray(words)
+    count = int(shape[0]) * int(shape[1])
+    if words.dtype.kind not in "iu" or words.shape != (count,):
+        raise InvalidArgument(f"words must be {count} integers, got {words.dtype} {words.shape}")
+    if count and not 0 <= words.min() <= words.max() < ref.TOTAL:
+        raise InvalidArgument("words must be in 0..2**24-1")
+    return np.ascontiguousarray(words, np.uint32)
+
+
+def _count(name: str, items: Sequence[Any], priors: Sequence[IntegerPrior]) -> None:
+    if len(items) != len(priors):
+        raise InvalidArgument(f"{name}: expected {len(priors)}, one for each prior, got {len(items)}")
+
+
+def _check_codes(name: str, codes: np.ndarray, size: int) -> None:
+    if codes.size and not 0 <= codes.min() <= codes.max() < size:
+        raise InvalidArgument(f"{name}: codes must be in 0..{size - 1}")
+
+
+def _check_job(
+    priors: Sequence[IntegerPrior],
+    shapes: Sequence[Shape],
+    class_id: int,
+    level: int,
+    given: Sequence[np.ndarray],
+) -> None:
+    """What the compiled core checks, for the reference."""
+    sizes = [codes.shape for codes in given] + list(shapes)
+    for m, (prior, (height, width)) in enumerate(zip(priors, shapes, strict=True), len(given)):
+        if len(prior.factors) != m:
+            raise InvalidArgument(f"map {m}: its prior has {len(prior.factors)} coarser maps, expected {m}")
+        if height < 1 or width < 1:
+            raise InvalidArgument(f"map {m}: must have at least one code, got {height} x {width}")
+        for name, value, size in (("class", class_id, len(prior.classes)), ("level", level, len(prior.levels))):
+            if not 0 <= value < size:
+                raise InvalidArgument(f"{name} must be in 0..{size - 1}, got {value}")
+        for j, factor in enumerate(prior.factors):
+            if sizes[j][0] * factor < height or sizes[j][1] * factor < width:
+                raise InvalidArgument(f"map {m}: map {j} is too small for it: {sizes[j]} times {factor}")
+        for j, codes in enumerate(given):
+            _check_codes(f"map {j}", codes, len(prior.coarser[j]))
