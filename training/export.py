@@ -23,7 +23,7 @@ def tensors(autoencoder: Autoencoder, priors: Sequence[Prior]) -> dict[str, np.n
     }
     for name, value in autoencoder.state_dict().items():
         if not file.training_only(name):
-            found[f"autoencoder/{name}"] = value.detach().float().contiguous().numpy().astype(np.float16)
+            found[f"autoencoder/{name}"] = file.stored(name, value.detach().float().contiguous().numpy())
     for m, prior in enumerate(priors):
         found.update({f"prior.{m}/{name}": array for name, array in prior.export().items()})
     return found

@@ -63,7 +63,7 @@ class AutoencoderConfig:
     lambda_max: float = 5e-2
     lambda_min: float = 8e-4
     #: Quality q stands at (q / 100) ** quality_exponent between the two, on a logarithmic scale.
-    quality_exponent: float = 1.5
+    quality_exponent: float = 2.75
     levels: int = 8  #: rate levels: each keeps its own code lengths and prior input
 
     def __post_init__(self) -> None:

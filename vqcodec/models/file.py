@@ -76,7 +76,7 @@ class Model:
         from vqcodec.models.autoencoder import Autoencoder
 
         module = Autoencoder(self.config.autoencoder)
-        state = {name: torch.from_numpy(array.astype(np.float32)) for name, array in self._autoencoder_tensors.items()}
+        state = {name: torch.from_numpy(restored(name, array)) for name, array in self._autoencoder_tensors.items()}
         expected = {name: value.shape for name, value in module.state_dict().items() if not training_only(name)}
         found = {name: value.shape for name, value in state.items()}
         if expected != found:
@@ -91,6 +91,25 @@ class Model:
 def training_only(name: str) -> bool:
     """Whether an entry of the autoencoder's state only serves training (EMA sums)."""
     return name.startswith("quantizers.") and name.rsplit(".", 1)[1] in ("count", "total")
+
+
+def stored(name: str, array: np.ndarray) -> np.ndarray:
+    """A float32 entry of the autoencoder's state as model files hold it.
+
+    float16; how often each code is used (``usage``) as uint8 code lengths in eighths of a bit.
+    """
+    if not name.endswith(".usage"):
+        return array.astype(np.float16)
+    lengths = -np.log2(np.maximum(array / array.sum(1, keepdims=True), 2.0**-31))
+    return np.rint(8 * lengths).astype(np.uint8)
+
+
+def restored(name: str, array: np.ndarray) -> np.ndarray:
+    """The inverse of :func:`stored`, as float32."""
+    expected = np.uint8 if name.endswith(".usage") else np.float16
+    if array.dtype != expected:
+        raise ModelError(f"autoencoder: tensor {name!r} must be {np.dtype(expected)}, found {array.dtype}")
+    return np.exp2(array.astype(np.float32) / -8) if expected is np.uint8 else array.astype(np.float32)
 
 
 def fingerprint(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> bytes:
@@ -112,6 +131,7 @@ def save(path: str | os.PathLike[str], config: ModelConfig, tensors: Mapping[str
     temporary = path.with_name(path.name + ".partial")
     metadata = {"format": FORMAT, "config": json.dumps(config.to_json())}
     save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary, metadata=metadata)
+    temporary.chmod(0o644)
     os.replace(temporary, path)
 
 

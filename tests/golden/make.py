@@ -1,0 +1,67 @@
+"""Write the golden files anew: ``python -m tests.golden.make``.
+
+Only for a new shipped model or a new format version; files of released versions stay.
+The pictures are generated, so that nothing else is needed to check them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+import vqcodec
+from tests.conftest import scene
+from vqcodec.codec import Codec
+from vqcodec.images import Picture
+
+HERE = Path(__file__).parent
+EXPECTED = HERE / "expected.json"
+SAMPLES = [("flower-roses", 1), ("clothing-shoes", 2), (None, 3)]
+
+
+def pictures() -> dict[str, tuple[Picture, dict]]:
+    """Name -> picture and options of compress."""
+    colour = scene(96, 144)
+    ramp = np.tile(np.arange(48, dtype=np.uint8) * 5, (40, 1))
+    return {
+        "colour": (Picture(colour), dict(quality=50)),
+        "best": (Picture(scene(64, 80, seed=2)), dict(quality=100)),
+        "smallest": (Picture(scene(120, 100, seed=3)), dict(quality=0)),
+        "class": (Picture(scene(70, 50, seed=4)), dict(quality=60, class_id="flower-tulips")),
+        "grey": (Picture(np.repeat(colour[:50, :61, :1], 3, 2), grey=True), dict(quality=70)),
+        "alpha": (Picture(scene(40, 48, seed=5), alpha=ramp, metadata={"icc": b"not a profile " * 9}), dict(quality=40)),
+        "pixel": (Picture(np.full((1, 1, 3), 77, np.uint8)), dict(quality=50)),
+        "tiles": (Picture(scene(33, 1100, seed=6)), dict(quality=30)),
+    }
+
+
+def digest(maps: list[np.ndarray]) -> str:
+    """SHA-256 of code maps: shapes and little-endian int32 values."""
+    found = hashlib.sha256()
+    for m in maps:
+        found.update(f"{m.shape}".encode() + np.ascontiguousarray(m, "<i4").tobytes())
+    return found.hexdigest()
+
+
+def sample_name(class_id: str | None, seed: int) -> str:
+    return f"{class_id or 'none'}:{seed}"
+
+
+def main() -> None:
+    codec = Codec()
+    expected = {"model": codec.model.fingerprint.hex(), "maps": {}, "samples": {}}
+    for name, (picture, options) in pictures().items():
+        data = codec.compress(picture, **options)
+        (HERE / f"{name}.vqc").write_bytes(data)
+        expected["maps"][name] = digest(vqcodec.decode_maps(data))
+    for class_id, seed in SAMPLES:
+        maps = codec.sample_maps(class_id, 1, size=(64, 48), seed=seed)[0]
+        expected["samples"][sample_name(class_id, seed)] = digest(maps)
+    EXPECTED.write_text(json.dumps(expected, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
