@@ -24,7 +24,7 @@ from vqcodec.models.file import Model
 #: Side of a tile in pixels: bounds the working memory of the prior and its attention.
 TILE = 1024
 #: Samples are drawn as if they had been compressed at this quality.
-SAMPLE_QUALITY = 70
+SAMPLE_QUALITY = 50
 
 #: What is accepted unless the caller says otherwise: about 4 GB of working memory.
 LIMITS = Limits(pixels=1 << 26)

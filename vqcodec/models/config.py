@@ -58,12 +58,13 @@ class AutoencoderConfig:
     #: ``null_code``: code 0 of every map is the zero vector, and codes are chosen by
     #: squared error + lambda * bits. Off for the paper's presets.
     null_code: bool = True
-    #: Lagrange multipliers at quality 0 and 100: summed squared error of [0, 1]
-    #: pixels (all channels) per bit.
+    #: Ends of the range of Lagrange multipliers in training: summed squared error of
+    #: [0, 1] pixels (all channels) per bit.
     lambda_max: float = 5e-2
     lambda_min: float = 8e-4
-    #: Quality q stands at (q / 100) ** quality_exponent between the two, on a logarithmic scale.
-    quality_exponent: float = 2.75
+    #: Positions of quality 0, 50 and 100 on the logarithmic scale between the two (0 and 1);
+    #: a parabola joins them. Below 0 the choice of codes goes on beyond what was trained.
+    quality_positions: tuple[float, float, float] = (-0.2, 0.15, 1.0)
     levels: int = 8  #: rate levels: each keeps its own code lengths and prior input
 
     def __post_init__(self) -> None:
@@ -89,15 +90,17 @@ class AutoencoderConfig:
 
     def position(self, quality: float) -> float:
         """Where a quality in [0, 100] stands between lambda_max (0) and lambda_min (1)."""
-        return (quality / 100) ** self.quality_exponent
+        low, middle, high = self.quality_positions
+        x = quality / 100
+        return low + (4 * middle - 3 * low - high) * x + 2 * (low - 2 * middle + high) * x**2
 
     def lagrangian(self, position: float) -> float:
-        """lambda at a position in [0, 1]: geometric between the two ends."""
+        """lambda at a position: geometric between the two ends."""
         return self.lambda_max * (self.lambda_min / self.lambda_max) ** position
 
     def level(self, position: float) -> int:
-        """Rate level at a position in [0, 1]."""
-        return min(int(position * self.levels), self.levels - 1)
+        """Rate level at a position: equal parts of [0, 1]."""
+        return min(max(int(position * self.levels), 0), self.levels - 1)
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,7 @@ class ModelConfig:
         try:
             autoencoder = dict(data["autoencoder"])
             autoencoder["maps"] = tuple(CodeMap(**m) for m in autoencoder["maps"])
+            autoencoder["quality_positions"] = tuple(autoencoder["quality_positions"])
             return cls(
                 name=str(data["name"]),
                 autoencoder=AutoencoderConfig(**autoencoder),
