@@ -153,7 +153,8 @@ struct Picture {
       const auto size = static_cast<std::size_t>(map(m).size());
       codes.emplace_back(size);
       words.push_back(random_values<std::uint32_t>(size, 0, (1 << 24) - 1));
-      bytes.push_back(random_values<std::uint8_t>(static_cast<std::size_t>(uniform(0, 60)), 0, 255));
+      const auto length = static_cast<std::size_t>(uniform(0, 60));
+      bytes.push_back(random_values<std::uint8_t>(length, 0, 255));
     }
   }
 
@@ -233,16 +234,19 @@ TEST(prior_plane_finds_every_neighbour) {
           const RowRange rows = wavefront.rows(t);
           for (int tile = 0; tile < tiles; ++tile) {
             for (int row = rows.begin; row < rows.end; ++row) {
-              std::int16_t* at = plane.origin(t) + plane.row_index(tile, row) * plane.stride();
-              at[2] = static_cast<std::int16_t>(1 + tile * 1000 + row * 50 + t - lag * row);
+              const int index = plane.index(tile, row - rows.begin);
+              const auto feature = [&](int step, int r) -> std::int16_t& {
+                return plane.data()[plane.offset(step, r - row + rows.begin) +
+                                    index * plane.stride() + 2];
+              };
+              const auto own = 1 + tile * 1000 + row * 50 + t - lag * row;
+              feature(t, row) = static_cast<std::int16_t>(own);
               for (int dr = -reach; dr <= 0; ++dr) {
                 for (int dc = -reach; dc <= (dr < 0 ? reach : 0); ++dc) {
                   const int r = row + dr, c = t - lag * row + dc;
                   const bool inside = r >= 0 && c >= 0 && c < width;
-                  const std::int16_t* neighbour =
-                      plane.origin(t + Offset{dr, dc}.steps(lag)) +
-                      plane.row_index(tile, r) * plane.stride();
-                  CHECK_EQ(neighbour[2], inside ? 1 + tile * 1000 + r * 50 + c : 0);
+                  CHECK_EQ(feature(t + Offset{dr, dc}.steps(lag), r),
+                           inside ? 1 + tile * 1000 + r * 50 + c : 0);
                 }
               }
             }
@@ -305,14 +309,15 @@ TEST(prior_product_equals_plain_loops) {
           const auto shift = random_values<std::uint8_t>(outputs, 0, 12);
           const Conv conv({weight.data(), bias.data(), shift.data(), outputs, num_taps, inputs},
                           std::vector<Offset>(num_taps));
-          const auto features =
-              random_values<std::int16_t>(static_cast<std::size_t>(2 * count + 8) * stride, -128, 127);
+          const auto reached = static_cast<std::size_t>(2 * count + 8) * stride;
+          const auto features = random_values<std::int16_t>(reached, -128, 127);
           std::vector<std::int32_t> rows, found(count * conv.num_panels() * kPanel);
           for (int i = 0; i < count; ++i) rows.push_back(uniform(0, 2 * count));
           std::vector<std::ptrdiff_t> taps;
           for (int i = 0; i < num_taps; ++i) taps.push_back(std::ptrdiff_t{stride} * uniform(0, 7));
-          prior_kernel(variant).product(conv.packed(), {features.data(), rows.data(), stride, count},
-                                        taps.data(), found.data(), conv.num_panels() * kPanel);
+          const FeatureRows<const std::int16_t> from = {features.data(), rows.data(), stride, count};
+          prior_kernel(variant).product(conv.packed(), from, taps.data(), found.data(),
+                                        conv.num_panels() * kPanel);
           for (int i = 0; i < count; ++i) {
             for (int o = 0; o < outputs; ++o) {
               std::int32_t sum = bias[o] + rounding_half(shift[o]);
@@ -337,9 +342,10 @@ TEST(prior_product_uses_all_of_int32) {
   std::vector<std::int8_t> weight(inputs, 127);
   const std::uint8_t shift = 0;
   for (int sign : {-1, 1}) {
-    const std::int32_t bias = sign * (std::numeric_limits<std::int32_t>::max() - inputs * 127 * 128);
+    const std::int32_t room = std::numeric_limits<std::int32_t>::max() - inputs * 127 * 128;
+    const std::int32_t bias = sign * room;
     const Conv conv({weight.data(), &bias, &shift, 1, 1, inputs}, {{0, 0}});
-    const std::vector<std::int16_t> features(inputs, static_cast<std::int16_t>(sign < 0 ? -128 : 127));
+    const std::vector<std::int16_t> features(inputs, sign < 0 ? -128 : 127);
     const std::int32_t row = 0;
     const std::ptrdiff_t tap = 0;
     std::vector<std::int32_t> sums(kPanel);
@@ -418,13 +424,16 @@ TEST(prior_sampling_is_one_function) {
       CHECK(set_num_threads(threads).ok());
       std::vector<SampleJob> jobs;
       for (Picture& picture : batch) jobs.push_back(picture.job<SampleJob>());
-      CHECK_EQ(wavefront_sample(hierarchy.networks(), jobs, 256, variant, never, &outcome).message(),
-               std::string());
+      Status status =
+          wavefront_sample(hierarchy.networks(), jobs, 256, variant, never, &outcome);
+      CHECK_EQ(status.message(), std::string());
       for (std::size_t i = 0; i < batch.size(); ++i) {
         if (expected.size() <= i) expected.push_back(batch[i].codes);
         CHECK(batch[i].codes == expected[i]);
         for (auto& codes : batch[i].codes) std::fill(codes.begin(), codes.end(), -1);
-        CHECK(wavefront_sample(hierarchy.networks(), {jobs[i]}, 256, variant, never, &outcome).ok());
+        status =
+            wavefront_sample(hierarchy.networks(), {jobs[i]}, 256, variant, never, &outcome);
+        CHECK(status.ok());
         CHECK(batch[i].codes == expected[i]);
       }
     }
@@ -577,7 +586,9 @@ TEST(prior_jobs_are_checked) {
     DecodeJob job = picture.job<DecodeJob>();
     change(job);
     WavefrontOutcome outcome;
-    return wavefront_decode(hierarchy.networks(), {job}, Variant::scalar, never, &outcome).message();
+    const Status status =
+        wavefront_decode(hierarchy.networks(), {job}, Variant::scalar, never, &outcome);
+    return status.message();
   };
   CHECK_EQ(refusal([](DecodeJob&) {}), "");
   CHECK_EQ(refusal([](DecodeJob& j) { j.class_id = 3; }),

@@ -61,7 +61,9 @@ TEST(range_decoder_survives_any_stream) {
   int invalid = 0;
   for (int round = 0; round < 200; ++round) {
     std::vector<std::uint8_t> stream(random() % 40);
-    for (std::uint8_t& byte : stream) byte = round % 3 == 0 ? 255 : static_cast<std::uint8_t>(random());
+    for (std::uint8_t& byte : stream) {
+      byte = static_cast<std::uint8_t>(round % 3 == 0 ? 255 : random());
+    }
     RangeDecoder decoder(stream.data(), stream.size());
     for (int i = 0; i < 100; ++i) {
       const std::uint64_t quantile = decoder.quantile();

@@ -1,0 +1,258 @@
+"""How fast are the maps of a picture decoded? Against the autoregressive decoders of CompressAI.
+
+    python benchmarks/decode.py [--size 768x512] [--threads 2] [--rounds 15] [--model FILE]
+    VQCODEC_CPU=avx2 python benchmarks/decode.py        # as on a CPU with AVX2 only,
+                                                        # also for the peers
+
+All maps of the default hierarchy, from bytes that constriction's coder wrote, with random weights
+unless a model file is named: time does not depend on them. What is decoded is compared with what
+was encoded before anything is timed. Contenders take turns; the tables show medians.
+
+    GMAC/s   multiply-accumulates of all convolutions (attention not counted) per second
+    peak     share of what benchmarks/roofline.cpp reaches in the same run: the multiply-add
+             instruction alone, operands in registers, all threads together
+    tile     share of what the engine's inner loop reaches when all that it reads is cached
+    weights  bytes of weights that the steps of the wavefront read in all, per second, as a share
+             of the second-level cache's bandwidth
+
+CompressAI is optional (`pip install compressai`). Its models have random weights, too, which makes
+no difference to the number of their steps: one per latent position. Their decoders make a picture,
+so the loop over positions is timed apart, and only it is compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+if os.environ.get("VQCODEC_CPU") == "avx2":  # read by the peers when they are imported
+    os.environ.setdefault("OPENBLAS_CORETYPE", "Haswell")
+    os.environ.setdefault("MKL_ENABLE_INSTRUCTIONS", "AVX2")
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+    os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
+
+import numpy as np
+import torch
+
+from vqcodec import entropy, ops
+from vqcodec.models import config as configs
+from vqcodec.models.integer import IntegerPrior, Tables, load_prior
+from vqcodec.models.prior import Prior
+from vqcodec.ops import native, ref
+
+CLASSES = 16
+FLAGS = {
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"],
+}
+
+
+def random_priors(config: configs.ModelConfig) -> tuple[list[Prior], list[IntegerPrior]]:
+    """The float priors of a model and their integer networks, with weights of usual size."""
+    maps = config.autoencoder.maps
+    levels = config.autoencoder.levels
+    torch.manual_seed(0)
+    floats, integers = [], []
+    for m, prior_config in enumerate(config.priors):
+        prior = Prior(prior_config, maps[: m + 1], CLASSES, levels).eval()
+        with torch.no_grad():
+            for name, parameter in prior.named_parameters():
+                if name.endswith("out.weight"):  # zero at the start of training
+                    parameter.normal_(std=parameter[0].numel() ** -0.5)
+        floats.append(prior)
+        integers.append(
+            load_prior(prior_config, maps[: m + 1], CLASSES, levels, prior.export(), Tables.standard())
+        )
+    return floats, integers
+
+
+def map_shapes(config: configs.ModelConfig, height: int, width: int) -> list[tuple[int, int]]:
+    unit = config.stride
+    height, width = -(-height // unit) * unit, -(-width // unit) * unit
+    return [(height // m.stride, width // m.stride) for m in config.autoencoder.maps]
+
+
+def random_words(shapes: Sequence[tuple[int, int]], seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, ref.TOTAL, h * w, dtype=np.uint32) for h, w in shapes]
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """10^9 per second, all threads together; see roofline.cpp."""
+
+    registers: float  #: multiply-accumulates
+    tile: float  #: multiply-accumulates, in the engine's inner loop
+    second_level: float  #: bytes
+
+    @classmethod
+    def measured(cls, variant: str, threads: int) -> Roofline:
+        if variant not in FLAGS:
+            return cls(float("nan"), float("nan"), float("nan"))
+        root = Path(__file__).parent.parent
+        sources = [root / "benchmarks/roofline.cpp", root / f"csrc/cpu/prior_{variant}.cpp"]
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder) / "roofline"
+            command = ["c++", "-O3", "-std=c++17", "-pthread", f"-I{root / 'csrc'}", *FLAGS[variant]]
+            subprocess.run([*command, *map(str, sources), "-o", str(program)], check=True)
+            output = subprocess.run([program, str(threads)], capture_output=True, check=True).stdout
+        return cls(*map(float, output.split()))
+
+
+class Ours:
+    """All maps of one picture."""
+
+    def __init__(self, priors: list[IntegerPrior], shapes: list[tuple[int, int]]) -> None:
+        self.priors, self.shapes = priors, shapes
+        self.codes = ops.wavefront_sample(priors, shapes, random_words(shapes), 1, 0)
+        self.streams = [
+            entropy.encode_stream(*ops.prior_frequencies(p, self.codes[m], self.codes[:m], 1, 0))
+            for m, p in enumerate(priors)
+        ]
+        for found, expected in zip(self.decode(), self.codes, strict=True):
+            assert np.array_equal(found, expected)
+
+    def decode(self) -> list[np.ndarray]:
+        return ops.wavefront_decode(self.priors, self.shapes, self.streams, 1, 0)
+
+    def codes_in_all(self) -> int:
+        return sum(codes.size for codes in self.codes)
+
+    def macs(self) -> int:
+        return sum(p.macs() * codes.size for p, codes in zip(self.priors, self.codes))
+
+    def weight_bytes(self) -> int:
+        """Every step of a map reads every weight of its prior once."""
+        return sum(
+            p.macs() * (w + p.lag * (h - 1)) for p, (h, w) in zip(self.priors, self.shapes)
+        )
+
+
+class Peer:
+    """A CompressAI model; `times` are those of its loop over positions alone."""
+
+    def __init__(self, name: str, size: tuple[int, int]) -> None:
+        from compressai import zoo
+
+        model = getattr(zoo, name)(quality=4, pretrained=False).eval()
+        model.update(force=True)
+        width, height = (-(-side // 64) * 64 for side in size)
+        picture = torch.rand(1, 3, height, width)
+        with torch.inference_mode():
+            packed = model.compress(picture)
+        self.model, self.strings, self.shape = model, packed["strings"], packed["shape"]
+        self.loop = 0.0
+        if hasattr(model, "_decompress_ar"):
+            decompress_ar = model._decompress_ar
+
+            def timed(*arguments: object, **more: object) -> object:
+                start = time.perf_counter()
+                result = decompress_ar(*arguments, **more)
+                self.loop = time.perf_counter() - start
+                return result
+
+            model._decompress_ar = timed
+
+    def decode(self) -> object:
+        with torch.inference_mode():
+            return self.model.decompress(self.strings, self.shape)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def report_ours(ours: Ours, size: tuple[int, int], rounds: int, max_threads: int) -> float:
+    """Prints the table of our own figures; the median with all threads, in seconds."""
+    variant = native.select_variant()
+    counts = sorted({1, max_threads})
+    times: dict[int, list[float]] = {n: [] for n in counts}
+    for _ in range(rounds):
+        for threads in counts:
+            native.set_num_threads(threads)
+            ours.decode()  # wakes the threads
+            times[threads].append(seconds(ours.decode))
+    print("| threads | ms | best ms | GMAC/s | peak GMAC/s | peak | tile | weights GB/s | weights |")
+    print("|--------:|---:|--------:|-------:|------------:|-----:|-----:|-------------:|--------:|")
+    for threads in counts:
+        roofline = Roofline.measured(variant, threads)
+        median = statistics.median(times[threads])
+        rate, weights = ours.macs() / median / 1e9, ours.weight_bytes() / median / 1e9
+        print(
+            f"| {threads} | {median * 1e3:.1f} | {min(times[threads]) * 1e3:.1f} | {rate:.1f} "
+            f"| {roofline.registers:.1f} | {rate / roofline.registers:.0%} | {rate / roofline.tile:.0%} "
+            f"| {weights:.1f} | {weights / roofline.second_level:.0%} |"
+        )
+    steps = max(w + p.lag * (h - 1) for p, (h, w) in zip(ours.priors, ours.shapes))
+    print(
+        f"\n{ours.macs() / ours.codes_in_all() / 1e3:.0f} kMAC per code, "
+        f"{ours.macs() / size[0] / size[1] / 1e3:.1f} kMAC per pixel, {ours.macs() / 1e9:.2f} GMAC in all; "
+        f"{steps} steps per map, {max(p.macs() for p in ours.priors) / 1e3:.0f} kB of weights per step"
+    )
+    return statistics.median(times[max_threads])
+
+
+def report_peers(own: float, size: tuple[int, int], rounds: int) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            peers = {n: Peer(n, size) for n in ("mbt2018", "cheng2020_anchor", "bmshj2018_hyperprior")}
+    except ImportError as error:
+        print(f"\nCompressAI is not installed ({error}): no comparison")
+        return
+    whole: dict[str, list[float]] = {name: [] for name in peers}
+    loop: dict[str, list[float]] = {name: [] for name in peers}
+    for _ in range(rounds):
+        for name, peer in peers.items():
+            whole[name].append(seconds(peer.decode))
+            loop[name].append(peer.loop)
+    print("\n| decoder | s, whole picture | s, loop over positions | loop / all our maps |")
+    print("|---------|-----------------:|-----------------------:|--------------------:|")
+    for name in peers:
+        alone = statistics.median(loop[name])
+        print(f"| {name} | {statistics.median(whole[name]):.2f} | {alone:.2f} | {alone / own:.1f}x |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="768x512", help="of the picture, WIDTHxHEIGHT")
+    parser.add_argument("--threads", type=int, default=native.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--peer-rounds", type=int, default=5)
+    parser.add_argument("--model", type=Path, help="a model file (default: random weights)")
+    options = parser.parse_args()
+
+    width, height = (int(side) for side in options.size.split("x"))
+    if options.model:
+        from vqcodec.models import file
+
+        model = file.load(options.model)
+        config, priors = model.config, list(model.priors)
+    else:
+        config = configs.default()
+        priors = random_priors(config)[1]
+    torch.set_num_threads(options.threads)
+    native.set_num_threads(options.threads)
+    ours = Ours(priors, map_shapes(config, height, width))
+    print(
+        f"{width} x {height}, {len(priors)} maps, {ours.codes_in_all()} codes, "
+        f"{sum(map(len, ours.streams))} bytes; {native.select_variant()} ({platform.machine()}, "
+        f"torch {torch.__version__}); medians of {options.rounds}\n"
+    )
+    own = report_ours(ours, (width, height), options.rounds, options.threads)
+    report_peers(own, (width, height), options.peer_rounds)
+
+
+if __name__ == "__main__":
+    main()
