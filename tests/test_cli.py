@@ -219,7 +219,7 @@ def test_missing_and_wrong_inputs(run, folder):
         (["sample", "1", "-o", "s.xyz"], "s.xyz: must have the extension of a format"),
         (["sample", "1", "-o", "s.png", "--temperature", "0"], "temperature"),
         (["decompress", "photo.png", "back.xyz"], "back.xyz: must have the extension"),
-        (["compress", "photo.png", "nowhere/a.vqc"], "nowhere/a.vqc: No such file or directory"),
+        (["compress", "photo.png", "nowhere/a.vqc"], "nowhere/a.vqc: its folder does not exist"),
     ]:
         status, out, err = run(*arguments)
         assert status == 1 and out == "" and one_line(err) and message in err, (arguments, err)
@@ -334,7 +334,10 @@ def test_interrupted_write_leaves_nothing(run, folder, monkeypatch):
 def test_signals(folder, sent):
     """A process that waits for its input ends at once, and without a traceback."""
     os.mkfifo("pipe")
-    process = subprocess.Popen([*COMMAND, "info", "pipe"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*COMMAND, "info", "pipe"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
+    )
     writer = open_when_read("pipe", process)
     process.send_signal(sent)
     out, err = process.communicate(timeout=30)

@@ -20,6 +20,7 @@ from vqcodec import container, ops
 from vqcodec.codec import Codec, uniform_words
 from vqcodec.container import Container, Header, Limits
 from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded, ModelMismatch
+from vqcodec.images import Picture
 from vqcodec.models import file as model_file
 
 
@@ -193,6 +194,23 @@ def test_header_that_does_not_fit_the_model(small_model, field, value):
         Codec(small_model).read(data)
 
 
+def test_limits_count_the_padding(small_model):
+    """A header of one row and 2**26 columns: sixteen times that with padding."""
+    data = container.write(Container(header(small_model, width=1 << 26, height=1, maps=0)))
+    with pytest.raises(LimitExceeded, match="padding"):
+        vqcodec.decompress(data, model=small_model)
+    wide = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (1, 1 << 26, 3))
+    with pytest.raises(LimitExceeded, match="padding"):
+        Codec(small_model).compress(Picture(wide))
+
+
+@pytest.mark.parametrize("wrong", [True, 0, -1, 1.5, "2", None, 2**40])
+def test_wrong_number_of_threads_changes_nothing(small_model, wrong):
+    with pytest.raises(InvalidArgument, match="threads"):
+        vqcodec.set_num_threads(wrong)
+    assert len(vqcodec.compress(scene(16, 16), quality=np.int64(50), model=small_model)) > 0
+
+
 def test_other_model_is_refused(small_model, coded):
     found = container.read(coded)
     changed = dataclasses.replace(found, header=dataclasses.replace(found.header, fingerprint=bytes(16)))
@@ -230,7 +248,8 @@ class TestSample:
 
     @pytest.mark.parametrize("wrong", [
         dict(class_id="cow"), dict(class_id=9), dict(n=-1), dict(size=(0, 5)), dict(size=(9999, 9999)),
-        dict(seed=-1), dict(temperature=0), dict(temperature=float("nan")),
+        dict(seed=-1), dict(seed=2**64), dict(seed=1.5), dict(temperature=0), dict(temperature=float("nan")),
+        dict(temperature="1"), dict(n=1.5), dict(size=32), dict(size=(1, 4194304)), dict(class_id=1.5),
     ])
     def test_wrong_arguments(self, small_model, wrong):
         with pytest.raises(InvalidArgument):

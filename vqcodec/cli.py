@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = lambda message, *_, **__: _say(f"vqcodec: warning: {message}")
         try:
             arguments.run(arguments)
-            sys.stdout.flush()
+            if sys.stdout:
+                sys.stdout.flush()
         except (VqcodecError, Failure) as error:
             return _failed(str(error))
         except BrokenPipeError:  # whoever read our output has seen enough
@@ -294,6 +296,8 @@ def _write(path: str, data: bytes, force: bool) -> None:
         files.write(path, data, force)
     except BrokenPipeError:
         raise
+    except FileExistsError as error:
+        raise Failure(str(error)) from None
     except OSError as error:  # its file name would be that of the temporary file
         raise Failure(f"{path}: {error.strerror or error}") from error
 
@@ -313,8 +317,8 @@ def _format(path: str) -> str:
 def _encoded(image: PIL.Image.Image, format: str) -> bytes:
     """The bytes of an image file, with the metadata that the format can hold."""
     stream = io.BytesIO()
-    if format == "JPEG" and "A" in image.getbands():
-        warnings.warn("JPEG holds no alpha; it is left out", stacklevel=1)
+    if format in ("JPEG", "BMP", "PPM", "GIF") and "A" in image.getbands():
+        warnings.warn(f"{format} holds no alpha channel; it is left out", stacklevel=1)
         image = image.convert(image.mode.removesuffix("A"))
     metadata = {name: image.info[name] for name in ("icc_profile", "exif", "xmp") if name in image.info}
     try:
@@ -364,7 +368,14 @@ def _failed(text: str) -> int:
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
     """A terminated run cleans up as an interrupted one does."""
-    previous = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

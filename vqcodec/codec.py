@@ -7,16 +7,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import numbers
+import operator
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from vqcodec import container, entropy, ops
 from vqcodec.container import Container, Header, Limits, tile_grid
-from vqcodec.errors import CorruptChunk, InvalidArgument, ModelMismatch
+from vqcodec.errors import CorruptChunk, InvalidArgument, LimitExceeded, ModelMismatch
 from vqcodec.images import Picture
 from vqcodec.models import file
 from vqcodec.models.file import Model
@@ -26,7 +31,8 @@ TILE = 1024
 #: Samples are drawn as if they had been compressed at this quality.
 SAMPLE_QUALITY = 50
 
-#: What is accepted unless the caller says otherwise: about 4 GB of working memory.
+#: The largest picture that is coded, padding included: the autoencoder sees it whole and
+#: takes about 100 bytes a pixel.
 LIMITS = Limits(pixels=1 << 26)
 
 Maps = list[np.ndarray]
@@ -55,7 +61,7 @@ class Codec:
         down, right = (-side % self.model.config.stride for side in (height, width))
         padded = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="edge")
         x = torch.from_numpy(padded).permute(2, 0, 1)[None].float().div_(255)
-        with torch.inference_mode():
+        with torch.inference_mode(), _memory_errors():
             codes = self.model.autoencoder.encode(x, rate)
         return [c[0].numpy().astype(np.int32) for c in codes]
 
@@ -63,15 +69,19 @@ class Codec:
         """H x W x 3 uint8 from code maps; fewer maps than the model has give a coarser picture."""
         torch = _torch()
         codes = [torch.from_numpy(np.asarray(m, np.int64))[None] for m in maps]
-        with torch.inference_mode():
+        with torch.inference_mode(), _memory_errors():
             x = self.model.autoencoder.decode(codes)[0, :, :height, :width]
             return x.mul_(255).round_().byte().permute(1, 2, 0).contiguous().numpy()
 
     # -- files -----------------------------------------------------------------------
 
     def compress(self, picture: Picture, *, quality: float = 50, class_id: int | str | None = None) -> bytes:
-        """A file's bytes. ``quality`` 0 (smallest) to 100; ``class_id`` only helps the prior."""
+        """A file's bytes. ``quality`` 0 (smallest) to 100; ``class_id`` only helps the prior.
+
+        Raises :class:`~vqcodec.errors.LimitExceeded` for a picture that :meth:`read` would refuse.
+        """
         quality = check_quality(quality)
+        self._check_size(*picture.pixels.shape[:2], LIMITS)
         number = self.model.config.class_number(class_id)
         maps = self.encode_maps(picture.pixels, quality)
         height, width = picture.pixels.shape[:2]
@@ -103,7 +113,8 @@ class Codec:
 
         With ``partial``, maps past the damage are left out of the list.
         """
-        found = container.read(data, partial=partial, limits=limits or LIMITS)
+        limits = limits or LIMITS
+        found = container.read(data, partial=partial, limits=limits)
         header, config = found.header, self.model.config
         if header.fingerprint != self.model.fingerprint[:16]:
             raise ModelMismatch(header.fingerprint.hex(), self.model.fingerprint[:16].hex())
@@ -112,6 +123,7 @@ class Codec:
                                    ("number of maps", header.maps, len(auto.maps) + 1)):
             if value >= limit:
                 raise CorruptChunk("header", f"{name} must be under {limit} for this model, found {value}")
+        self._check_size(header.height, header.width, limits)
         maps = [np.zeros(shape, np.int32) for shape in self._shapes(header.height, header.width)]
         whole = len(found.maps)
         for index, box in enumerate(tile_grid(header.width, header.height, header.tile)):
@@ -146,13 +158,10 @@ class Codec:
         Picture i depends on ``seed`` and i alone: on no other picture, machine or thread count.
         """
         number = self.model.config.class_number(class_id)
-        width, height = size
-        if width < 1 or height < 1 or width * height > MAX_SAMPLE_PIXELS:
-            raise InvalidArgument(f"size must be positive and at most {MAX_SAMPLE_PIXELS} pixels, got {width} x {height}")
-        if n < 0:
-            raise InvalidArgument(f"n must not be negative, got {n}")
-        if not 1 / 256 <= temperature <= 256:
-            raise InvalidArgument(f"temperature must be 1/256 .. 256, got {temperature}")
+        width, height = check_sample_size(size)
+        n, seed = whole_number("n", n, 0, 1 << 32), whole_number("seed", seed, 0, 1 << 64)
+        if not isinstance(temperature, numbers.Real) or not 1 / 256 <= temperature <= 256:
+            raise InvalidArgument(f"temperature must be a number from 1/256 to 256, got {temperature!r}")
         shapes = self._shapes(height, width)
         auto = self.model.config.autoencoder
         level = auto.level(auto.position(SAMPLE_QUALITY))
@@ -165,13 +174,18 @@ class Codec:
     def sample(self, class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (256, 256), seed: int = 0,
                temperature: float = 1.0) -> list[Picture]:
         """``n`` new pictures of a class."""
-        width, height = size
+        width, height = check_sample_size(size)
         return [
             Picture(pixels=self.decode_pixels(maps, height, width), grey=False, alpha=None, metadata={})
             for maps in self.sample_maps(class_id, n, size=size, seed=seed, temperature=temperature)
         ]
 
     # -- geometry --------------------------------------------------------------------
+
+    def _check_size(self, height: int, width: int, limits: Limits) -> None:
+        pixels = math.prod(-(-side // self.model.config.stride) * self.model.config.stride for side in (height, width))
+        if pixels > limits.pixels:
+            raise LimitExceeded(f"at most {limits.pixels} pixels are allowed, {width} x {height} needs {pixels} with padding")
 
     def _shapes(self, height: int, width: int) -> list[tuple[int, int]]:
         unit = self.model.config.stride
@@ -199,6 +213,7 @@ _threads: int | None = None
 def set_num_threads(n: int) -> None:
     """Use ``n`` threads in the compiled core and, once it is loaded, in torch."""
     global _threads
+    n = whole_number("the number of threads", n, 1, 1025)
     ops.native.set_num_threads(n)
     _threads = n
     if "torch" in sys.modules:
@@ -214,23 +229,56 @@ def _torch() -> ModuleType:
     return torch
 
 
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    """torch reports a failed allocation as a RuntimeError; callers expect MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):
+            raise MemoryError("not enough memory for a picture of this size") from error
+        raise
+
+
 #: One sample is one tile: its attention is quadratic in the number of codes.
-MAX_SAMPLE_PIXELS = 2048 * 2048
+MAX_SAMPLE_SIDE = 2048
+
+
+def whole_number(name: str, value: Any, low: int, end: int) -> int:
+    """``value`` as an int in [low, end), or :class:`InvalidArgument`."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not low <= number < end:
+        raise InvalidArgument(f"{name} must be a whole number from {low} to {end - 1}, got {value!r}")
+    return number
 
 
 def check_quality(quality: float) -> float:
-    """``quality`` as a number in [0, 100], or :class:`InvalidArgument`."""
-    if isinstance(quality, bool) or not isinstance(quality, (int, float)) or not 0 <= quality <= 100:
+    """``quality`` as a float in [0, 100], or :class:`InvalidArgument`."""
+    if isinstance(quality, bool) or not isinstance(quality, numbers.Real) or not 0 <= quality <= 100:
         raise InvalidArgument(f"quality must be a number from 0 to 100, got {quality!r}")
-    return quality
+    return float(quality)
+
+
+def check_sample_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) as ints that one tile can hold, or :class:`InvalidArgument`."""
+    try:
+        width, height = size
+    except (TypeError, ValueError):
+        raise InvalidArgument(f"size must be (width, height), got {size!r}") from None
+    width, height = (whole_number(name, v, 1, MAX_SAMPLE_SIDE + 1) for name, v in (("width", width), ("height", height)))
+    return width, height
 
 
 def uniform_words(seed: int, index: int, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """24-bit words for one sample, per map in coding order: Philox counters, stable across NumPy versions."""
-    if seed < 0:
-        raise InvalidArgument(f"seed must not be negative, got {seed}")
+    """24-bit words for one sample, per map in coding order: Philox counters, stable across NumPy versions.
+
+    ``seed`` is an int in [0, 2**64).
+    """
     words = []
     for number, (height, width) in enumerate(shapes):
-        generator = np.random.Philox(key=seed % 2**64, counter=[0, 0, index, number])
+        generator = np.random.Philox(key=seed, counter=[0, 0, index, number])
         words.append((generator.random_raw(height * width) >> np.uint64(40)).astype(np.uint32))
     return words

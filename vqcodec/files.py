@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
 import tempfile
 from pathlib import Path
+from typing import TextIO
 
 STANDARD = "-"
 
 
 def read(path: str) -> bytes:
     """The content of a file, or of standard input. Raises ``OSError``."""
-    return sys.stdin.buffer.read() if path == STANDARD else Path(path).read_bytes()
+    return _open_stream(sys.stdin, "input").buffer.read() if path == STANDARD else Path(path).read_bytes()
 
 
 def check_new(path: str, force: bool) -> None:
-    """Raise ``FileExistsError`` if ``write`` would refuse, to say so before the work begins."""
+    """Raise ``OSError`` if ``write`` would refuse, to say so before the work begins."""
     if path == STANDARD:
-        if sys.stdout.isatty():
+        if _open_stream(sys.stdout, "output").isatty():
             raise FileExistsError("standard output is a terminal: name a file, or redirect it")
     elif not force and os.path.lexists(path) and not _is_device(path):
         raise FileExistsError(f"{path} exists: use -f to overwrite it")
+    elif not os.access(Path(path).parent, os.W_OK | os.X_OK):
+        raise FileNotFoundError(f"{path}: its folder does not exist or cannot be written to")
 
 
 def write(path: str, data: bytes, force: bool = False) -> None:
@@ -33,8 +37,9 @@ def write(path: str, data: bytes, force: bool = False) -> None:
     file is never replaced, even one that appeared in the meantime. Raises ``OSError``.
     """
     if path == STANDARD:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        stream = _open_stream(sys.stdout, "output").buffer
+        stream.write(data)
+        stream.flush()
         return
     if _is_device(path):  # /dev/null, a pipe: nothing to rename
         Path(path).write_bytes(data)
@@ -66,6 +71,12 @@ def _rename_new(source: str, target: Path) -> None:
     except OSError:  # a file system without hard links: the next best
         check_new(str(target), force=False)
         os.replace(source, target)
+
+
+def _open_stream(stream: TextIO | None, name: str) -> TextIO:
+    if stream is None:  # closed by the shell: `>&-`
+        raise OSError(errno.EBADF, f"standard {name} is closed")
+    return stream
 
 
 def _is_device(path: str) -> bool:

@@ -229,6 +229,8 @@ def _from_tensor(tensor: Any) -> Picture:
     shape = tuple(tensor.shape)
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3, 4)):
         raise InvalidArgument(f"a tensor must be H x W, or 1, 3 or 4 x H x W, got shape {shape}")
+    if str(tensor.layout) != "torch.strided" or tensor.is_meta:
+        raise InvalidArgument(f"a tensor must be dense and hold data, got layout {tensor.layout} on {tensor.device}")
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
         array = tensor.double().numpy()

@@ -7,6 +7,7 @@ without loading a framework.
 from __future__ import annotations
 
 import dataclasses
+import operator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -174,8 +175,8 @@ class ModelConfig:
                 raise InvalidArgument(f"unknown class {name!r}; this model knows {', '.join(self.classes) or 'none'}")
             return self.classes.index(name) + 1
         try:
-            number = int(name)
-        except (TypeError, ValueError):
+            number = int(name) if isinstance(name, str) else operator.index(name)
+        except TypeError:
             raise InvalidArgument(f"class must be a number or a name, got {name!r}") from None
         if not 0 <= number <= len(self.classes):
             raise InvalidArgument(f"class must be 0 (none) to {len(self.classes)}, got {number}")
