@@ -19,7 +19,3 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any] | None:
     """The state at ``path``, or None if there is none yet."""
     return torch.load(path, weights_only=True) if path.exists() else None
-
-
-def rng_state() -> torch.Tensor:
-    return torch.get_rng_state()

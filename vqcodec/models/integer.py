@@ -6,7 +6,7 @@ NumPy only. This is what a model file holds and what every backend executes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
