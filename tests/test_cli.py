@@ -369,6 +369,8 @@ def test_file_systems_without_hard_links(folder, monkeypatch):
 
     monkeypatch.setattr(os, "link", no_links)
     test_a_file_that_appears_meanwhile_is_kept(folder)
+    files.write("new", b"content")
+    assert Path("new").read_bytes() == b"content"
 
 
 def test_written_files_have_ordinary_permissions(folder):

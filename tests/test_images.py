@@ -224,7 +224,8 @@ def test_animations_give_one_frame(tmp_path):
 def test_camera_files_with_several_pictures_do_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        to_array(saved(image(), "MPO", save_all=True, append_images=[image()]))
+        picture = to_array(saved(image(), "MPO", save_all=True, append_images=[image()]))
+    assert picture.pixels.shape == (*image().size[::-1], 3)
 
 
 # -- metadata ----------------------------------------------------------------------------

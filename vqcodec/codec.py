@@ -126,17 +126,14 @@ class Codec:
         self._check_size(header.height, header.width, limits)
         maps = [np.zeros(shape, np.int32) for shape in self._shapes(header.height, header.width)]
         whole = len(found.maps)
-        for index, box in enumerate(tile_grid(header.width, header.height, header.tile)):
-            streams = [tiles[index] for tiles in found.maps]
-            views = [self._tile(m, number, box) for number, m in enumerate(maps)]
-            decoded = ops.wavefront_decode(
-                self.model.priors[: len(streams)], [v.shape for v in views[: len(streams)]], streams,
-                header.class_id, header.level)
+        tiles = [[self._tile(m, number, box) for number, m in enumerate(maps[:whole])]
+                 for box in tile_grid(header.width, header.height, header.tile)]
+        jobs = [ops.DecodeJob([view.shape for view in views], [streams[index] for streams in found.maps],
+                              header.class_id, header.level) for index, views in enumerate(tiles)]
+        for views, decoded in zip(tiles, ops.wavefront_decode_batch(self.model.priors[:whole], jobs) if whole else []):
             for view, codes in zip(views, decoded):
                 view[...] = codes
-        if whole < header.maps:
-            maps = maps[:whole]
-        return found, maps
+        return found, maps if whole == header.maps else maps[:whole]
 
     def decompress(self, data: bytes, *, partial: bool = False, limits: Limits | None = None) -> Picture:
         """The picture in a file; with ``partial``, the coarser picture of what is whole."""
@@ -165,11 +162,8 @@ class Codec:
         shapes = self._shapes(height, width)
         auto = self.model.config.autoencoder
         level = auto.level(auto.position(SAMPLE_QUALITY))
-        return [
-            ops.wavefront_sample(self.model.priors, shapes, uniform_words(seed, i, shapes), number, level,
-                                 sharpness=max(1, round(256 / temperature)))
-            for i in range(n)
-        ]
+        jobs = [ops.SampleJob(shapes, uniform_words(seed, i, shapes), number, level) for i in range(n)]
+        return ops.wavefront_sample_batch(self.model.priors, jobs, sharpness=max(1, round(256 / temperature)))
 
     def sample(self, class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (256, 256), seed: int = 0,
                temperature: float = 1.0) -> list[Picture]:
