@@ -56,7 +56,7 @@ def straight(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def test_one_command_trains_a_working_model(straight, pictures):
     model, printed = straight
     assert model.config.classes == ("cats", "dogs") and model.config.card["note"]
-    assert "broken.png" in printed and "small.png" in printed and "8 training crops" in printed
+    assert "skipped 2 of 10 pictures" in printed and "broken.png" in printed and "8 training crops" in printed
     picture = scene(100, 120)
     back = vqcodec.decompress(vqcodec.compress(picture, model=model, class_id="dogs"), model=model)
     assert np.mean((np.asarray(back, float) - picture) ** 2) < picture.var() / 4
@@ -64,9 +64,9 @@ def test_one_command_trains_a_working_model(straight, pictures):
 
 
 def test_killed_anywhere_and_resumed_is_the_same(straight, pictures, tmp_path):
-    """Kill -9 in either stage, again and again, then let it finish: the same model to the bit."""
+    """Kill -9 in every stage, then let it finish: the same model to the bit."""
     kills = 0
-    for waits_for in ("autoencoder.pt", "prior.0.pt"):
+    for waits_for in ("autoencoder.pt", "codes/state.json", "prior.0.pt"):
         process = subprocess.Popen(command(pictures, tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL)
         while process.poll() is None and not (tmp_path / waits_for).exists():
             time.sleep(0.01)
@@ -79,11 +79,11 @@ def test_killed_anywhere_and_resumed_is_the_same(straight, pictures, tmp_path):
 
 
 def test_maps_can_be_trained_apart(straight, pictures, tmp_path):
-    for maps in ("2:4", "0:2"):
-        subprocess.run(command(pictures, tmp_path, "--maps", maps), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    for stages in (["autoencoder", "codes"], ["priors", "--maps", "2:4"], ["priors", "--maps", "0:2"]):
+        subprocess.run(command(pictures, tmp_path, *stages), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     assert not (tmp_path / "model.safetensors").exists()
     out = tmp_path / "apart.safetensors"
-    subprocess.run(command(pictures, tmp_path, "--out", str(out)), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(command(pictures, tmp_path, "export", "--out", str(out)), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     assert file.load(out).fingerprint == straight[0].fingerprint
 
 

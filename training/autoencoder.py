@@ -12,16 +12,17 @@ the maps is a picture.
 from __future__ import annotations
 
 import math
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from training import checkpoint
+from training import checkpoint, distributed
 from training.data import Crops
+from training.progress import Progress
 from training.recipe import Stage1
 from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.config import AutoencoderConfig
@@ -33,10 +34,12 @@ MIDDLE = 0.6
 POSITIONS = (0.2, 0.5, 0.8)
 
 
-def batch(crops: Crops, size: int, side: int, generator: torch.Generator) -> Tensor:
-    """B x 3 x side x side in [0, 1], random crops, half of them mirrored."""
+def batch(crops: Crops, size: int, side: int, generator: torch.Generator, share: slice = slice(None)) -> Tensor:
+    """B x 3 x side x side in [0, 1], random crops, half of them mirrored: the ``share`` of ``size`` of them."""
     limit = crops.pixels.shape[1] - side
-    index, ys, xs, mirror = (torch.randint(0, n, (size,), generator=generator).tolist()
+    if limit < 0:
+        raise SystemExit(f"training crops of {side} cannot be cut from crops of {crops.pixels.shape[1]} pixels")
+    index, ys, xs, mirror = (torch.randint(0, n, (size,), generator=generator)[share].tolist()
                              for n in (len(crops.pixels), limit // 8 + 1, limit // 8 + 1, 2))
     parts = []
     for i, y, x, m in zip(index, ys, xs, mirror):
@@ -51,103 +54,155 @@ def draw_rate(config: AutoencoderConfig, generator: torch.Generator) -> Rate | N
     return Rate.at(config, float(torch.rand((), generator=generator)))
 
 
-def train(config: AutoencoderConfig, recipe: Stage1, crops: Crops, val: Crops, work: Path, seed: int) -> Autoencoder:
-    """Train, or go on from ``work/autoencoder.pt``; returns the averaged (EMA) weights."""
-    path = work / "autoencoder.pt"
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
+@dataclass
+class Run:
+    """Everything that a checkpoint holds."""
+
+    model: Autoencoder
+    average: Autoencoder  #: moving average of the weights: what is shipped
+    optimizer: torch.optim.Optimizer
+    path: Path
+    step: int = 0
+
+    def save(self) -> None:
+        for a, m in zip(self.average.buffers(), self.model.buffers()):
+            a.copy_(m)
+        if distributed.first():
+            checkpoint.save(self.path, dict(model=self.model.state_dict(), average=self.average.state_dict(),
+                                            optimizer=self.optimizer.state_dict(), step=self.step))
+
+    def resume(self) -> bool:
+        state = checkpoint.load(self.path)
+        if state is None:
+            return False
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        return True
+
+
+def trained(config: AutoencoderConfig, work: Path) -> Autoencoder:
+    """The averaged weights of the checkpoint in ``work``, ready to encode."""
+    state = checkpoint.load(work / "autoencoder.pt")
+    if state is None:
+        raise SystemExit(f"no autoencoder.pt in {work}: train stage 1 first")
     model = Autoencoder(config)
-    average = Autoencoder(config)
+    model.load_state_dict(state["average"])
+    return model.eval().requires_grad_(False)
+
+
+def train(config: AutoencoderConfig, recipe: Stage1, crops: Crops, val: Crops, work: Path, seed: int,
+          device: torch.device | str = "cpu") -> Autoencoder:
+    """Train, or go on from ``work/autoencoder.pt``; returns the averaged (EMA) weights.
+
+    What is drawn at random in a step depends on ``seed``, the step and the rank alone.
+    """
+    device = torch.device(device)
+    torch.manual_seed(seed)
+    model, average = (Autoencoder(config).to(device, memory_format=torch.channels_last) for _ in range(2))
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
-    step = 0
-    if state := checkpoint.load(path):
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"])
-        torch.set_rng_state(state["rng"])
-        step = state["step"]
-    else:
-        model.start(batch(crops, 120, 256, generator), Rate.at(config, MIDDLE))
+    run = Run(model, average, optimizer, work / "autoencoder.pt")
+    if not run.resume():
+        generator = torch.Generator().manual_seed(seed)
+        model.start(batch(crops, 120, min(256, crops.pixels.shape[1]), generator).to(device), Rate.at(config, MIDDLE))
+    network = distributed.parallel(model, unused=recipe.drop_maps > 0)
+    if run.step == 0:
         average.load_state_dict(model.state_dict())
-    model.to(memory_format=torch.channels_last)
-    report(average, val, step)
-
-    def save() -> None:
-        checkpoint.save(path, dict(model=model.state_dict(), average=average.state_dict(), optimizer=optimizer.state_dict(),
-                                   generator=generator.get_state(), rng=torch.get_rng_state(), step=step))
-
-    begun, window = time.monotonic(), 0.0
+    progress = Progress(work, "stage 1", run.step)
+    if distributed.first():
+        report(average, val, run.step, progress)
+    window, worst = 0.0, 0.0
     model.train()
-    while step < recipe.steps:
-        scale = min(1.0, (step + 1) / recipe.warmup) * (0.5 + 0.5 * math.cos(math.pi * step / recipe.steps))
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * scale + 1e-6
-        x = batch(crops, recipe.batch, recipe.crop, generator)
-        rate = draw_rate(config, generator)
-        keep = None
-        if float(torch.rand((), generator=generator)) < recipe.drop_maps:
-            keep = int(torch.randint(1, len(config.maps), (), generator=generator))
-        out = model(x, rate, keep=keep)
-        mse = F.mse_loss(out.pixels, x)
-        loss = mse + config.beta * out.commitment / 3
-        if rate is not None:
-            # All lambdas should pull equally hard: distortion grows about as sqrt(lambda).
-            loss = (loss + rate.lagrangian * out.bits / 3) * (config.lagrangian(MIDDLE) / rate.lagrangian) ** 0.5
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise SystemExit(f"stage 1: the loss is {value} at step {step}; resume from {path.name} with a lower learning rate")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimizer.step()
-        step += 1
-        with torch.no_grad():
-            weight = 1 - min(recipe.average, (step + 1) / (step + 10))
-            for a, m in zip(average.parameters(), model.parameters()):
-                a.lerp_(m, weight)
-        window += float(mse.detach())
-        if step % 100 == 0:
-            seconds = (time.monotonic() - begun) / 100
-            print(f"step {step} {seconds:.3f} s/step psnr {-10 * math.log10(window / 100):.2f}", flush=True)
-            begun, window = time.monotonic(), 0.0
-        if step % recipe.save_every == 0 or step == recipe.steps:
-            copy_buffers(average, model)
-            save()
-            report(average, val, step)
-            begun = time.monotonic()
-    copy_buffers(average, model)
+    while run.step < recipe.steps:
+        mse = train_step(run, network, crops, recipe, seed)
+        window, worst = window + mse, max(worst, mse)
+        if run.step % 100 == 0:
+            psnr = -10 * math.log10(max(window / 100, 1e-10))
+            progress.line(run.step, f"psnr {psnr:.2f}, worst batch {-10 * math.log10(max(worst, 1e-10)):.2f}")
+            progress.scalars(run.step, {"train/psnr": psnr})
+            window = worst = 0.0
+        if run.step % recipe.save_every == 0 or run.step == recipe.steps:
+            run.save()
+            if distributed.first():
+                report(average, val, run.step, progress)
+            progress.begin(run.step)
+    progress.close()
     return average.eval()
 
 
-def copy_buffers(target: Autoencoder, source: Autoencoder) -> None:
-    for a, m in zip(target.buffers(), source.buffers()):
-        a.copy_(m)
+def train_step(run: Run, network: nn.Module, crops: Crops, recipe: Stage1, seed: int) -> float:
+    """One step; returns the mean squared error of this rank's share of the batch."""
+    config, step = run.model.config, run.step
+    generator = torch.Generator().manual_seed((seed << 32) + step)  # the same on every rank
+    torch.manual_seed((seed << 32) + step * distributed.world() + distributed.rank())
+    x = batch(crops, recipe.batch, recipe.crop, generator, distributed.share(recipe.batch))
+    x = x.to(next(run.model.parameters()).device, non_blocking=True)
+    rate = draw_rate(config, generator)
+    keep = None
+    if float(torch.rand((), generator=generator)) < recipe.drop_maps:
+        keep = int(torch.randint(1, len(config.maps), (), generator=generator))
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda and torch.cuda.is_bf16_supported()):
+        out = network(x, rate, keep=keep)
+    mse = F.mse_loss(out.pixels.float(), x)
+    loss = mse + config.beta * out.commitment / 3
+    if rate is not None:
+        # All lambdas should pull equally hard: distortion grows about as sqrt(lambda).
+        loss = (loss + rate.lagrangian * out.bits / 3) * (config.lagrangian(MIDDLE) / rate.lagrangian) ** 0.5
+    value = distributed.mean(float(loss.detach()))
+    if not math.isfinite(value):
+        raise SystemExit(f"stage 1: the loss is {value} at step {step}; resume from {run.path.name} with a lower learning rate")
+    scale = min(1.0, (step + 1) / recipe.warmup) * (0.5 + 0.5 * math.cos(math.pi * step / recipe.steps))
+    for group in run.optimizer.param_groups:
+        group["lr"] = recipe.learning_rate * scale + 1e-6
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
+    run.optimizer.step()
+    run.step += 1
+    weight = 1 - min(recipe.average, (run.step + 1) / (run.step + 10))
+    with torch.no_grad():
+        for a, m in zip(run.average.parameters(), run.model.parameters()):
+            a.lerp_(m, weight)
+    return float(mse.detach())
 
 
 @torch.no_grad()
-def report(model: Autoencoder, val: Crops, step: int, pictures: int = 48) -> None:
-    """Print PSNR, zero-order bits per pixel and codebook use at three rates on the validation set."""
+def report(model: Autoencoder, val: Crops, step: int, progress: Progress, pictures: int = 48) -> None:
+    """PSNR, zero-order bits per pixel and the use of the codebooks at some rates on the validation set."""
     model.eval()
-    index = np.linspace(0, len(val.pixels) - 1, pictures).astype(int)
-    x = torch.from_numpy(val.pixels[index]).permute(0, 3, 1, 2).float().div(255)
     config = model.config
-    for position in POSITIONS:
+    x = validation(val, pictures).to(next(model.parameters()).device)
+    for position in POSITIONS if config.null_code else POSITIONS[:1]:
         rate = Rate.at(config, position)
-        codes, squared = [[] for _ in config.maps], []
+        codes: list[list[Tensor]] = [[] for _ in config.maps]
+        squared, shown = [], []
         for part in x.split(8):
             out = model(part, rate)
-            error = (out.pixels.clamp(0, 1) - part).square().mean((1, 2, 3))
-            squared += error.tolist()
-            for maps, m in zip(codes, out.codes):
-                maps.append(m.flatten())
+            decoded = out.pixels.float().clamp(0, 1)
+            squared += (decoded - part).square().mean((1, 2, 3)).tolist()
+            shown.append(decoded[:1])
+            for maps, found in zip(codes, out.codes):
+                maps.append(found.flatten().cpu())
         entropies = [entropy(torch.cat(maps), m.codes) for maps, m in zip(codes, config.maps)]
         bpp = sum(h / m.stride**2 for h, m in zip(entropies, config.maps))
-        used = [int(torch.cat(maps).unique().numel()) for maps in codes]
+        dead = [m.codes - int(torch.cat(maps).unique().numel()) for maps, m in zip(codes, config.maps)]
         psnr = float(np.mean([-10 * math.log10(max(e, 1e-10)) for e in squared]))
-        print(f"val step {step} rate {position}: {psnr:.2f} dB, {bpp:.3f} bpp zero-order, "
-              f"bits {' '.join(f'{h:.2f}' for h in entropies)}, used {used}", flush=True)
+        progress.say(f"val step {step} rate {position}: {psnr:.2f} dB, {bpp:.3f} bpp zero-order, "
+                     f"bits {' '.join(f'{h:.2f}' for h in entropies)}, unused codes {' '.join(map(str, dead))}")
+        curves = {f"val/psnr/{position}": psnr, f"val/bpp zero-order/{position}": bpp}
+        for number, (h, d) in enumerate(zip(entropies, dead)):
+            curves[f"perplexity/map {number}/{position}"] = 2**h
+            curves[f"unused codes/map {number}/{position}"] = d
+        progress.scalars(step, curves)
+        progress.pictures(step, f"reconstructions/{position}", torch.cat([x[::8], *shown]), len(shown))
     model.train()
+
+
+def validation(val: Crops, pictures: int) -> Tensor:
+    """N x 3 x H x W in [0, 1]: pictures spread evenly over the validation set."""
+    index = np.unique(np.linspace(0, len(val.pixels) - 1, pictures).astype(int))
+    return torch.from_numpy(val.pixels[index]).permute(0, 3, 1, 2).float().div(255)
 
 
 def entropy(codes: Tensor, k: int) -> float:

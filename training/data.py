@@ -1,17 +1,23 @@
-"""Folders of images as training data.
+"""Folders of images as training data. Three layouts are understood:
 
-    ROOT/train/<class>/*   ROOT/val/<class>/*   ROOT/photos/*  (large pictures, no class)
+    ROOT/train/<class>/*   ROOT/val/<class>/*   ROOT/photos/*    (photos: large pictures, no class, optional)
+    ROOT/<class>/*                                               (one file of 16 is for validation)
+    ROOT/*                                                       (likewise, no classes)
 
-Pictures are decoded once into uint8 crops, kept as one memory-mapped array beside
-the checkpoints, so that a resumed run starts in seconds and sees the same data.
+Folders are searched in depth. Pictures are decoded once into uint8 crops, kept as one memory-mapped
+array beside the checkpoints, so that a resumed run starts in seconds and sees the same data.
+Pictures that are unreadable or too small are skipped, counted, and listed in a text file there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,73 +25,141 @@ from PIL import Image
 
 CROP = 256
 SUFFIXES = {".avif", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+#: Where there is no folder called train, one picture of so many is for validation.
+HELD_OUT = 16
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Square uint8 crops (N x 256 x 256 x 3) and the class number of each (0 = none)."""
+    """Square uint8 crops (N x side x side x 3) and the class number of each (0 = none)."""
 
     pixels: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Job:
+    """The crops to take from one file."""
+
+    file: Path
+    label: int
+    seeds: range
+
+
 def classes_of(root: Path) -> tuple[str, ...]:
-    return tuple(sorted(d.name for d in (root / "train").iterdir() if d.is_dir()))
+    """Class names, sorted: class k + 1 is called classes_of(root)[k]."""
+    folder = root / "train" if (root / "train").is_dir() else root
+    return tuple(sorted(d.name for d in folder.iterdir() if d.is_dir() and d.name not in ("train", "val", "photos")))
 
 
-def load(root: Path, split: str, cache: Path, *, seed: int = 0, photo_crops: int = 20) -> Crops:
-    """Crops of ``split`` ("train" or "val"); photographs join the training split only.
+def load(root: Path, split: str, cache: Path, *, seed: int = 0, photo_crops: int = 64, crop: int = CROP) -> Crops:
+    """Crops of ``split`` ("train" or "val"), each ``crop`` pixels wide and high.
 
-    Unreadable or small pictures are skipped and listed on stdout.
+    ``photo_crops`` are taken of every picture in ROOT/photos, which join the training split only.
     """
+    if not root.is_dir():
+        raise SystemExit(f"{root} is not a folder")
+    jobs = list(_jobs(root, split, photo_crops))
+    listing = [[str(job.file.relative_to(root)), job.label, len(job.seeds)] for job in jobs]
+    key = hashlib.sha256(json.dumps([listing, seed, crop]).encode()).hexdigest()[:16]
+    pixels, labels = cache / f"{split}-{key}.npy", cache / f"{split}-{key}-labels.npy"
+    if not labels.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        _decode(jobs, pixels, labels, seed, crop)
+    kept = np.load(labels)
+    return Crops(np.load(pixels, mmap_mode="r")[: len(kept)], kept, classes_of(root))
+
+
+def evenly(root: Path, split: str, count: int, *, seed: int = 0, crop: int = CROP) -> Crops:
+    """The crops that :func:`load` gives of at most ``count`` pictures, spread evenly over the split.
+
+    Decodes only these, and keeps no cache. Photographs are left out.
+    """
+    jobs = [job for job in _jobs(root, split, 0) if job.seeds]
+    chosen = [jobs[i] for i in sorted({int(i) for i in np.linspace(0, len(jobs) - 1, count)})] if jobs else []
+    found = [(crops[0], job.label) for job in chosen if not isinstance(crops := _crops(job.file, [seed], crop), str)]
+    if not found:
+        raise SystemExit(f"{root}: no usable {split} pictures found: see training/data.py for the layouts")
+    pixels, labels = zip(*found)
+    return Crops(np.stack(pixels), np.array(labels, np.int64), classes_of(root))
+
+
+def _jobs(root: Path, split: str, photo_crops: int) -> Iterator[_Job]:
     classes = classes_of(root)
-    jobs: list[tuple[Path, int, int]] = []  # file, label, seed
-    for label, name in enumerate(classes, 1):
-        jobs += [(f, label, 0) for f in _pictures(root / split / name)]
+    own_split = (root / "train").is_dir()
+    base = root / split if own_split else root
+    for label, name in enumerate(classes or ("",), 1 if classes else 0):
+        files = _pictures(base / name)
+        held_out = set() if own_split else _held_out(files)
+        for file in files:
+            if own_split or (file in held_out) == (split == "val"):
+                yield _Job(file, label, range(1))
     if split == "train":
-        jobs += [(f, 0, i) for i in range(1, photo_crops + 1) for f in _pictures(root / "photos")]
-    key = hashlib.sha256(json.dumps([[f.name, label, s] for f, label, s in jobs] + [seed]).encode()).hexdigest()[:16]
-    pixels_file, labels_file = cache / f"{split}-{key}.npy", cache / f"{split}-{key}-labels.npy"
-    if not labels_file.exists():
-        _decode(jobs, pixels_file, labels_file, seed)
-    return Crops(np.load(pixels_file, mmap_mode="r"), np.load(labels_file), classes)
+        for file in _pictures(root / "photos"):
+            yield _Job(file, 0, range(1, photo_crops + 1))
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.glob("*") if f.suffix.lower() in SUFFIXES)
+    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
 
 
-def _decode(jobs: list[tuple[Path, int, int]], pixels_file: Path, labels_file: Path, seed: int) -> None:
-    pixels_file.parent.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda job: _crop(job[0], seed + job[2]), jobs))
-    good = [i for i, r in enumerate(results) if isinstance(r, np.ndarray)]
-    for (file, _, _), result in zip(jobs, results):
-        if isinstance(result, str):
-            print(f"skipped {file.name}: {result}", flush=True)
-    if not good:
+def _held_out(files: list[Path]) -> set[Path]:
+    """The pictures of a folder that are for validation, at least one of two: chosen by name."""
+    ordered = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
+    return set(ordered[: max(1, len(files) // HELD_OUT)]) if len(files) > 1 else set()
+
+
+def _decode(jobs: Sequence[_Job], pixels_file: Path, labels_file: Path, seed: int, side: int) -> None:
+    """Write the crops one by one: memory holds a few pictures at a time."""
+    total = sum(len(job.seeds) for job in jobs)
+    if total == 0:
+        raise SystemExit(f"no pictures found for {pixels_file.name.partition('-')[0]}: see training/data.py for the layouts")
+    pixels = np.lib.format.open_memmap(pixels_file, mode="w+", dtype=np.uint8, shape=(total, side, side, 3))
+    labels: list[int] = []
+    skipped: list[str] = []
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        left = iter(jobs)
+        while part := list(islice(left, 4 * workers)):
+            for job, result in zip(part, pool.map(lambda job: _crops(job.file, [seed + s for s in job.seeds], side), part)):
+                if isinstance(result, str):
+                    skipped.append(f"{job.file.name}: {result}")
+                for crop in result if not isinstance(result, str) else ():
+                    pixels[len(labels)] = crop
+                    labels.append(job.label)
+    pixels.flush()
+    if skipped:
+        listing = labels_file.with_name(labels_file.name.replace("-labels.npy", "-skipped.txt"))
+        listing.write_text("\n".join(skipped) + "\n", encoding="utf-8")
+        few = "; ".join(skipped[:3]) + ("; ..." if len(skipped) > 3 else "")
+        print(f"skipped {len(skipped)} of {len(jobs)} pictures, listed in {listing.name}: {few}", flush=True)
+    if not labels:
         raise SystemExit("no usable picture found")
-    np.save(pixels_file, np.stack([results[i] for i in good]))
-    np.save(labels_file, np.array([jobs[i][1] for i in good], np.int64))
+    np.save(labels_file, np.array(labels, np.int64))
 
 
-def _crop(file: Path, seed: int) -> np.ndarray | str:
-    """One 256 x 256 crop, or why there is none. Large photographs are first scaled at random."""
-    name = int.from_bytes(hashlib.sha256(file.name.encode()).digest()[:4], "big")
-    rng = np.random.default_rng([seed, name])
+def _crops(file: Path, seeds: Sequence[int], side: int) -> list[np.ndarray] | str:
+    """A crop for every seed, or why there is none."""
     try:
-        image = Image.open(file).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        with Image.open(file) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return str(error)
+    if min(image.size) < 0.9 * side:
+        return f"short side {min(image.size)} is under {side}"
+    name = int.from_bytes(hashlib.sha256(file.name.encode()).digest()[:4], "big")
+    return [_crop(image, np.random.default_rng([seed, name]), side) for seed in seeds]
+
+
+def _crop(image: Image.Image, rng: np.random.Generator, side: int) -> np.ndarray:
+    """A random crop. Large photographs are first scaled at random."""
     short = min(image.size)
-    if short > 400:
-        scale = max(CROP / short, rng.uniform(0.35, 1))
-    elif short >= 0.9 * CROP:
-        scale = max(1.0, CROP / short)
-    else:
-        return f"short side {short} is under {CROP}"
-    if scale != 1:
-        image = image.resize((max(CROP, round(image.width * scale)), max(CROP, round(image.height * scale))), Image.LANCZOS)
-    x, y = (int(rng.integers(0, side - CROP + 1)) for side in image.size)
-    return np.asarray(image.crop((x, y, x + CROP, y + CROP)))
+    scale = max(side / short, rng.uniform(0.35, 1)) if short > 1.6 * side else max(1.0, side / short)
+    width, height = (max(side, round(length * scale)) for length in image.size)
+    x, y = int(rng.integers(0, width - side + 1)), int(rng.integers(0, height - side + 1))
+    if scale == 1:
+        return np.asarray(image.crop((x, y, x + side, y + side)))
+    # Only the crop is resampled, not the picture.
+    fx, fy = image.width / width, image.height / height
+    return np.asarray(image.resize((side, side), Image.LANCZOS, (x * fx, y * fy, (x + side) * fx, (y + side) * fy)))

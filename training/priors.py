@@ -1,28 +1,26 @@
-"""Stage 2: train one prior per code map (VQ-VAE-2, algorithm 2).
+"""Stage 2: train one prior per code map (VQ-VAE-2, algorithm 2) on the codes of training/codes.py.
 
-Codes are extracted on the fly: every batch is a fresh crop, mirrored or not, at a
-rate drawn at random, so that the priors never see the same code map twice. The
-first part of the training runs in float (bfloat16 where the processor has it), the rest
-with fake quantisation, which computes exactly what the exported integer network computes.
+The first part of the training runs in float (bfloat16 where the processor has it), the rest with
+fake quantisation, which computes exactly what the exported integer network computes.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import checkpoint
-from training.autoencoder import POSITIONS, draw_rate, entropy
+from training import checkpoint, distributed
+from training.autoencoder import POSITIONS, entropy, validation
+from training.codes import CodeMaps
 from training.data import Crops
-from training.recipe import Stage2
+from training.progress import Progress
+from training.recipe import Stage2, of_map
 from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.config import ModelConfig
 from vqcodec.models.prior import Prior
@@ -37,11 +35,15 @@ class Run:
     average: Prior  #: moving average of the weights: what is shipped
     optimizer: torch.optim.Optimizer
     path: Path
+    steps: int
+    batch: int
     step: int = 0
+    network: nn.Module | None = None  #: the prior, with gradients averaged over the ranks
 
     def save(self) -> None:
-        checkpoint.save(self.path, dict(prior=self.prior.state_dict(), average=self.average.state_dict(),
-                                        optimizer=self.optimizer.state_dict(), step=self.step))
+        if distributed.first():
+            checkpoint.save(self.path, dict(prior=self.prior.state_dict(), average=self.average.state_dict(),
+                                            optimizer=self.optimizer.state_dict(), step=self.step))
 
     def resume(self) -> None:
         if state := checkpoint.load(self.path):
@@ -55,63 +57,81 @@ def start(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, m: int,
     """The training of map ``m``: fresh, or as far as its checkpoint in ``work``."""
     torch.manual_seed(seed + 1000 * m)
     auto = config.autoencoder
-    prior, average = (Prior(config.priors[m], auto.maps[: m + 1], len(config.classes), auto.levels) for _ in range(2))
+    device = next(autoencoder.parameters()).device
+    prior, average = (Prior(config.priors[m], auto.maps[: m + 1], len(config.classes), auto.levels).to(device)
+                      for _ in range(2))
     prior.start([q.codebook for q in autoencoder.quantizers[: m + 1]], autoencoder.quantizers[m].usage.mean(0))
     average.load_state_dict(prior.state_dict())
     optimizer = torch.optim.Adam(prior.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98))
-    run = Run(prior, average, optimizer, work / f"prior.{m}.pt")
+    run = Run(prior, average, optimizer, work / f"prior.{m}.pt", of_map(recipe.steps, m), of_map(recipe.batch, m))
     run.resume()
+    run.network = distributed.parallel(prior)
     return run
 
 
-def train(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, crops: Crops, val: Crops, work: Path, seed: int,
-          maps: Sequence[int]) -> list[Prior]:
-    """Train the priors of ``maps``, or go on from their checkpoints; returns them averaged and quantised.
+def trained(config: ModelConfig, work: Path, m: int) -> Prior:
+    """The averaged weights in ``work`` of the prior of map ``m``, quantised."""
+    state = checkpoint.load(work / f"prior.{m}.pt")
+    if state is None:
+        raise SystemExit(f"no prior.{m}.pt in {work}: train stage 2 first")
+    prior = Prior(config.priors[m], config.autoencoder.maps[: m + 1], len(config.classes), config.autoencoder.levels)
+    prior.load_state_dict(state["average"])
+    prior.quantized = True
+    return prior.eval().requires_grad_(False)
+
+
+def train(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, codes: CodeMaps, val: Crops, work: Path,
+          seed: int, maps: Sequence[int]) -> None:
+    """Train the priors of ``maps``, or go on from their checkpoints.
 
     The batch of a step depends on ``seed`` and the step alone, so that the maps can be
     trained in one process or in several with the same result.
     """
-    autoencoder.eval()
     runs = {m: start(config, autoencoder, recipe, m, work, seed) for m in maps}
-    bfloat16 = torch.cpu._is_avx512_bf16_supported()
-    begun, window = time.monotonic(), dict.fromkeys(maps, 0.0)
-    for step in range(min(run.step for run in runs.values()), recipe.steps):
-        codes, labels, level = batch(config, autoencoder, crops, recipe, seed, step)
+    window = dict.fromkeys(maps, 0.0)
+    first = min(run.step for run in runs.values())
+    progress = Progress(work, "stage 2", first)
+    for step in range(first, max(run.steps for run in runs.values())):
         for m, run in runs.items():
-            if run.step == step:
-                quantized = step >= recipe.quantize_from * recipe.steps
-                window[m] += train_step(run, m, codes, labels, level, recipe, quantized, bfloat16)
+            if run.step == step < run.steps:
+                window[m] += train_step(run, m, codes, recipe, seed)
         done = step + 1
         if done % 100 == 0:
-            bits = " ".join(f"{m}:{b / 100:.3f}" for m, b in window.items())
-            print(f"step {done} {(time.monotonic() - begun) / 100:.3f} s/step, bits {bits}", flush=True)
-            begun, window = time.monotonic(), dict.fromkeys(maps, 0.0)
-        if done % recipe.save_every == 0 or done == recipe.steps:
+            bits = {m: b / 100 for m, b in window.items()}
+            progress.line(done, "bits " + " ".join(f"{m}:{b:.3f}" for m, b in bits.items()))
+            progress.scalars(done, {f"train/bits per code/map {m}": b for m, b in bits.items()})
+            window = dict.fromkeys(maps, 0.0)
+        if done % recipe.save_every == 0 or done in {run.steps for run in runs.values()}:
             for run in runs.values():
                 run.save()
-            report(config, autoencoder, {m: run.average for m, run in runs.items()}, val, done)
-            begun = time.monotonic()
-    for run in runs.values():
-        run.average.quantized = True
-    return [runs[m].average.eval() for m in maps]
+            if distributed.first():
+                report(config, autoencoder, {m: run.average for m, run in runs.items()}, val, done, progress)
+            progress.begin(done)
+    progress.close()
 
 
-def train_step(run: Run, m: int, codes: list[Tensor], labels: Tensor, level: Tensor, recipe: Stage2, quantized: bool,
-               bfloat16: bool) -> float:
+def train_step(run: Run, m: int, codes: CodeMaps, recipe: Stage2, seed: int) -> float:
     """One step of map ``m``; returns the loss in bits per code."""
     prior, step = run.prior, run.step
-    prior.quantized = quantized
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16 and not quantized):
-        logits = prior(codes[m], codes[:m], labels, level)
-    loss = F.cross_entropy(logits.float(), codes[m])
-    value = float(loss.detach())
+    device = next(prior.parameters()).device
+    prior.quantized = step >= recipe.quantize_from * run.steps
+    bfloat16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    own, labels, levels = batch(codes, run.batch, recipe.drop_class, m + 1, seed, step, device)
+    torch.manual_seed((seed << 32) + step * distributed.world() + distributed.rank())  # of dropout
+    run.optimizer.zero_grad(set_to_none=True)
+    micro, total = recipe.micro_batch or len(labels), 0.0
+    for part in torch.arange(len(labels), device=device).split(micro):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16 and not prior.quantized):
+            logits = run.network(own[m][part], [each[part] for each in own[:m]], labels[part], levels[part])
+        loss = F.cross_entropy(logits.float(), own[m][part]) * (len(part) / len(labels))
+        total += float(loss.detach())
+        loss.backward()
+    value = distributed.mean(total)
     if not math.isfinite(value):
         raise SystemExit(f"stage 2, map {m}: the loss is {value} at step {step}; resume with a lower learning rate")
-    scale = min(1.0, (step + 1) / recipe.warmup) * (0.5 + 0.5 * math.cos(math.pi * step / recipe.steps))
+    scale = min(1.0, (step + 1) / recipe.warmup) * (0.5 + 0.5 * math.cos(math.pi * step / run.steps))
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.learning_rate * scale + 1e-6
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
     nn.utils.clip_grad_norm_(prior.parameters(), recipe.clip)
     run.optimizer.step()
     run.step += 1
@@ -122,46 +142,40 @@ def train_step(run: Run, m: int, codes: list[Tensor], labels: Tensor, level: Ten
     return value / math.log(2)
 
 
-def batch(config: ModelConfig, autoencoder: Autoencoder, crops: Crops, recipe: Stage2, seed: int,
-          step: int) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Code maps (B x h x w each), class numbers (B) and rate levels (B) of random pictures at random rates."""
+def batch(codes: CodeMaps, size: int, drop_class: float, maps: int, seed: int, step: int,
+          device: torch.device) -> tuple[list[Tensor], Tensor, Tensor]:
+    """This rank's share of a batch: code maps (B x h x w each), class numbers (B) and rate levels (B)."""
     generator = torch.Generator().manual_seed((seed << 32) + step)
-    size = recipe.batch
-    index = torch.randint(0, len(crops.pixels), (size,), generator=generator)
-    mirror = torch.randint(0, 2, (size,), generator=generator).tolist()
-    rates = [draw_rate(config.autoencoder, generator) for _ in range(size)]
-    parts = []
-    for i, m, rate in zip(index.tolist(), mirror, rates):
-        pixels = np.array(crops.pixels[i][:, ::-1] if m else crops.pixels[i])
-        x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div(255)
-        parts.append(autoencoder.encode(x, rate))
-    known = torch.rand(size, generator=generator) >= recipe.drop_class
-    labels = torch.from_numpy(crops.labels[index.numpy()]) * known
-    levels = torch.tensor([rate.level if rate else 0 for rate in rates])
-    return [torch.cat(maps) for maps in zip(*parts)], labels, levels
+    index = torch.randint(0, len(codes), (size,), generator=generator)
+    known = torch.rand(size, generator=generator) >= drop_class
+    share = distributed.share(size)
+    found, labels, levels = codes.rows(index[share].numpy(), maps, device)
+    return found, labels * known[share].to(device), levels
 
 
 @torch.no_grad()
 def report(config: ModelConfig, autoencoder: Autoencoder, priors: Mapping[int, Prior], val: Crops, step: int,
-           pictures: int = 48) -> None:
-    """Print bits per pixel of some maps on the validation set: zero-order, float prior, quantised prior."""
-    index = np.linspace(0, len(val.pixels) - 1, pictures).astype(int)
-    x = torch.from_numpy(val.pixels[index]).permute(0, 3, 1, 2).float().div(255)
-    labels = torch.zeros(pictures, dtype=torch.int64)
+           progress: Progress, pictures: int = 48) -> None:
+    """Bits per pixel of some maps on the validation set: zero-order, float prior, quantised prior."""
     auto = config.autoencoder
-    for position in POSITIONS:
+    x = validation(val, pictures).to(next(autoencoder.parameters()).device)
+    labels = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    for position in POSITIONS if auto.null_code else POSITIONS[:1]:
         rate = Rate.at(auto, position)
-        codes = autoencoder.encode(x, rate)
-        level = torch.full((pictures,), rate.level if rate else 0)
+        codes = [torch.cat(parts) for parts in zip(*(autoencoder.encode(part, rate) for part in x.split(8)))]
+        level = torch.full_like(labels, rate.level if rate else 0)
         area = {m: auto.maps[m].stride ** 2 for m in priors}
-        zero = {m: entropy(codes[m].flatten(), auto.maps[m].codes) for m in priors}
+        zero = {m: entropy(codes[m].flatten().cpu(), auto.maps[m].codes) for m in priors}
         bits: dict[bool, dict[int, float]] = {False: {}, True: {}}
         for quantized, found in bits.items():
             for m, prior in priors.items():
                 prior.quantized = quantized
-                nats = F.cross_entropy(prior.eval()(codes[m], codes[:m], labels, level), codes[m])
-                found[m] = float(nats) / math.log(2)
+                prior.eval()
+                nats = [float(F.cross_entropy(prior(codes[m][i], [c[i] for c in codes[:m]], labels[i], level[i]), codes[m][i],
+                                              reduction="sum")) for i in torch.arange(len(x)).split(8)]
+                found[m] = sum(nats) / codes[m].numel() / math.log(2)
         total = [sum(each[m] / area[m] for m in priors) for each in (zero, bits[False], bits[True])]
-        print(f"val step {step} rate {position}: zero-order {total[0]:.4f} bpp, float {total[1]:.4f}, integer {total[2]:.4f} "
-              f"({100 * (1 - total[2] / total[0]):.1f} % fewer), bits "
-              + " ".join(f"{m}:{b:.3f}/{zero[m]:.3f}" for m, b in bits[True].items()), flush=True)
+        progress.say(f"val step {step} rate {position}: zero-order {total[0]:.4f} bpp, float {total[1]:.4f}, "
+                     f"integer {total[2]:.4f} ({100 * (1 - total[2] / total[0]):.1f} % fewer), bits "
+                     + " ".join(f"{m}:{b:.3f}/{zero[m]:.3f}" for m, b in bits[True].items()))
+        progress.scalars(step, {f"val/bits per code/map {m}/{position}": b for m, b in bits[True].items()})

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True)
+class Data:
+    """Pictures, see :mod:`training.data`."""
+
+    crop: int = 256  #: side of the square crops that are kept, in pixels
+    photo_crops: int = 64  #: of every picture in ROOT/photos
+
+
+@dataclass(frozen=True)
 class Stage1:
-    """Autoencoder training."""
+    """Autoencoder training. Batches are shared by all processes."""
 
     steps: int
     batch: int = 16
-    crop: int = 128
+    crop: int = 128  #: side of the training crops, cut at random from those of `Data`
     learning_rate: float = 4e-4
     warmup: int = 200
     clip: float = 0.05
@@ -24,11 +32,20 @@ class Stage1:
 
 
 @dataclass(frozen=True)
-class Stage2:
-    """Prior training, all maps side by side."""
+class Codes:
+    """Code extraction: what stage 2 is trained on."""
 
-    steps: int
-    batch: int = 8
+    passes: int = 4  #: over all crops, each crop mirrored or not and at another rate in every pass
+    batch: int = 8  #: crops encoded at a time, at one rate
+
+
+@dataclass(frozen=True)
+class Stage2:
+    """Prior training, all maps side by side. ``steps`` and ``batch``: one number, or one for every map."""
+
+    steps: int | list[int]
+    batch: int | list[int] = 8
+    micro_batch: int = 0  #: maps at a time per process; gradients add up to the batch (0: all at once)
     learning_rate: float = 2e-3
     warmup: int = 200
     clip: float = 1.0
@@ -44,13 +61,25 @@ class Recipe:
     seed: int
     stage1: Stage1
     stage2: Stage2
-    card: dict[str, Any]  #: goes into the model file: data, licences, notes
+    data: Data = field(default_factory=Data)
+    codes: Codes = field(default_factory=Codes)
+    card: dict[str, Any] = field(default_factory=dict)  #: goes into the model file: data, licences, notes
+
+
+def of_map(value: int | list[int], m: int) -> int:
+    """The number for map ``m``."""
+    if isinstance(value, int):
+        return value
+    if m >= len(value):
+        raise SystemExit(f"the recipe has numbers for {len(value)} maps, none for map {m}")
+    return value[m]
 
 
 def load(path: Path) -> Recipe:
     """Read a recipe; an unknown or missing key ends the program with its name."""
     data = tomllib.loads(path.read_text(encoding="utf-8"))
+    sections = {"stage1": Stage1, "stage2": Stage2, "data": Data, "codes": Codes}
     try:
-        return Recipe(preset=data["preset"], seed=data["seed"], stage1=Stage1(**data["stage1"]), stage2=Stage2(**data["stage2"]), card=data.get("card", {}))
-    except (KeyError, TypeError) as error:
+        return Recipe(**{key: sections[key](**value) if key in sections else value for key, value in data.items()})
+    except TypeError as error:
         raise SystemExit(f"{path}: {error}") from error

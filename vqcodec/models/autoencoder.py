@@ -57,7 +57,7 @@ class Autoencoder(nn.Module):
         commitment = bits = x.new_zeros(())
         context: Tensor | None = None
         for stride in config.strides:
-            z = self.transform.latent(stride, features, context)
+            z = self.transform.latent(stride, features, context).float()
             if keep is not None and len(found) >= keep:
                 context = self.transform.merge(stride, context, torch.zeros_like(z))
                 continue
@@ -105,7 +105,7 @@ class Autoencoder(nn.Module):
         context: Tensor | None = None
         number = 0
         for stride in config.strides:
-            vectors = torch.zeros(b, config.latent_dim(stride), height // stride, width // stride)
+            vectors = torch.zeros(b, config.latent_dim(stride), height // stride, width // stride, device=codes[0].device)
             end = 0
             for m in config.maps_at(stride):
                 begin = end - m.dim if m.residual else end

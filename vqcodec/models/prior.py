@@ -204,12 +204,13 @@ class Attention(nn.Module):
         n, c, height, width = h.shape
         qkv = requantize(self.qkv(activation(h, quantized), quantized), 8, fmt.ACTIVATION, quantized)
         q, k, v = qkv.reshape(n, 3, self.heads, c // self.heads, height * width).transpose(3, 4).unbind(1)
-        row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        row, column = torch.meshgrid(torch.arange(height, device=h.device), torch.arange(width, device=h.device), indexing="ij")
         step = (column + self.lag * row).flatten()
-        hidden = ~((step[None] < step[:, None]) | torch.eye(len(step), dtype=torch.bool))
+        itself = torch.eye(len(step), dtype=torch.bool, device=h.device)
+        hidden = ~((step[None] < step[:, None]) | itself)
         score = (q @ k.transpose(2, 3)).masked_fill(hidden, -torch.inf)
         if self.training and self.dropout:  # on the logits: a dropped key is not seen, self stays
-            drop = (torch.rand_like(score) < self.dropout) & ~torch.eye(len(step), dtype=torch.bool)
+            drop = (torch.rand_like(score) < self.dropout) & ~itself
             score = score.masked_fill(drop, -torch.inf)
         o = torch.softmax(score, 3) @ v
         if quantized:

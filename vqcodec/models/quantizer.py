@@ -48,6 +48,9 @@ class Quantizer(nn.Module):
 
     Dead codes are moved to badly coded vectors *with all their state* (count,
     total and usage), so that the next update does not pull them back.
+
+    With torch.distributed, statistics are summed over the ranks (which hold equally many
+    vectors each) and dead codes are moved as rank 0 chooses: codebooks are the same on all.
     """
 
     codebook: Tensor
@@ -82,7 +85,8 @@ class Quantizer(nn.Module):
         return -torch.log2(usage / usage.sum()).clamp(min=-MAX_BITS)
 
     def forward(self, z: Tensor, rate: Rate | None = None) -> Quantized:
-        """Quantise ``z`` (B x D x H x W, float32); in training mode, learn from it."""
+        """Quantise ``z`` (B x D x H x W, computed in float32); in training mode, learn from it."""
+        z = z.float()
         b, d, h, w = z.shape
         flat = z.permute(0, 2, 3, 1).reshape(-1, d)
         with torch.no_grad():
@@ -113,9 +117,10 @@ class Quantizer(nn.Module):
         """One EMA step from the vectors ``z`` (N x D) coded as ``codes`` (N)."""
         k = len(self.count)
         counts, sums = codebook_statistics(z, codes, k)
-        n = counts / len(z)
+        rows = sum_over_ranks(counts, sums) * len(z)
+        n = counts / rows
         self.count.lerp_(n, 1 - self.decay)
-        self.total.lerp_(sums / len(z), 1 - self.decay)
+        self.total.lerp_(sums / rows, 1 - self.decay)
         self.usage[rate.level if rate else 0].lerp_(n, 1 - self.decay)
         self.revive(z, (z - vectors).square().sum(1))
         smooth = (self.count + 1e-8) / (1 + k * 1e-8 / self.count.sum())
@@ -133,9 +138,25 @@ class Quantizer(nn.Module):
         if number == 0:
             return
         chosen = z[torch.multinomial(error + 1e-12, number, replacement=True)]
+        if distributed():
+            torch.distributed.broadcast(chosen, 0)
         self.count[dead] = share
         self.total[dead] = chosen * share
         self.usage[:, dead] = share
+
+
+def distributed() -> bool:
+    """Whether other processes train the same model."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def sum_over_ranks(*tensors: Tensor) -> int:
+    """Sum each tensor in place over all ranks; returns how many ranks there are."""
+    if not distributed():
+        return 1
+    for tensor in tensors:
+        torch.distributed.all_reduce(tensor)
+    return torch.distributed.get_world_size()
 
 
 @torch.no_grad()
@@ -147,7 +168,7 @@ def lloyd(z: Tensor, codes: int, lagrangian: float, steps: int = 12) -> tuple[Te
     """
     codebook = z[torch.multinomial(z.square().sum(1) + 1e-9, codes, replacement=len(z) < codes)].clone()
     codebook[0] = 0
-    usage = torch.full((codes,), 1 / codes)
+    usage = z.new_full((codes,), 1 / codes)
     for _ in range(steps):
         bits = -torch.log2(usage / usage.sum() + 1e-9).clamp(min=-MAX_BITS)
         bias = codebook.square().sum(1) + lagrangian * bits
