@@ -1,7 +1,7 @@
 """How fast are the maps of a picture decoded? Against the autoregressive decoders of CompressAI.
 
-    python benchmarks/decode.py [--size 768x512] [--threads 2] [--rounds 15] [--model FILE]
-    VQCODEC_CPU=avx2 python benchmarks/decode.py        # as on a CPU with AVX2 only,
+    python -m benchmarks.decode [--size 768x512] [--threads 2] [--rounds 15] [--model FILE]
+    VQCODEC_CPU=avx2 python -m benchmarks.decode        # as on a CPU with AVX2 only,
                                                         # also for the peers
 
 All maps of the default hierarchy, from bytes that constriction's coder wrote, with random weights

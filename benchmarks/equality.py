@@ -1,6 +1,6 @@
 """Are all backends equal on real pictures, with the shipped model? A check to run, not a timing.
 
-    python benchmarks/equality.py FOLDER [--reference 2]
+    python -m benchmarks.equality FOLDER [--reference 2]
 
 Every picture is coded at the default quality. Frequencies, bytes and decoded maps of every
 instruction set with 1 and 2 threads, and of a batch of all pictures, are compared with ==; the

@@ -1,7 +1,7 @@
 """How fast is nearest_codebook? Against PyTorch (addmm + argmin) and faiss.IndexFlatL2.
 
-    python benchmarks/nearest_codebook.py [--threads 2] [--rows 65536] [--codes 512]
-    VQCODEC_CPU=avx2 python benchmarks/nearest_codebook.py       # as on a CPU with AVX2 only:
+    python -m benchmarks.nearest_codebook [--threads 2] [--rows 65536] [--codes 512]
+    VQCODEC_CPU=avx2 python -m benchmarks.nearest_codebook       # as on a CPU with AVX2 only:
                                                                  # holds for the peers, too
 
 Before any timing the indices are compared with the NumPy definition (all equal) and the peers'

@@ -1,6 +1,6 @@
 """Rate and distortion on a folder of pictures, real file sizes, against Pillow's codecs.
 
-    python benchmarks/rate_distortion.py FOLDER [--qualities 10 30 50 70 90] [--model FILE]
+    python -m benchmarks.rate_distortion FOLDER [--qualities 10 30 50 70 90] [--model FILE]
 
 Prints bits per pixel and PSNR (mean over pictures of the RGB PSNR) per codec and quality,
 seconds per picture, and the BD-rate of vqcodec against each codec: the mean difference in

@@ -1,7 +1,7 @@
 """How fast is a picture's hierarchy of maps sampled? Against the two loops that people write.
 
-    python benchmarks/sampling.py [--size 256x256] [--threads 2] [--rounds 15]
-    VQCODEC_CPU=avx2 python benchmarks/sampling.py      # as on a CPU with AVX2 only,
+    python -m benchmarks.sampling [--size 256x256] [--threads 2] [--rounds 15]
+    VQCODEC_CPU=avx2 python -m benchmarks.sampling      # as on a CPU with AVX2 only,
                                                         # also for the peers
 
     naive    PyTorch: for every position the whole float network on the whole map, as PixelCNN
@@ -32,7 +32,7 @@ if os.environ.get("VQCODEC_CPU") == "avx2":  # read by the peers when they are i
 
 import numpy as np
 import torch
-from decode import map_shapes, random_priors, random_words, seconds
+from benchmarks.decode import map_shapes, random_priors, random_words, seconds
 
 from vqcodec import ops
 from vqcodec.models import config as configs

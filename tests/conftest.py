@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
+from tests import cuda_core
 from tests.networks import random_prior
 from training.export import export
 from vqcodec.models import file
@@ -16,6 +19,7 @@ from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.config import preset
 from vqcodec.models.file import Model
 from vqcodec.models.quantizer import Rate
+from vqcodec.ops import native
 
 
 def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -45,3 +49,26 @@ def build_small_model(path: Path) -> Model:
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return build_small_model(tmp_path_factory.mktemp("model") / "small.safetensors")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--gpu", action="store_true", help="run the CUDA kernels on the GPU instead of compiling them for the CPU")
+
+
+@pytest.fixture(scope="session")
+def host_core() -> ModuleType:
+    """The CUDA kernels compiled for the CPU."""
+    return cuda_core.build()
+
+
+@pytest.fixture(scope="module")
+def cuda_kernels(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    """The CUDA kernels behind `backend="cuda"`: on the GPU with --gpu, else compiled for the CPU."""
+    if request.config.getoption("--gpu"):
+        yield native.cuda_core()
+        return
+    core = request.getfixturevalue("host_core")
+    with pytest.MonkeyPatch.context() as patch:
+        cuda_core.use(core, patch)
+        yield core
+    cuda_core.forget()

@@ -20,7 +20,8 @@ from vqcodec.ops import native, ref
 
 EXPECTED = json.loads(make.EXPECTED.read_text())
 FILES = sorted(make.HERE.glob("*.vqc"))
-BACKENDS = ["reference", *native.cpu_variants()]
+BACKENDS = ["reference", *native.cpu_variants(), "cuda"]
+pytestmark = pytest.mark.usefixtures("cuda_kernels")
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,10 @@ from vqcodec.ops import native, ref
 from vqcodec.ops import prior as prior_ops
 from vqcodec.ops.ref_range import RangeDecoder
 
-VARIANTS = native.cpu_variants()
+VARIANTS = [*native.cpu_variants(), "cuda"]
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 every_backend = pytest.mark.parametrize("backend", ["reference", *VARIANTS])
+pytestmark = pytest.mark.usefixtures("cuda_kernels")
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +139,62 @@ def test_decoding_what_constriction_encoded(hierarchy, variant, threads, size):
     assert streams == hierarchy.encode(codes, 2, 1, "reference")
     for backend in ("reference", variant):
         assert_same_maps(ops.wavefront_decode(hierarchy.priors, shapes, streams, 2, 1, backend=backend), codes)
+
+
+def candidates_of(codes: list[np.ndarray], priors: list[IntegerPrior], count: int, spread: float, seed: int):
+    """For every code `count` candidates with random costs."""
+    rng = np.random.default_rng(seed)
+    return [(rng.integers(0, p.codes, (m.size, count)).astype(np.int32),
+             (spread * rng.random((m.size, count))).astype(np.float32)) for m, p in zip(codes, priors)]
+
+
+@pytest.mark.parametrize("backend", ["reference", *native.cpu_variants()])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_choosing_for_an_encoder(hierarchy, backend, threads):
+    native.set_num_threads(threads)
+    shapes = hierarchy.shapes(12, 16)
+    zeros = [np.zeros(shape, np.int32) for shape in shapes]
+    candidates = candidates_of(zeros, hierarchy.priors, 5, 12.0, 0)
+    found = ops.wavefront_choose(hierarchy.priors, shapes, candidates, 1, 0, backend=backend)
+    expected = ops.wavefront_choose(hierarchy.priors, shapes, candidates, 1, 0, backend="reference")
+    assert_same_maps(found, expected)
+    # One candidate leaves no choice, and where distortion decides, bits do not.
+    alone = [(codes[:, :1], costs[:, :1]) for codes, costs in candidates]
+    for codes, (only, _), prior in zip(ops.wavefront_choose(hierarchy.priors, shapes, alone, 1, 0, backend=backend),
+                                       alone, hierarchy.priors):
+        np.testing.assert_array_equal(codes[ref.coding_order(*codes.shape, prior.lag)], only[:, 0])
+    far = [(codes, costs * np.float32(1e6)) for codes, costs in candidates]
+    for codes, (numbers, costs), prior in zip(ops.wavefront_choose(hierarchy.priors, shapes, far, 1, 0, backend=backend),
+                                              far, hierarchy.priors):
+        nearest = np.take_along_axis(numbers, costs.argmin(1)[:, None], 1)[:, 0]
+        np.testing.assert_array_equal(codes[ref.coding_order(*codes.shape, prior.lag)], nearest)
+
+
+def test_choosing_saves_bits(hierarchy):
+    """Candidates of equal distortion: the chosen ones cost fewer bits than any fixed choice."""
+    shapes = hierarchy.shapes(12, 16)
+    zeros = [np.zeros(shape, np.int32) for shape in shapes]
+    candidates = [(codes, np.zeros_like(costs)) for codes, costs in candidates_of(zeros, hierarchy.priors, 4, 1.0, 1)]
+
+    def bits(maps: list[np.ndarray]) -> float:
+        return sum(24 * m.size - np.log2(ops.prior_frequencies(p, m, maps[:i], 1, 0)[1]).sum()
+                   for i, (m, p) in enumerate(zip(maps, hierarchy.priors)))
+
+    chosen = bits(ops.wavefront_choose(hierarchy.priors, shapes, candidates, 1, 0))
+    for i in range(4):
+        fixed = [(codes[:, i : i + 1], costs[:, i : i + 1]) for codes, costs in candidates]
+        assert chosen < 0.8 * bits(ops.wavefront_choose(hierarchy.priors, shapes, fixed, 1, 0))
+
+
+def test_wrong_candidates(hierarchy):
+    prior, shape = hierarchy.priors[0], (2, 3)
+    codes, costs = np.zeros((6, 2), np.int32), np.zeros((6, 2), np.float32)
+    for wrong in ((codes[:5], costs[:5]), (codes, costs[:, :1]), (codes[:, :0], costs[:, :0]), (codes[0], costs[0])):
+        with pytest.raises(InvalidArgument, match="must be 6 x count"):
+            ops.wavefront_choose([prior], [shape], [wrong], 0, 0)
+    codes[3, 1] = prior.codes
+    with pytest.raises(InvalidArgument, match=f"candidates: codes must be in 0..{prior.codes - 1}"):
+        ops.wavefront_choose([prior], [shape], [(codes, costs)], 0, 0)
 
 
 @every_variant
@@ -359,7 +416,8 @@ def test_packed_priors_live_as_long_as_the_prior():
     prior = prior_of(PriorConfig(hidden=4, residual=2, layers=1), (CodeMap(2, 1, 7),))
     codes = np.zeros((2, 2), np.int32)
     ops.prior_frequencies(prior, codes, [], 0, 0)
-    packed, key, alive = prior_ops._networks[id(prior)], id(prior), weakref.ref(prior)
+    key, alive = (id(prior), None), weakref.ref(prior)
+    packed = prior_ops._networks[key]
     ops.prior_frequencies(prior, codes, [], 0, 0)
     assert prior_ops._networks[key] is packed
     del prior

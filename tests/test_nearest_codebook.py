@@ -16,10 +16,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests import cuda_core
+from vqcodec import ops
 from vqcodec.errors import BackendError, InvalidArgument
-from vqcodec.ops import codebook_statistics, native, nearest_codebook, ref_nearest
+from vqcodec.ops import codebook_statistics, native, ref_nearest
 
-VARIANTS = native.cpu_variants()
+VARIANTS = [*native.cpu_variants(), "cuda"]
+pytestmark = pytest.mark.usefixtures("cuda_kernels")
 INF = float("inf")
 
 
@@ -35,6 +38,13 @@ def restore_num_threads():
     before = native.get_num_threads()
     yield
     native.set_num_threads(before)
+
+
+def nearest_codebook(*arguments, variant=None, **options):
+    """`vqcodec.ops.nearest_codebook`, with one more variant."""
+    if variant == "cuda":
+        return cuda_core.nearest_codebook(*arguments, **options)
+    return ops.nearest_codebook(*arguments, variant=variant, **options)
 
 
 def problem(rows: int, codes: int, dims: int, seed: int, ties: bool) -> tuple[np.ndarray, ...]:
@@ -152,6 +162,39 @@ def test_equals_reference_for_any_values(variant, arrays):
     np.testing.assert_array_equal(nearest_codebook(z, codebook, variant=variant), expected)
 
 
+@pytest.mark.parametrize("operand", ["codes", "rows"])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("dims", [16, 20, 64, 100])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_near_ties_that_a_coarse_product_decides_wrongly(variant, dims, flip, operand):
+    """Two codes whose order turns on digits that TF32 (a GPU's filter) drops, of the codes or of the rows."""
+    one, low = np.ones(dims, np.float32), np.float32(0.99 * 2.0**-11)
+    others = problem(1, 100, dims, dims, ties=False)[1] * np.float32(0.1)
+    if operand == "codes":
+        pair, z = np.stack([one + low, one]), np.repeat(one[None], 20, 0)
+        offsets = np.array([0, -dims * low], np.float64)
+    else:
+        pair, z = np.stack([one, -one]), np.repeat((one + low)[None], 20, 0)
+        offsets = np.array([4 * dims + 2 * dims * low, 0], np.float64)
+    bias = np.concatenate([offsets - (pair.astype(np.float64) ** 2).sum(1), np.full(100, 400.0)]).astype(np.float32)
+    codebook = np.concatenate([pair, others])
+    if flip:
+        codebook, bias = codebook[::-1].copy(), bias[::-1].copy()
+    for scaled in (z, z * np.float32(8)):
+        expected = ref_nearest.nearest_codebook(scaled, codebook, bias)
+        np.testing.assert_array_equal(nearest_codebook(scaled, codebook, bias, variant=variant), expected)
+
+
+@pytest.mark.parametrize("bias_of_it", [0, INF])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_one_code_far_away(variant, bias_of_it):
+    """Its offset overflows, or it is disabled: the others are compared as if it were not there."""
+    z, codebook, bias = problem(40, 80, 33, 21, ties=False)
+    codebook[7], bias[7] = 3e38, bias_of_it
+    expected = ref_nearest.nearest_codebook(z, codebook, bias)
+    np.testing.assert_array_equal(nearest_codebook(z, codebook, bias, variant=variant), expected)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_split_and_order_of_rows_do_not_matter(variant):
     z, codebook, bias = problem(1000, 37, 6, 5, ties=True)
@@ -249,6 +292,22 @@ def test_statistics_do_not_depend_on_threads():
         again = codebook_statistics(z, indices, 8)
         np.testing.assert_array_equal(again.counts, counts)
         np.testing.assert_array_equal(again.sums, sums)
+
+
+def test_order_of_sums():
+    """Values of all magnitudes that cancel: any other order of the rows gives other sums."""
+    random = np.random.default_rng(3)
+    z = (random.standard_normal((700, 3)) * np.exp2(random.integers(0, 100, (700, 3)))).astype(np.float32)
+    z[1::2] = -z[::2]
+    order = random.permutation(700)
+    z, indices = z[order], np.repeat(random.integers(0, 3, 350), 2)[order]
+    z += random.standard_normal((700, 3)).astype(np.float32)
+    expected = ref_nearest.codebook_statistics(z, indices, 5)
+    backwards = ref_nearest.codebook_statistics(z[::-1], indices[::-1], 5)
+    assert not np.array_equal(expected[1], backwards[1])
+    for found in (codebook_statistics(z, indices, 5), cuda_core.codebook_statistics(z, indices, 5)):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_statistics_sum_in_float64():
@@ -361,7 +420,7 @@ def test_settings_from_the_environment():
     assert in_new_process("print(native.get_num_threads())", VQCODEC_NUM_THREADS="3") == "3"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert in_new_process("print(native.get_num_threads())", VQCODEC_NUM_THREADS="") == str(cores)
-    for variant in VARIANTS:
+    for variant in native.cpu_variants():
         assert in_new_process("print(native.select_variant())", VQCODEC_CPU=variant) == variant
 
 

@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -77,8 +77,11 @@ def evenly(root: Path, split: str, count: int, *, seed: int = 0, crop: int = CRO
     Decodes only these, and keeps no cache. Photographs are left out.
     """
     jobs = [job for job in _jobs(root, split, 0) if job.seeds]
-    chosen = [jobs[i] for i in sorted({int(i) for i in np.linspace(0, len(jobs) - 1, count)})] if jobs else []
-    found = [(crops[0], job.label) for job in chosen if not isinstance(crops := _crops(job.file, [seed], crop), str)]
+    found = []
+    edges = np.linspace(0, len(jobs), count + 1).astype(int)
+    for part in (jobs[a:b] for a, b in pairwise(edges)):  # the first usable picture of each part
+        decoded = ((_crops(job.file, [seed], crop), job.label) for job in part)
+        found += islice(((crops[0], label) for crops, label in decoded if not isinstance(crops, str)), 1)
     if not found:
         raise SystemExit(f"{root}: no usable {split} pictures found: see training/data.py for the layouts")
     pixels, labels = zip(*found)

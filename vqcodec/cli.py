@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--model", metavar="FILE", help="model file (default: the one that ships with vqcodec)")
     common.add_argument("--threads", type=_positive, metavar="N", help="processor threads (default: all cores)")
+    common.add_argument("--device", default="cpu", metavar="DEV", help="cpu, cuda or cuda:N (default: cpu)")
     common.add_argument("--quiet", action="store_true", help="report nothing but warnings and errors")
     common.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
 
@@ -130,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--temperature", type=float, default=1.0, metavar="T", help="below 1: likelier and duller (default: 1)"
     )
+    p.add_argument(
+        "--candidates", type=_positive, metavar="M",
+        help="draw M and keep the N that a classifier thinks truest to the class",
+    )  # fmt: skip
     p.set_defaults(run=_sample)
 
     p = commands.add_parser(
@@ -237,13 +242,15 @@ def _sample(arguments: argparse.Namespace) -> None:
         drawn = codec.sample(
             arguments.class_id, arguments.n,
             size=arguments.size, seed=arguments.seed, temperature=arguments.temperature,
+            candidates=arguments.candidates,
         )  # fmt: skip
     seconds = time.perf_counter() - begun
     pictures = [images.to_pil(picture) for picture in drawn]
     for name, picture in zip(names, pictures if each else [grid(pictures)], strict=True):
         _write(name, _encoded(picture, format), arguments.force)
         _report(arguments, f"{name}: {picture.width} x {picture.height}")
-    _report(arguments, f"{arguments.n} drawn in {seconds:.2f} s")
+    chosen = f"chosen from {arguments.candidates}, " if arguments.candidates else ""
+    _report(arguments, f"{arguments.n} {chosen}drawn in {seconds:.2f} s")
 
 
 def _info(arguments: argparse.Namespace) -> None:
@@ -275,7 +282,7 @@ def _codec(arguments: argparse.Namespace) -> Any:
 
     if arguments.threads:
         vqcodec.set_num_threads(arguments.threads)
-    return vqcodec.Codec(arguments.model)
+    return vqcodec.Codec(arguments.model, device=arguments.device)
 
 
 def _output(arguments: argparse.Namespace, suffix: str) -> str:

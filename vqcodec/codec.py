@@ -8,18 +8,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import numbers
 import operator
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
-from vqcodec import container, entropy, ops
+from vqcodec import container, entropy, images, ops
 from vqcodec.container import Container, Header, Limits, tile_grid
 from vqcodec.errors import CorruptChunk, InvalidArgument, LimitExceeded, ModelMismatch
 from vqcodec.images import Picture
@@ -36,17 +39,40 @@ SAMPLE_QUALITY = 50
 LIMITS = Limits(pixels=1 << 26)
 
 Maps = list[np.ndarray]
+#: Pictures and the number of the class that they should show -> a score for each, higher is better.
+Critic = Callable[[list[PIL.Image.Image], int], Sequence[float] | np.ndarray]
 
 
 class Codec:
     """A model, ready to work. Cheap to make: models are loaded once per process.
 
     ``model`` is a model file, a loaded :class:`~vqcodec.models.file.Model`, or None for the
-    shipped one. Safe to use from several threads.
+    shipped one. ``device`` is "cpu", "cuda" or "cuda:1". Code maps are decoded to the same bits
+    on all of them; pixels and the choice of codes come from floats and may differ in the last
+    place. Safe to use from several threads.
+
+    Raises :class:`~vqcodec.errors.BackendError`, with the reason, for a GPU that is not there. A
+    GPU that fails its self-test is refused with a RuntimeWarning, and the CPU does its work.
     """
 
-    def __init__(self, model: Model | str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, model: Model | str | os.PathLike[str] | None = None, *, device: str = "cpu") -> None:
         self.model = model if isinstance(model, Model) else file.load(model)
+        self.device = device
+        self._backend: str | None = None  # of the prior's ops
+        if device != "cpu":
+            number = ops.cuda.number_of(device)
+            ops.cuda.device(number)  # BackendError if there is none
+            if ops.cuda.trusted(number):
+                self._backend = f"cuda:{number}"
+
+    @functools.cached_property
+    def _place(self) -> str:
+        """Where the autoencoder runs, as torch calls it."""
+        if self._backend is None or _torch().cuda.is_available():
+            return self._backend or "cpu"
+        warnings.warn("this PyTorch has no CUDA: the GPU computes the prior, the CPU the autoencoder",
+                      RuntimeWarning, stacklevel=4)
+        return "cpu"
 
     # -- pictures and code maps ------------------------------------------------------
 
@@ -60,18 +86,18 @@ class Codec:
         height, width = pixels.shape[:2]
         down, right = (-side % self.model.config.stride for side in (height, width))
         padded = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="edge")
-        x = torch.from_numpy(padded).permute(2, 0, 1)[None].float().div_(255)
+        x = torch.from_numpy(padded).to(self._place).permute(2, 0, 1)[None].float().div_(255)
         with torch.inference_mode(), _memory_errors():
-            codes = self.model.autoencoder.encode(x, rate)
-        return [c[0].numpy().astype(np.int32) for c in codes]
+            codes = self.model.autoencoder_on(self._place).encode(x, rate)
+        return [c[0].cpu().numpy().astype(np.int32) for c in codes]
 
     def decode_pixels(self, maps: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
         """H x W x 3 uint8 from code maps; fewer maps than the model has give a coarser picture."""
         torch = _torch()
-        codes = [torch.from_numpy(np.asarray(m, np.int64))[None] for m in maps]
+        codes = [torch.from_numpy(np.asarray(m, np.int64)).to(self._place)[None] for m in maps]
         with torch.inference_mode(), _memory_errors():
-            x = self.model.autoencoder.decode(codes)[0, :, :height, :width]
-            return x.mul_(255).round_().byte().permute(1, 2, 0).contiguous().numpy()
+            x = self.model.autoencoder_on(self._place).decode(codes)[0, :, :height, :width]
+            return x.mul_(255).round_().byte().permute(1, 2, 0).contiguous().cpu().numpy()
 
     # -- files -----------------------------------------------------------------------
 
@@ -102,7 +128,7 @@ class Codec:
             tiles = [self._tile(m, number, box) for number, m in enumerate(maps)]
             for number in range(header.maps):
                 start, frequency = ops.prior_frequencies(
-                    self.model.priors[number], tiles[number], tiles[:number], class_id, level)
+                    self.model.priors[number], tiles[number], tiles[:number], class_id, level, backend=self._backend)
                 streams[number].append(entropy.encode_stream(start, frequency))
         return container.write(Container(
             header=header, metadata=picture.metadata if picture else {}, maps=streams,
@@ -130,7 +156,8 @@ class Codec:
                  for box in tile_grid(header.width, header.height, header.tile)]
         jobs = [ops.DecodeJob([view.shape for view in views], [streams[index] for streams in found.maps],
                               header.class_id, header.level) for index, views in enumerate(tiles)]
-        for views, decoded in zip(tiles, ops.wavefront_decode_batch(self.model.priors[:whole], jobs) if whole else []):
+        decoded_tiles = ops.wavefront_decode_batch(self.model.priors[:whole], jobs, backend=self._backend) if whole else []
+        for views, decoded in zip(tiles, decoded_tiles):
             for view, codes in zip(views, decoded):
                 view[...] = codes
         return found, maps if whole == header.maps else maps[:whole]
@@ -163,16 +190,37 @@ class Codec:
         auto = self.model.config.autoencoder
         level = auto.level(auto.position(SAMPLE_QUALITY))
         jobs = [ops.SampleJob(shapes, uniform_words(seed, i, shapes), number, level) for i in range(n)]
-        return ops.wavefront_sample_batch(self.model.priors, jobs, sharpness=max(1, round(256 / temperature)))
+        sharpness = max(1, round(256 / temperature))
+        return ops.wavefront_sample_batch(self.model.priors, jobs, sharpness=sharpness, backend=self._backend)
 
     def sample(self, class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (256, 256), seed: int = 0,
-               temperature: float = 1.0) -> list[Picture]:
-        """``n`` new pictures of a class."""
+               temperature: float = 1.0, candidates: int | None = None, keep: int | None = None,
+               critic: Critic | None = None) -> list[Picture]:
+        """``n`` new pictures of a class; with ``candidates``, the best of so many, see :func:`vqcodec.sample`."""
         width, height = check_sample_size(size)
-        return [
+        number = self.model.config.class_number(class_id)
+        kept = check_candidates(n, candidates, keep, critic)
+        if candidates is not None and critic is None:
+            critic = self.critic(number)
+        pictures = [
             Picture(pixels=self.decode_pixels(maps, height, width), grey=False, alpha=None, metadata={})
-            for maps in self.sample_maps(class_id, n, size=size, seed=seed, temperature=temperature)
+            for maps in self.sample_maps(number, n if candidates is None else candidates, size=size, seed=seed,
+                                         temperature=temperature)
         ]
+        if critic is None:
+            return pictures
+        return [pictures[i] for i in best_first(pictures, number, critic)[:kept]]
+
+    def critic(self, class_id: int) -> Critic:
+        """The shipped critic, or :class:`InvalidArgument` if it does not know this class of this model."""
+        from vqcodec.models import critic
+
+        found = critic.shipped()
+        if found.classes != self.model.config.classes:
+            raise InvalidArgument("the shipped critic knows the classes of the shipped model only: give a critic of your own")
+        if class_id == 0:
+            raise InvalidArgument("the shipped critic scores classes, and 0 is none: give a class, or a critic of your own")
+        return found
 
     # -- geometry --------------------------------------------------------------------
 
@@ -229,7 +277,7 @@ def _memory_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "can't allocate memory" in str(error):
+        if "can't allocate memory" in str(error) or "CUDA out of memory" in str(error):
             raise MemoryError("not enough memory for a picture of this size") from error
         raise
 
@@ -264,6 +312,35 @@ def check_sample_size(size: tuple[int, int]) -> tuple[int, int]:
         raise InvalidArgument(f"size must be (width, height), got {size!r}") from None
     width, height = (whole_number(name, v, 1, MAX_SAMPLE_SIDE + 1) for name, v in (("width", width), ("height", height)))
     return width, height
+
+
+def check_candidates(n: int, candidates: int | None, keep: int | None, critic: Critic | None) -> int:
+    """How many samples to return, or :class:`InvalidArgument`: ``keep``, or ``n`` where it is not given."""
+    if candidates is None:
+        if keep is not None or critic is not None:
+            raise InvalidArgument("keep and critic choose among candidates: say how many candidates to draw")
+        return n
+    if critic is not None and not callable(critic):
+        raise InvalidArgument(f"critic must be callable, got {type(critic).__name__}")
+    candidates = whole_number("candidates", candidates, 1, 1 << 32)
+    if keep is not None and n not in (1, keep):
+        raise InvalidArgument(f"n and keep both say how many to return: got {n!r} and {keep!r}")
+    kept = whole_number("n" if keep is None else "keep", n if keep is None else keep, 0, 1 << 32)
+    if kept > candidates:
+        raise InvalidArgument(f"cannot keep {kept} of {candidates} candidates")
+    return kept
+
+
+def best_first(pictures: Sequence[Picture], class_id: int, critic: Critic) -> list[int]:
+    """Numbers of the pictures in order of score; equals in their own order."""
+    found = critic([images.to_pil(picture) for picture in pictures], class_id)
+    try:
+        scores = np.asarray(found, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"the critic must give numbers: {error}") from error
+    if scores.shape != (len(pictures),) or not np.isfinite(scores).all():
+        raise InvalidArgument(f"the critic must give {len(pictures)} finite scores, got {scores.size} of shape {scores.shape}")
+    return np.argsort(-scores, kind="stable").tolist()
 
 
 def uniform_words(seed: int, index: int, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:

@@ -3,6 +3,8 @@
 
 #include <pybind11/pybind11.h>
 
+#include <string>
+
 #include "core/status.h"
 
 namespace vqcodec::bindings {
@@ -10,9 +12,13 @@ namespace vqcodec::bindings {
 void bind_runtime(pybind11::module_& module);
 void bind_nearest_codebook(pybind11::module_& module);
 void bind_prior(pybind11::module_& module);
+void bind_cuda(pybind11::module_& module);
 
 // Raises the exception of vqcodec.errors that belongs to the status, unless it is ok.
 // Needs the GIL.
 void raise_unless_ok(const Status& status);
+
+// Raises InvalidArgument.
+[[noreturn]] void raise_invalid(const std::string& message);
 
 }  // namespace vqcodec::bindings

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <stdexcept>
 #include <string>
 
 #include "bindings/bindings.h"
@@ -18,11 +17,6 @@ namespace {
 // Arrays arrive as they are: any strides, and never converted or copied.
 using Floats = py::array_t<float, 0>;
 using Indices = py::array_t<std::int64_t, 0>;
-
-[[noreturn]] void raise_invalid(const std::string& message) {
-  raise_unless_ok(Status::invalid_argument(message));
-  throw std::logic_error("unreachable");
-}
 
 StridedMatrix matrix(const char* name, const Floats& array) {
   constexpr auto size = static_cast<py::ssize_t>(sizeof(float));

@@ -31,12 +31,6 @@ void bind_runtime(py::module_& module) {
         return cpu::name(variant);
       },
       py::arg("requested") = "");
-
-#ifdef VQCODEC_WITH_CUDA
-  module.attr("with_cuda") = true;
-#else
-  module.attr("with_cuda") = false;
-#endif
 }
 
 }  // namespace vqcodec::bindings

@@ -40,8 +40,7 @@ class KnownCodes final : public CodeSource {
 
 }  // namespace
 
-Status prior_frequencies(const PriorNetwork& network, const PriorTile& tile, Variant variant,
-                         std::int64_t* start, std::int64_t* frequency) {
+Status check_known_tile(const PriorNetwork& network, const PriorTile& tile) {
   if (Status status = check_tile(network, tile); !status.ok()) return status;
   if (Status status = check_codes(tile.own, network.codes, "map"); !status.ok()) return status;
   for (std::size_t j = 0; j < network.coarser.size(); ++j) {
@@ -49,6 +48,12 @@ Status prior_frequencies(const PriorNetwork& network, const PriorTile& tile, Var
     Status status = check_codes(tile.coarser[j], network.coarser[j].codes, name);
     if (!status.ok()) return status;
   }
+  return {};
+}
+
+Status prior_frequencies(const PriorNetwork& network, const PriorTile& tile, Variant variant,
+                         std::int64_t* start, std::int64_t* frequency) {
+  if (Status status = check_known_tile(network, tile); !status.ok()) return status;
 
   KnownCodes source(tile.own, network.lag, start, frequency);
   PriorPass pass(network, variant, Schedule::whole_map, {tile}, source);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <limits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -19,6 +21,7 @@ static_assert(RangeDecoder::total == kFrequencyTotal, "the coder and the tables 
 // positions: fewer would not keep the arithmetic units busy.
 constexpr int kGroupPositions = 32;
 constexpr int kMaxSharpness = 65536;
+constexpr int kNeutralSharpness = 256;
 
 // How far a map is: the number of steps whose codes are written. Has a cache line to itself.
 class alignas(64) Progress {
@@ -86,6 +89,101 @@ class Samplers final : public CodeSource {
   std::vector<const std::uint32_t*> tiles_;
 };
 
+// Chooses the codes of a group of tiles for an encoder.
+class Choosers final : public CodeSource {
+ public:
+  using Stream = CandidateStream;
+
+  void add(const CandidateStream& stream) { tiles_.push_back(stream); }
+  bool corrupt(std::size_t) const { return false; }
+
+  std::int32_t choose(int tile, std::int64_t position, const FrequencyTable& table) override {
+    const CandidateStream& stream = tiles_[static_cast<std::size_t>(tile)];
+    const std::int32_t* const codes = stream.codes + position * stream.count;
+    const float* const costs = stream.costs + position * stream.count;
+    int best = 0;
+    float lowest = std::numeric_limits<float>::infinity();
+    for (int i = 0; i < stream.count; ++i) {
+      if (costs[i] >= lowest) continue;  // bits are never negative
+      const float cost = costs[i] + bits(table.of(codes[i]).frequency);
+      if (cost < lowest) {
+        lowest = cost;
+        best = i;
+      }
+    }
+    return codes[best];
+  }
+
+ private:
+  static float bits(std::uint32_t frequency) {
+    return RangeDecoder::frequency_bits - std::log2(static_cast<float>(frequency));
+  }
+
+  std::vector<CandidateStream> tiles_;
+};
+
+Status check_stream(const PriorNetwork&, const CodeMap&, const ByteStream&) { return {}; }
+Status check_stream(const PriorNetwork&, const CodeMap&, const WordStream&) { return {}; }
+Status check_stream(const PriorNetwork& network, const CodeMap& map,
+                    const CandidateStream& stream) {
+  if (stream.count < 1) return Status::invalid_argument("every code needs a candidate");
+  const std::int64_t size = map.size() * stream.count;
+  for (std::int64_t i = 0; i < size; ++i) {
+    if (stream.codes[i] < 0 || stream.codes[i] >= network.codes) {
+      return Status::invalid_argument("candidates must be in 0.." +
+                                      std::to_string(network.codes - 1) + ", got " +
+                                      std::to_string(stream.codes[i]));
+    }
+  }
+  return {};
+}
+
+template <class Stream>
+Status check_job(const std::vector<const PriorNetwork*>& networks,
+                 const WavefrontJob<Stream>& job) {
+  if (job.maps.size() < networks.size() || job.outputs.size() != networks.size() ||
+      job.streams.size() != networks.size()) {
+    return Status::invalid_argument("every prior needs a map and a stream: " +
+                                    std::to_string(networks.size()) + " priors, " +
+                                    std::to_string(job.maps.size()) + " maps, " +
+                                    std::to_string(job.streams.size()) + " streams");
+  }
+  const std::size_t known = job.maps.size() - networks.size();
+  for (std::size_t map = 0; map < networks.size(); ++map) {
+    const PriorNetwork& network = *networks[map];
+    const std::string name = "map " + std::to_string(known + map) + ": ";
+    if (network.coarser.size() != known + map) {
+      return Status::invalid_argument(name + "its prior has " +
+                                      std::to_string(network.coarser.size()) +
+                                      " coarser maps, expected " + std::to_string(known + map));
+    }
+    const PriorTile tile = {job.class_id, job.level, job.maps.data(), job.maps[known + map]};
+    Status status = check_tile(network, tile);
+    if (status.ok()) status = check_stream(network, tile.own, job.streams[map]);
+    if (!status.ok()) return Status::invalid_argument(name + status.message());
+    for (std::size_t j = 0; j < known; ++j) {
+      status = check_codes(job.maps[j], network.coarser[j].codes, "map " + std::to_string(j));
+      if (!status.ok()) return status;
+    }
+    for (std::size_t j = 0; j < map; ++j) {
+      if (networks[j]->codes > network.coarser[known + j].codes) {
+        return Status::invalid_argument(name + "its prior expects fewer codes of map " +
+                                        std::to_string(known + j) + " than that map has");
+      }
+    }
+  }
+  return {};
+}
+
+template <class Stream>
+Status check_all(const std::vector<const PriorNetwork*>& networks,
+                 const std::vector<WavefrontJob<Stream>>& jobs) {
+  for (const WavefrontJob<Stream>& job : jobs) {
+    if (Status status = check_job(networks, job); !status.ok()) return status;
+  }
+  return {};
+}
+
 template <class Source>
 class WavefrontLoop {
  public:
@@ -98,17 +196,6 @@ class WavefrontLoop {
         sharpness_(sharpness),
         variant_(variant),
         interrupted_(interrupted) {}
-
-  Status check() const {
-    if (sharpness_ < 1 || sharpness_ > kMaxSharpness) {
-      return Status::invalid_argument("sharpness must be in 1.." + std::to_string(kMaxSharpness) +
-                                      ", got " + std::to_string(sharpness_));
-    }
-    for (const Job& job : jobs_) {
-      if (Status status = check(job); !status.ok()) return status;
-    }
-    return {};
-  }
 
   void run(WavefrontOutcome* outcome) {
     const std::vector<Task> tasks = plan();
@@ -148,39 +235,6 @@ class WavefrontLoop {
   PriorTile tile(const Job& job, std::size_t map) const {
     return {job.class_id, job.level, job.maps.data(), job.maps[known_maps(job) + map],
             job.outputs[map]};
-  }
-
-  Status check(const Job& job) const {
-    if (job.maps.size() < networks_.size() || job.outputs.size() != networks_.size() ||
-        job.streams.size() != networks_.size()) {
-      return Status::invalid_argument("every prior needs a map and a stream: " +
-                                      std::to_string(networks_.size()) + " priors, " +
-                                      std::to_string(job.maps.size()) + " maps, " +
-                                      std::to_string(job.streams.size()) + " streams");
-    }
-    const std::size_t known = known_maps(job);
-    for (std::size_t map = 0; map < networks_.size(); ++map) {
-      const PriorNetwork& network = *networks_[map];
-      const std::string name = "map " + std::to_string(known + map) + ": ";
-      if (network.coarser.size() != known + map) {
-        return Status::invalid_argument(name + "its prior has " +
-                                        std::to_string(network.coarser.size()) +
-                                        " coarser maps, expected " + std::to_string(known + map));
-      }
-      Status status = check_tile(network, tile(job, map));
-      if (!status.ok()) return Status::invalid_argument(name + status.message());
-      for (std::size_t j = 0; j < known; ++j) {
-        status = check_codes(job.maps[j], network.coarser[j].codes, "map " + std::to_string(j));
-        if (!status.ok()) return status;
-      }
-      for (std::size_t j = 0; j < map; ++j) {
-        if (networks_[j]->codes > network.coarser[known + j].codes) {
-          return Status::invalid_argument(name + "its prior expects fewer codes of map " +
-                                          std::to_string(known + j) + " than that map has");
-        }
-      }
-    }
-    return {};
   }
 
   static bool same_shapes(const Job& a, const Job& b) {
@@ -282,25 +336,51 @@ template <class Source>
 Status run(const std::vector<const PriorNetwork*>& networks,
            const std::vector<WavefrontJob<typename Source::Stream>>& jobs, int sharpness,
            Variant variant, const std::function<bool()>& interrupted, WavefrontOutcome* outcome) {
-  WavefrontLoop<Source> loop(networks, jobs, sharpness, variant, interrupted);
-  if (Status status = loop.check(); !status.ok()) return status;
-  loop.run(outcome);
+  if (Status status = check_sharpness(sharpness); !status.ok()) return status;
+  if (Status status = check_jobs(networks, jobs); !status.ok()) return status;
+  WavefrontLoop<Source>(networks, jobs, sharpness, variant, interrupted).run(outcome);
   return {};
 }
 
 }  // namespace
 
+Status check_jobs(const std::vector<const PriorNetwork*>& networks,
+                  const std::vector<DecodeJob>& jobs) {
+  return check_all(networks, jobs);
+}
+
+Status check_jobs(const std::vector<const PriorNetwork*>& networks,
+                  const std::vector<SampleJob>& jobs) {
+  return check_all(networks, jobs);
+}
+
+Status check_jobs(const std::vector<const PriorNetwork*>& networks,
+                  const std::vector<ChooseJob>& jobs) {
+  return check_all(networks, jobs);
+}
+
+Status check_sharpness(int sharpness) {
+  if (1 <= sharpness && sharpness <= kMaxSharpness) return {};
+  return Status::invalid_argument("sharpness must be in 1.." + std::to_string(kMaxSharpness) +
+                                  ", got " + std::to_string(sharpness));
+}
+
 Status wavefront_decode(const std::vector<const PriorNetwork*>& networks,
                         const std::vector<DecodeJob>& jobs, Variant variant,
                         const std::function<bool()>& interrupted, WavefrontOutcome* outcome) {
-  constexpr int neutral = 256;
-  return run<Decoders>(networks, jobs, neutral, variant, interrupted, outcome);
+  return run<Decoders>(networks, jobs, kNeutralSharpness, variant, interrupted, outcome);
 }
 
 Status wavefront_sample(const std::vector<const PriorNetwork*>& networks,
                         const std::vector<SampleJob>& jobs, int sharpness, Variant variant,
                         const std::function<bool()>& interrupted, WavefrontOutcome* outcome) {
   return run<Samplers>(networks, jobs, sharpness, variant, interrupted, outcome);
+}
+
+Status wavefront_choose(const std::vector<const PriorNetwork*>& networks,
+                        const std::vector<ChooseJob>& jobs, Variant variant,
+                        const std::function<bool()>& interrupted, WavefrontOutcome* outcome) {
+  return run<Choosers>(networks, jobs, kNeutralSharpness, variant, interrupted, outcome);
 }
 
 }  // namespace vqcodec::cpu

@@ -6,6 +6,7 @@ torch, is built when pixels are first needed.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -56,6 +57,7 @@ class Model:
         )
         self._autoencoder_tensors = groups.pop("autoencoder", {})
         self._lock = threading.Lock()
+        self._copies: dict[str, Autoencoder] = {}
         if groups:
             raise ModelError(f"unexpected tensors: {', '.join(sorted(groups))}")
 
@@ -68,6 +70,15 @@ class Model:
         """The float network between pixels and code maps (imports torch)."""
         with self._lock:
             return self._autoencoder
+
+    def autoencoder_on(self, device: str) -> Autoencoder:
+        """The autoencoder on a device of torch, such as "cuda:0": a copy, made once."""
+        if device == "cpu":
+            return self.autoencoder
+        with self._lock:
+            if device not in self._copies:
+                self._copies[device] = copy.deepcopy(self._autoencoder).to(device)
+            return self._copies[device]
 
     @cached_property
     def _autoencoder(self) -> Autoencoder:

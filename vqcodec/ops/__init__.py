@@ -5,16 +5,19 @@
     prior_frequencies     where the codes of a known map lie in their frequency tables
     wavefront_decode      code maps from the bytes of a range coder
     wavefront_sample      code maps from random words
+    wavefront_choose      code maps for an encoder, from candidates by distortion and rate
 
-`ref`, `ref_range` and `ref_nearest` define them in NumPy, `native` runs the compiled core, `torch_ops`
-makes them PyTorch custom ops. Importing this package loads neither PyTorch nor the core.
+`ref`, `ref_range` and `ref_nearest` define them in NumPy, `native` runs the compiled core, `cuda` its kernels
+on GPUs (`selftest` says whether a GPU can be trusted), `torch_ops` makes them PyTorch custom ops. Importing this package loads neither PyTorch nor the core.
 """
 
+from vqcodec.ops import cuda, native
 from vqcodec.ops.nearest import CodebookStatistics, codebook_statistics, nearest_codebook
 from vqcodec.ops.prior import (
     DecodeJob,
     SampleJob,
     prior_frequencies,
+    wavefront_choose,
     wavefront_decode,
     wavefront_decode_batch,
     wavefront_sample,
@@ -26,8 +29,11 @@ __all__ = [
     "DecodeJob",
     "SampleJob",
     "codebook_statistics",
+    "cuda",
+    "native",
     "nearest_codebook",
     "prior_frequencies",
+    "wavefront_choose",
     "wavefront_decode",
     "wavefront_decode_batch",
     "wavefront_sample",

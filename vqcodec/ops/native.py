@@ -22,12 +22,14 @@ from vqcodec.errors import BackendError, InvalidArgument
 __all__ = [
     "codebook_statistics",
     "cpu_variants",
+    "cuda_core",
     "get_num_threads",
     "load_prior",
     "nearest_codebook",
     "prior_frequencies",
     "select_variant",
     "set_num_threads",
+    "wavefront_choose",
     "wavefront_decode",
     "wavefront_sample",
 ]
@@ -51,6 +53,14 @@ def _core() -> ModuleType:
                 f"VQCODEC_NUM_THREADS must be a number from 1 to 1024, got {threads!r}"
             ) from error
     return _native
+
+
+def cuda_core() -> ModuleType:
+    """The kernels for GPUs. Raises BackendError in a build without them."""
+    core = getattr(_core(), "cuda", None)
+    if core is None:
+        raise BackendError("this build of vqcodec has no CUDA kernels: it was compiled without nvcc")
+    return core
 
 
 def set_num_threads(n: int) -> None:
@@ -125,3 +135,8 @@ def wavefront_sample(
 ) -> tuple[list[list[np.ndarray]], list[int]]:
     """As `wavefront_decode`, with words in place of streams."""
     return _core().wavefront_sample(priors, jobs, sharpness, variant)
+
+
+def wavefront_choose(priors: list[Any], jobs: list[tuple], variant: str = "") -> list[list[np.ndarray]]:
+    """As `wavefront_decode`, with (codes, costs) in place of streams; see `vqcodec.ops.wavefront_choose`."""
+    return _core().wavefront_choose(priors, jobs, variant)[0]

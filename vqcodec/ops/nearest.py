@@ -52,9 +52,9 @@ def nearest_codebook(
     codebook: K x D, float32, finite.
     bias: K, float32, added to the squared distances, such as lambda times the bits of each code.
         +inf disables a code.
-    All are NumPy arrays or all are PyTorch tensors on the CPU; they are read in place.
+    All are NumPy arrays or all are PyTorch tensors on one device, a CPU or a GPU; they are read in place.
     return_statistics: also return `codebook_statistics` of the result.
-    variant: "scalar", "avx2" or "avx512" instead of the best one, for tests.
+    variant: "scalar", "avx2" or "avx512" instead of the best one, for tests; of no effect on a GPU.
 
     Returns N indices (int64) of the same kind as z, or (indices, statistics).
     Raises InvalidArgument for wrong kinds, types or shapes, and if a row of z has a NaN or an
@@ -94,6 +94,7 @@ class _Arrays(NamedTuple):
     kind: type
     module: ModuleType
     backend: ModuleType
+    place: object = None  #: the device of z, if it is a tensor
 
     @classmethod
     def like(cls, x: Array) -> _Arrays:
@@ -103,7 +104,7 @@ class _Arrays(NamedTuple):
         if torch is not None and isinstance(x, torch.Tensor):
             from vqcodec.ops import torch_ops
 
-            return cls(torch.Tensor, torch, torch_ops)
+            return cls(torch.Tensor, torch, torch_ops, x.device)
         raise InvalidArgument(f"z must be a NumPy array or a PyTorch tensor, got {type(x).__name__}")
 
     def checked(self, name: str, x: Array, dtype: str, shape: tuple[int | str, ...]) -> Array:
@@ -121,8 +122,10 @@ class _Arrays(NamedTuple):
             wanted = ", ".join(map(str, shape))
             raise InvalidArgument(f"{name} must have shape [{wanted}], got {list(x.shape)}")
         if self.kind is not np.ndarray:
-            if x.device.type not in ("cpu", "meta"):
-                raise InvalidArgument(f"{name} must be on the CPU, got {x.device}")
+            if x.device.type not in ("cpu", "cuda", "meta"):
+                raise InvalidArgument(f"{name} must be on the CPU or on a CUDA device, got {x.device}")
+            if self.place not in (None, x.device):
+                raise InvalidArgument(f"{name} must be on {self.place} as z is, got {x.device}")
             return x.detach().contiguous() if len(shape) == 1 else x.detach()
         # Vectors are small. A matrix is copied only when its elements are not aligned.
         return np.ascontiguousarray(x) if len(shape) == 1 else np.require(x, requirements="A")

@@ -5,6 +5,7 @@ Every op takes ``backend``:
     "reference"                    NumPy, the definition (`vqcodec.ops.ref`): slow
     "native"                       the compiled core, with the best instruction set
     "scalar", "avx2", "avx512"     the compiled core, with that instruction set
+    "cuda", "cuda:1"               a GPU, by number (`vqcodec.ops.cuda`)
     None                           what the environment variable VQCODEC_BACKEND names, or "native"
 
 All give the same codes and frequencies to the last bit, on any number of threads.
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqcodec.errors import CorruptChunk, FormatError, InvalidArgument
-from vqcodec.ops import native, ref
+from vqcodec.ops import cuda, native, ref
 from vqcodec.ops.ref_range import RangeDecoder
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "DecodeJob",
     "SampleJob",
     "prior_frequencies",
+    "wavefront_choose",
     "wavefront_decode",
     "wavefront_decode_batch",
     "wavefront_sample",
@@ -97,9 +99,9 @@ def prior_frequencies(
     coarser = [_code_map(f"coarser map {j}", c) for j, c in enumerate(coarser)]
     if len(coarser) != len(prior.factors):
         raise InvalidArgument(f"the prior has {len(prior.factors)} coarser maps, got {len(coarser)}")
-    variant = _variant(backend)
-    if variant is not None:
-        return native.prior_frequencies(_network(prior), codes, coarser, class_id, level, variant)
+    core = _core(backend)
+    if core is not None:
+        return core.prior_frequencies(_network(prior, core), codes, coarser, class_id, level)
     _check_job([prior], [codes.shape], class_id, level, coarser)
     _check_codes("codes", codes, prior.codes)
     return ref.prior_frequencies(prior, codes, coarser, class_id, level)
@@ -135,12 +137,11 @@ def wavefront_decode_batch(
     for job in jobs:
         _count("streams", job.streams, priors)
     streams = [[bytes(stream) for stream in job.streams] for job in jobs]
-    variant = _variant(backend)
-    if variant is None:
+    core = _core(backend)
+    if core is None:
         return _reference(priors, jobs, lambda job, m: RangeDecoder(streams[job][m]).decode)
-    maps, corrupt = native.wavefront_decode(
-        [_network(prior) for prior in priors], _tuples(priors, jobs, streams), variant
-    )
+    networks = [_network(prior, core) for prior in priors]
+    maps, corrupt = core.wavefront_decode(networks, _tuples(priors, jobs, streams))
     for job, number in enumerate(corrupt):
         if number >= 0:
             raise _corrupt(number, job, jobs)
@@ -184,46 +185,102 @@ def wavefront_sample_batch(
     for job in jobs:
         _count("words", job.words, priors)
     words = [[_words(w, shape) for w, shape in zip(job.words, job.shapes)] for job in jobs]
-    variant = _variant(backend)
-    if variant is None:
+    core = _core(backend)
+    if core is None:
         return _reference(priors, jobs, lambda job, m: _Draw(words[job][m]), sharpness)
-    maps, _ = native.wavefront_sample(
-        [_network(prior) for prior in priors], _tuples(priors, jobs, words), sharpness, variant
-    )
-    return maps
+    networks = [_network(prior, core) for prior in priors]
+    return core.wavefront_sample(networks, _tuples(priors, jobs, words), sharpness)[0]
+
+
+def wavefront_choose(
+    priors: Sequence[IntegerPrior],
+    shapes: Sequence[Shape],
+    candidates: Sequence[tuple[np.ndarray, np.ndarray]],
+    class_id: int,
+    level: int,
+    *,
+    given: Sequence[np.ndarray] = (),
+    backend: str | None = None,
+) -> list[np.ndarray]:
+    """Choose the codes of consecutive maps for an encoder, by distortion and by what they will cost.
+
+    candidates: for each map (codes, costs), each height * width x count in coding order: int32,
+        and float32 distortions in bits (squared error / lambda). The first map follows ``given``.
+
+    Each code is the candidate with the lowest cost + bits under the prior, given the codes chosen
+    before it: a greedy rate-distortion optimisation (not one over all maps of codes). Returns the
+    maps, int32. Only files differ by what is chosen, so this op runs on the CPU or in NumPy.
+    """
+    for name, items in (("shapes", shapes), ("candidates", candidates)):
+        _count(name, items, priors)
+    streams = [_candidates(each, shape, prior) for each, shape, prior in zip(candidates, shapes, priors)]
+    job = DecodeJob(shapes, [], class_id, level, given)
+    core = _core(backend)
+    if core is None:
+        return _reference(priors, [job], lambda _, m: _Choose(*streams[m]))[0]
+    cpu = core if isinstance(core, _Cpu) else _Cpu("")
+    return cpu.wavefront_choose([_network(prior, cpu) for prior in priors], _tuples(priors, [job], [streams]))[0]
 
 
 # -- backends ------------------------------------------------------------------------------
 
 
-def _variant(backend: str | None) -> str | None:
-    """The variant of the compiled core ("" for the best), or None for the reference."""
+@dataclass(frozen=True)
+class _Cpu:
+    """The compiled core with an instruction set ("": the best)."""
+
+    variant: str
+
+    def load_prior(self, **tensors: Any) -> Any:
+        return native.load_prior(**tensors)
+
+    def prior_frequencies(self, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
+        return native.prior_frequencies(*arguments, self.variant)
+
+    def wavefront_decode(self, *arguments: Any) -> tuple[list[list[np.ndarray]], list[int]]:
+        return native.wavefront_decode(*arguments, self.variant)
+
+    def wavefront_sample(self, *arguments: Any) -> tuple[list[list[np.ndarray]], list[int]]:
+        return native.wavefront_sample(*arguments, self.variant)
+
+    def wavefront_choose(self, *arguments: Any) -> list[list[np.ndarray]]:
+        return native.wavefront_choose(*arguments, self.variant)
+
+
+def _core(backend: str | None) -> _Cpu | cuda.Device | None:
+    """Who computes; None is the reference."""
     name = backend or os.environ.get("VQCODEC_BACKEND") or "native"
     if name == "reference":
         return None
     if name == "native":
-        return ""
+        return _Cpu("")
     if name in ("scalar", "avx2", "avx512"):
-        return name
+        return _Cpu(name)
+    if name.startswith("cuda"):
+        number = cuda.number_of(name)
+        device = cuda.device(number)
+        return device if cuda.trusted(number) else _Cpu("")
     raise InvalidArgument(
-        f"backend must be one of reference, native, scalar, avx2, avx512, got {name!r}"
+        f"backend must be one of reference, native, scalar, avx2, avx512, cuda, got {name!r}"
     )
 
 
-_networks: dict[int, Any] = {}
+_networks: dict[tuple[int, Any], Any] = {}
 
 
-def _network(prior: IntegerPrior) -> Any:
-    """The prior packed by the compiled core: once, and as long as the prior lives."""
-    key = id(prior)
+def _network(prior: IntegerPrior, core: _Cpu | cuda.Device) -> Any:
+    """The prior packed for a processor: once, and as long as the prior lives."""
+    key = id(prior), core if isinstance(core, cuda.Device) else None
     if key not in _networks:
-        network = native.load_prior(**_tensors(prior))
+        network = core.load_prior(**tensors_of(prior))
         weakref.finalize(prior, _networks.pop, key, None)
         _networks[key] = network
     return _networks[key]
 
 
-def _tensors(prior: IntegerPrior) -> dict[str, Any]:
+def tensors_of(prior: IntegerPrior) -> dict[str, Any]:
+    """The arrays of a prior as `load_prior` of a processor takes them."""
+
     def conv(c: Conv) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return c.weight, c.bias, c.shift
 
@@ -278,6 +335,22 @@ class _Draw:
         words = self._words[self._next : self._next + len(cumulative)]
         self._next += len(cumulative)
         return ref.inverse_cdf(cumulative, words)
+
+
+class _Choose:
+    """Codes from candidates, step by step."""
+
+    def __init__(self, codes: np.ndarray, costs: np.ndarray) -> None:
+        self._codes, self._costs = codes, costs
+        self._next = 0
+
+    def __call__(self, cumulative: np.ndarray) -> np.ndarray:
+        here = slice(self._next, self._next + len(cumulative))
+        self._next += len(cumulative)
+        codes = self._codes[here]
+        frequency = np.take_along_axis(np.diff(cumulative, axis=1), codes.astype(np.int64), 1)
+        cost = self._costs[here] + (np.float32(24) - np.log2(frequency.astype(np.float32)))
+        return np.take_along_axis(codes, cost.argmin(1)[:, None], 1)[:, 0]
 
 
 def _reference(
@@ -337,6 +410,15 @@ def _words(words: np.ndarray, shape: Shape) -> np.ndarray:
     if count and not 0 <= words.min() <= words.max() < ref.TOTAL:
         raise InvalidArgument("words must be in 0..2**24-1")
     return np.ascontiguousarray(words, np.uint32)
+
+
+def _candidates(candidates: tuple[np.ndarray, np.ndarray], shape: Shape,
+                prior: IntegerPrior) -> tuple[np.ndarray, np.ndarray]:
+    codes, costs = candidates
+    if codes.ndim != 2 or codes.shape != costs.shape or len(codes) != shape[0] * shape[1] or not codes.size:
+        raise InvalidArgument(f"candidates and costs must be {shape[0] * shape[1]} x count, got {codes.shape}, {costs.shape}")
+    _check_codes("candidates", codes, prior.codes)
+    return np.ascontiguousarray(codes, np.int32), np.ascontiguousarray(costs, np.float32)
 
 
 def _count(name: str, items: Sequence[Any], priors: Sequence[IntegerPrior]) -> None:
