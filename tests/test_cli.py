@@ -130,7 +130,7 @@ def test_sample_on_a_grid(run, folder, model):
 
 
 def test_sample_into_numbered_files(run, folder):
-    assert run("sample", "0", "-n", "2", "--size", "32x32", "--temperature", "0.5", "-o", "s%d.png")[0] == 0
+    assert run("sample", "0", "-n", "2", "--size", "32x32", "--temperature", "0.5", "--top-p", "0.9", "-o", "s%d.png")[0] == 0
     assert files_in(folder) == {"photo.png", "s0.png", "s1.png"}
     assert Path("s0.png").read_bytes() != Path("s1.png").read_bytes()
 
@@ -218,6 +218,7 @@ def test_missing_and_wrong_inputs(run, folder):
         (["sample", "cow", "-o", "s.png"], "unknown class 'cow'"),
         (["sample", "1", "-o", "s.xyz"], "s.xyz: must have the extension of a format"),
         (["sample", "1", "-o", "s.png", "--temperature", "0"], "temperature"),
+        (["sample", "1", "-o", "s.png", "--top-p", "0"], "top_p"),
         (["decompress", "photo.png", "back.xyz"], "back.xyz: must have the extension"),
         (["compress", "photo.png", "nowhere/a.vqc"], "nowhere/a.vqc: its folder does not exist"),
     ]:

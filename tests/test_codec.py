@@ -237,6 +237,7 @@ class TestSample:
 
     def test_classes_and_temperature_matter(self, small_model):
         codec = Codec(small_model)
+        assert codec.sample_maps(1, 1, size=(64, 64), top_p=0.5)[0][0].tolist() != codec.sample_maps(1, 1, size=(64, 64))[0][0].tolist()
         draws = [codec.sample_maps(c, 1, size=(64, 64), temperature=t)[0]
                  for c, t in (("dog", 1.0), ("owl", 1.0), (None, 1.0), ("dog", 0.5))]
         assert not any(equal(draws[i], draws[j]) for i in range(4) for j in range(i))
@@ -249,6 +250,7 @@ class TestSample:
     @pytest.mark.parametrize("wrong", [
         dict(class_id="cow"), dict(class_id=9), dict(n=-1), dict(size=(0, 5)), dict(size=(9999, 9999)),
         dict(seed=-1), dict(seed=2**64), dict(seed=1.5), dict(temperature=0), dict(temperature=float("nan")),
+        dict(top_p=0), dict(top_p=1.01), dict(top_p=float("nan")), dict(top_p="1"),
         dict(temperature="1"), dict(n=1.5), dict(size=32), dict(size=(1, 4194304)), dict(class_id=1.5),
     ])
     def test_wrong_arguments(self, small_model, wrong):

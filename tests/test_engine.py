@@ -20,7 +20,7 @@ from tests.networks import CLASSES, LEVELS, integer_prior, prior_cases, random_m
 from vqcodec import entropy, ops
 from vqcodec.errors import BackendError, CorruptChunk, FormatError, InvalidArgument
 from vqcodec.models.config import CodeMap, PriorConfig
-from vqcodec.models.integer import IntegerPrior
+from vqcodec.models.integer import IntegerPrior, Tables
 from vqcodec.ops import native, ref
 from vqcodec.ops import prior as prior_ops
 from vqcodec.ops.ref_range import RangeDecoder
@@ -111,16 +111,18 @@ def test_frequencies(variant, case, class_id, level, threads):
 
 
 @every_variant
-@given(prior_cases(), st.integers(0, CLASSES), st.integers(0, LEVELS - 1), st.sampled_from([1, 77, 256, 300, 65536]))
+@given(prior_cases(), st.integers(0, CLASSES), st.integers(0, LEVELS - 1), st.sampled_from([1, 77, 256, 300, 65536]),
+       st.sampled_from([1, 30000, 60000, 65535, 65536]))
 @settings(max_examples=40, deadline=None)
-def test_sampling(variant, case, class_id, level, sharpness):
-    """Step by step, random networks, all temperatures."""
+def test_sampling(variant, case, class_id, level, sharpness, nucleus):
+    """Step by step, random networks, all temperatures, all nuclei."""
     config, maps, shape, seed = case
     prior = prior_of(config, maps, seed)
     *coarser, _ = random_maps(maps, shape, seed)
     arguments = [prior], [shape], random_words([shape], seed), class_id, level
-    expected = ops.wavefront_sample(*arguments, sharpness=sharpness, given=coarser, backend="reference")
-    found = ops.wavefront_sample(*arguments, sharpness=sharpness, given=coarser, backend=variant)
+    rule = dict(sharpness=sharpness, nucleus=nucleus)
+    expected = ops.wavefront_sample(*arguments, **rule, given=coarser, backend="reference")
+    found = ops.wavefront_sample(*arguments, **rule, given=coarser, backend=variant)
     assert_same_maps(found, expected)
 
 
@@ -139,6 +141,21 @@ def test_decoding_what_constriction_encoded(hierarchy, variant, threads, size):
     assert streams == hierarchy.encode(codes, 2, 1, "reference")
     for backend in ("reference", variant):
         assert_same_maps(ops.wavefront_decode(hierarchy.priors, shapes, streams, 2, 1, backend=backend), codes)
+
+
+def test_nucleus_keeps_the_likeliest_codes():
+    """By hand: weights of exp[0], exp[8], exp[8], exp[16], exp[64] are about 1, .78, .78, .61, .14 of 3.3."""
+    exp = Tables.standard().exp
+    logits = np.array([[64, 0, 56, 48, 56]])
+
+    def kept(top_p: float) -> list[int]:
+        cumulative = ref.cumulative_frequencies(logits, exp, nucleus=round(top_p * 65536))
+        return np.flatnonzero(np.diff(cumulative[0]) > 1).tolist()
+
+    assert kept(0.2) == kept(0.3) == [0]
+    assert kept(0.4) == kept(0.7) == [0, 2, 4]  # equals stay together
+    assert kept(0.9) == [0, 2, 3, 4]
+    assert kept(0.99) == kept(1) == [0, 1, 2, 3, 4]
 
 
 def candidates_of(codes: list[np.ndarray], priors: list[IntegerPrior], count: int, spread: float, seed: int):

@@ -64,12 +64,13 @@ def encode_maps(image: Image, *, quality: float = 50, model: ModelLike = None,
 
 
 def sample(class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (256, 256), seed: int = 0,
-           temperature: float = 1.0, candidates: int | None = None, keep: int | None = None, critic: Critic | None = None,
-           model: ModelLike = None, device: str = "cpu") -> list[PIL.Image.Image]:
+           temperature: float = 1.0, top_p: float = 1.0, candidates: int | None = None, keep: int | None = None,
+           critic: Critic | None = None, model: ModelLike = None, device: str = "cpu") -> list[PIL.Image.Image]:
     """``n`` new pictures of a class (number or name; 0 or None for no class).
 
     ``size`` is (width, height) in pixels. The code maps depend on the arguments alone, not
-    on the machine. ``temperature`` below 1 prefers likely codes (VQ-VAE-2, section 3.2).
+    on the machine. ``temperature`` below 1 prefers likely codes. ``top_p`` draws every code from
+    the likeliest ones that together have this probability (Holtzman et al. 2020).
 
     ``candidates`` draws so many pictures, scores them, and returns the best ``n``, best first
     (section 3.3): truer to the class, less diverse. ``keep`` is another word for ``n`` there.
@@ -81,7 +82,7 @@ def sample(class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (2
         >>> best = vqcodec.sample("flower-roses", candidates=64, keep=4)
     """
     pictures = Codec(model, device=device).sample(class_id, n, size=size, seed=seed, temperature=temperature,
-                                                  candidates=candidates, keep=keep, critic=critic)
+                                                  top_p=top_p, candidates=candidates, keep=keep, critic=critic)
     return [images.to_pil(picture) for picture in pictures]
 
 

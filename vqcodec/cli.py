@@ -132,6 +132,9 @@ def _parser() -> argparse.ArgumentParser:
         "--temperature", type=float, default=1.0, metavar="T", help="below 1: likelier and duller (default: 1)"
     )
     p.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest codes with this share (default: 1)"
+    )
+    p.add_argument(
         "--candidates", type=_positive, metavar="M",
         help="draw M and keep the N that a classifier thinks truest to the class",
     )  # fmt: skip
@@ -242,6 +245,7 @@ def _sample(arguments: argparse.Namespace) -> None:
         drawn = codec.sample(
             arguments.class_id, arguments.n,
             size=arguments.size, seed=arguments.seed, temperature=arguments.temperature,
+            top_p=arguments.top_p,
             candidates=arguments.candidates,
         )  # fmt: skip
     seconds = time.perf_counter() - begun

@@ -176,7 +176,7 @@ class Codec:
     # -- samples ---------------------------------------------------------------------
 
     def sample_maps(self, class_id: int | str | None, n: int, *, size: tuple[int, int] = (256, 256), seed: int = 0,
-                    temperature: float = 1.0) -> list[Maps]:
+                    temperature: float = 1.0, top_p: float = 1.0) -> list[Maps]:
         """Code maps of ``n`` new pictures of a class, each of ``size`` (width, height) pixels.
 
         Picture i depends on ``seed`` and i alone: on no other picture, machine or thread count.
@@ -186,15 +186,17 @@ class Codec:
         n, seed = whole_number("n", n, 0, 1 << 32), whole_number("seed", seed, 0, 1 << 64)
         if not isinstance(temperature, numbers.Real) or not 1 / 256 <= temperature <= 256:
             raise InvalidArgument(f"temperature must be a number from 1/256 to 256, got {temperature!r}")
+        if not isinstance(top_p, numbers.Real) or not 0 < top_p <= 1:
+            raise InvalidArgument(f"top_p must be a number above 0 and at most 1, got {top_p!r}")
         shapes = self._shapes(height, width)
         auto = self.model.config.autoencoder
         level = auto.level(auto.position(SAMPLE_QUALITY))
         jobs = [ops.SampleJob(shapes, uniform_words(seed, i, shapes), number, level) for i in range(n)]
-        sharpness = max(1, round(256 / temperature))
-        return ops.wavefront_sample_batch(self.model.priors, jobs, sharpness=sharpness, backend=self._backend)
+        rule = dict(sharpness=max(1, round(256 / temperature)), nucleus=max(1, round(65536 * top_p)))
+        return ops.wavefront_sample_batch(self.model.priors, jobs, **rule, backend=self._backend)
 
     def sample(self, class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (256, 256), seed: int = 0,
-               temperature: float = 1.0, candidates: int | None = None, keep: int | None = None,
+               temperature: float = 1.0, top_p: float = 1.0, candidates: int | None = None, keep: int | None = None,
                critic: Critic | None = None) -> list[Picture]:
         """``n`` new pictures of a class; with ``candidates``, the best of so many, see :func:`vqcodec.sample`."""
         width, height = check_sample_size(size)
@@ -205,7 +207,7 @@ class Codec:
         pictures = [
             Picture(pixels=self.decode_pixels(maps, height, width), grey=False, alpha=None, metadata={})
             for maps in self.sample_maps(number, n if candidates is None else candidates, size=size, seed=seed,
-                                         temperature=temperature)
+                                         temperature=temperature, top_p=top_p)
         ]
         if critic is None:
             return pictures

@@ -143,11 +143,11 @@ py::tuple wavefront_decode(const std::vector<DevicePrior>& priors,
 }
 
 py::tuple wavefront_sample(const std::vector<DevicePrior>& priors,
-                           const std::vector<SampleTuple>& jobs, int sharpness) {
+                           const std::vector<SampleTuple>& jobs, int sharpness, int nucleus) {
   const auto networks = networks_of(priors);
   const DeviceGuard guard(priors.empty() ? 0 : priors.front().device);
   return run_wavefront(jobs, [&](const auto& unpacked, const auto&, auto* outcome) {
-    return cuda::wavefront_sample(networks, unpacked, sharpness, nullptr, outcome);
+    return cuda::wavefront_sample(networks, unpacked, {sharpness, nucleus}, nullptr, outcome);
   });
 }
 
@@ -168,7 +168,7 @@ void bind_cuda(py::module_& module) {
              py::arg("coarser"), py::arg("class_id"), py::arg("level"));
   module.def("wavefront_decode", &wavefront_decode, py::arg("priors"), py::arg("jobs"));
   module.def("wavefront_sample", &wavefront_sample, py::arg("priors"), py::arg("jobs"),
-             py::arg("sharpness"));
+             py::arg("sharpness"), py::arg("nucleus"));
 }
 
 }  // namespace vqcodec::bindings

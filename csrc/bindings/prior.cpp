@@ -58,11 +58,12 @@ py::tuple wavefront_decode(const std::vector<NetworkPointer>& priors,
 }
 
 py::tuple wavefront_sample(const std::vector<NetworkPointer>& priors,
-                           const std::vector<SampleTuple>& jobs, int sharpness,
+                           const std::vector<SampleTuple>& jobs, int sharpness, int nucleus,
                            const std::string& requested) {
   const cpu::Variant variant = select(requested);
   return run_wavefront(jobs, [&](const auto& unpacked, const auto& check, auto* outcome) {
-    return cpu::wavefront_sample(pointers(priors), unpacked, sharpness, variant, check, outcome);
+    return cpu::wavefront_sample(pointers(priors), unpacked, {sharpness, nucleus}, variant, check,
+                                 outcome);
   });
 }
 
@@ -85,7 +86,7 @@ void bind_prior(py::module_& module) {
   module.def("wavefront_decode", &wavefront_decode, py::arg("priors"), py::arg("jobs"),
              py::arg("variant") = "");
   module.def("wavefront_sample", &wavefront_sample, py::arg("priors"), py::arg("jobs"),
-             py::arg("sharpness") = 256, py::arg("variant") = "");
+             py::arg("sharpness") = 256, py::arg("nucleus") = 65536, py::arg("variant") = "");
   module.def("wavefront_choose", &wavefront_choose, py::arg("priors"), py::arg("jobs"),
              py::arg("variant") = "");
 }

@@ -73,7 +73,9 @@ cpu::PriorTensors prior_tensors(const py::dict& tensors) {
   found.first = conv(get("first"));
   found.classes = table<std::int16_t>("classes", get("classes"));
   found.levels = table<std::int16_t>("levels", get("levels"));
-  for (py::handle each : get("coarser")) found.coarser.push_back(table<std::int8_t>("coarser", each));
+  for (py::handle each : get("coarser")) {
+    found.coarser.push_back(table<std::int8_t>("coarser", each));
+  }
   const py::object condition_in = get("condition_in");
   if (!condition_in.is_none()) found.condition_in = conv(condition_in);
   for (py::handle each : get("condition")) found.condition.push_back(block(each));

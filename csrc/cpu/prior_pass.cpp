@@ -23,6 +23,26 @@ int positive_modulo(int x, int n) { return (x % n + n) % n; }
 
 int channel_stride(int channels) { return round_up(channels, 2); }
 
+// Sets the weights outside the nucleus to zero.
+void keep_nucleus(const SamplingRule& rule, std::uint16_t* weights, int codes) {
+  const auto sum_from = [&](std::uint32_t least) {
+    std::uint32_t sum = 0;
+    for (int k = 0; k < codes; ++k) sum += weights[k] >= least ? weights[k] : 0;
+    return sum;
+  };
+  const std::uint32_t sum = sum_from(0);
+  std::uint32_t low = 0, high = 65535;  // the lightest weight that stays: enough from low on
+  while (low < high) {
+    const std::uint32_t middle = (low + high + 1) / 2;
+    if (rule.enough(sum_from(middle), sum)) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  for (int k = 0; k < codes; ++k) weights[k] = weights[k] >= low ? weights[k] : 0;
+}
+
 // The exponential table at distances that are first multiplied by sharpness / 256.
 std::vector<std::uint16_t> sharpened(const PriorTables& tables, int sharpness) {
   std::vector<std::uint16_t> table;
@@ -142,17 +162,19 @@ struct PriorPass::Scratch {
 };
 
 PriorPass::PriorPass(const PriorNetwork& network, Variant variant, Schedule schedule,
-                     std::vector<PriorTile> tiles, CodeSource& source, int sharpness)
+                     std::vector<PriorTile> tiles, CodeSource& source,
+                     const SamplingRule& rule)
     : network_(network),
       kernel_(prior_kernel(variant)),
       schedule_(schedule),
+      rule_(rule),
       tiles_(std::move(tiles)),
       source_(source),
       wavefront_{tiles_[0].own.height, tiles_[0].own.width, network.lag},
       steps_(wavefront_.steps()),
       max_positions_(static_cast<int>(tiles_.size()) * wavefront_.widest()),
       offset_(step_offsets(wavefront_)),
-      exp_(sharpened(network.tables, sharpness)) {
+      exp_(sharpened(network.tables, rule.sharpness)) {
   for (const PriorTile& tile : tiles_) {
     const std::int16_t* of_class = &network.classes[tile.class_id * network.hidden];
     const std::int16_t* of_level = &network.levels[tile.level * network.hidden];
@@ -617,6 +639,7 @@ void PriorPass::choose_codes(int t, int, Scratch& scratch) {
       std::uint16_t* const weights = scratch.weights.data();
       kernel_.weigh(logits, codes, kernel_.maximum(logits, codes), 0, exp_.data(),
                     static_cast<std::uint32_t>(exp_.size() - 1), weights);
+      if (rule_.nucleus < SamplingRule::kWholeNucleus) keep_nucleus(rule_, weights, codes);
       std::uint32_t sum = 0;
       for (int k = 0; k < codes; k += kFrequencyBlock) {
         scratch.before[k / kFrequencyBlock] = sum;

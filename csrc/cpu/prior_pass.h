@@ -114,9 +114,8 @@ class PriorPass {
   };
 
   // All tiles pass check_tile and have maps of the same shapes; codes that are read are in range.
-  // `sharpness`: 256 / temperature, 1..65536.
   PriorPass(const PriorNetwork& network, Variant variant, Schedule schedule,
-            std::vector<PriorTile> tiles, CodeSource& source, int sharpness = 256);
+            std::vector<PriorTile> tiles, CodeSource& source, const SamplingRule& rule = {});
 
   const Wavefront& wavefront() const { return wavefront_; }
   const std::vector<Stage>& stages() const { return stages_; }
@@ -174,6 +173,7 @@ class PriorPass {
   const PriorNetwork& network_;
   const PriorKernel& kernel_;
   const Schedule schedule_;
+  const SamplingRule rule_;
   const std::vector<PriorTile> tiles_;
   CodeSource& source_;
   const Wavefront wavefront_;

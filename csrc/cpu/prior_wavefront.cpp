@@ -20,8 +20,6 @@ static_assert(RangeDecoder::total == kFrequencyTotal, "the coder and the tables 
 // Small tiles go through the loop together, so that a step has at least about this many
 // positions: fewer would not keep the arithmetic units busy.
 constexpr int kGroupPositions = 32;
-constexpr int kMaxSharpness = 65536;
-constexpr int kNeutralSharpness = 256;
 
 // How far a map is: the number of steps whose codes are written. Has a cache line to itself.
 class alignas(64) Progress {
@@ -190,10 +188,11 @@ class WavefrontLoop {
   using Job = WavefrontJob<typename Source::Stream>;
 
   WavefrontLoop(const std::vector<const PriorNetwork*>& networks, const std::vector<Job>& jobs,
-                int sharpness, Variant variant, const std::function<bool()>& interrupted)
+                const SamplingRule& rule, Variant variant,
+                const std::function<bool()>& interrupted)
       : networks_(networks),
         jobs_(jobs),
-        sharpness_(sharpness),
+        rule_(rule),
         variant_(variant),
         interrupted_(interrupted) {}
 
@@ -287,7 +286,7 @@ class WavefrontLoop {
       tiles.push_back(tile(jobs_[job], task.map));
       source.add(jobs_[job].streams[task.map]);
     }
-    PriorPass pass(network, variant_, Schedule::stepwise, std::move(tiles), source, sharpness_);
+    PriorPass pass(network, variant_, Schedule::stepwise, std::move(tiles), source, rule_);
     const auto scratch = pass.make_scratch();
 
     const int lead = network.condition_lead();
@@ -324,7 +323,7 @@ class WavefrontLoop {
 
   const std::vector<const PriorNetwork*>& networks_;
   const std::vector<Job>& jobs_;
-  const int sharpness_;
+  const SamplingRule rule_;
   const Variant variant_;
   const std::function<bool()>& interrupted_;
   std::vector<std::unique_ptr<Group>> groups_;
@@ -334,11 +333,12 @@ class WavefrontLoop {
 
 template <class Source>
 Status run(const std::vector<const PriorNetwork*>& networks,
-           const std::vector<WavefrontJob<typename Source::Stream>>& jobs, int sharpness,
-           Variant variant, const std::function<bool()>& interrupted, WavefrontOutcome* outcome) {
-  if (Status status = check_sharpness(sharpness); !status.ok()) return status;
+           const std::vector<WavefrontJob<typename Source::Stream>>& jobs,
+           const SamplingRule& rule, Variant variant, const std::function<bool()>& interrupted,
+           WavefrontOutcome* outcome) {
+  if (Status status = check_rule(rule); !status.ok()) return status;
   if (Status status = check_jobs(networks, jobs); !status.ok()) return status;
-  WavefrontLoop<Source>(networks, jobs, sharpness, variant, interrupted).run(outcome);
+  WavefrontLoop<Source>(networks, jobs, rule, variant, interrupted).run(outcome);
   return {};
 }
 
@@ -359,28 +359,33 @@ Status check_jobs(const std::vector<const PriorNetwork*>& networks,
   return check_all(networks, jobs);
 }
 
-Status check_sharpness(int sharpness) {
-  if (1 <= sharpness && sharpness <= kMaxSharpness) return {};
-  return Status::invalid_argument("sharpness must be in 1.." + std::to_string(kMaxSharpness) +
-                                  ", got " + std::to_string(sharpness));
+Status check_rule(const SamplingRule& rule) {
+  const auto check = [](const char* name, int value) {
+    if (1 <= value && value <= 65536) return Status();
+    return Status::invalid_argument(std::string(name) + " must be in 1..65536, got " +
+                                    std::to_string(value));
+  };
+  Status status = check("sharpness", rule.sharpness);
+  return status.ok() ? check("nucleus", rule.nucleus) : status;
 }
 
 Status wavefront_decode(const std::vector<const PriorNetwork*>& networks,
                         const std::vector<DecodeJob>& jobs, Variant variant,
                         const std::function<bool()>& interrupted, WavefrontOutcome* outcome) {
-  return run<Decoders>(networks, jobs, kNeutralSharpness, variant, interrupted, outcome);
+  return run<Decoders>(networks, jobs, {}, variant, interrupted, outcome);
 }
 
 Status wavefront_sample(const std::vector<const PriorNetwork*>& networks,
-                        const std::vector<SampleJob>& jobs, int sharpness, Variant variant,
+                        const std::vector<SampleJob>& jobs, const SamplingRule& rule,
+                        Variant variant,
                         const std::function<bool()>& interrupted, WavefrontOutcome* outcome) {
-  return run<Samplers>(networks, jobs, sharpness, variant, interrupted, outcome);
+  return run<Samplers>(networks, jobs, rule, variant, interrupted, outcome);
 }
 
 Status wavefront_choose(const std::vector<const PriorNetwork*>& networks,
                         const std::vector<ChooseJob>& jobs, Variant variant,
                         const std::function<bool()>& interrupted, WavefrontOutcome* outcome) {
-  return run<Choosers>(networks, jobs, kNeutralSharpness, variant, interrupted, outcome);
+  return run<Choosers>(networks, jobs, {}, variant, interrupted, outcome);
 }
 
 }  // namespace vqcodec::cpu

@@ -68,8 +68,8 @@ Status check_jobs(const std::vector<const PriorNetwork*>& networks,
 Status check_jobs(const std::vector<const PriorNetwork*>& networks,
                   const std::vector<ChooseJob>& jobs);
 
-// invalid_argument: not 256 / temperature in 1..65536.
-Status check_sharpness(int sharpness);
+// invalid_argument: a number outside 1..65536.
+Status check_rule(const SamplingRule& rule);
 
 // networks[m] is the prior of the m-th map that is not known. `interrupted` is asked at every
 // step, by all threads.
@@ -79,10 +79,11 @@ Status wavefront_decode(const std::vector<const PriorNetwork*>& networks,
                         const std::function<bool()>& interrupted, WavefrontOutcome* outcome);
 
 // Each code is the one whose interval holds its word.
-// invalid_argument: see check_jobs and check_sharpness.
+// invalid_argument: see check_jobs and check_rule.
 Status wavefront_sample(const std::vector<const PriorNetwork*>& networks,
-                        const std::vector<SampleJob>& jobs, int sharpness, Variant variant,
-                        const std::function<bool()>& interrupted, WavefrontOutcome* outcome);
+                        const std::vector<SampleJob>& jobs, const SamplingRule& rule,
+                        Variant variant, const std::function<bool()>& interrupted,
+                        WavefrontOutcome* outcome);
 
 // For an encoder: each code is the candidate with the lowest cost + bits, the first of equals. Bits
 // are those of its frequency, given the codes chosen before it: what it will cost.

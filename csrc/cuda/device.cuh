@@ -63,7 +63,8 @@ __device__ __forceinline__ void mma_s8(std::int32_t (&c)[4], const std::uint32_t
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 // c += a * b in TF32 (the low 13 bits of each float32 in a and b are ignored, products are exact,
-// sums are float32 of unspecified order): a is 16 x 8, b is 8 x 8, c is 16 x 8. With g and q as above:
+// sums are float32 of unspecified order): a is 16 x 8, b is 8 x 8, c is 16 x 8. With g and q as
+// above:
 //     a[0]: row g, k = q      a[1]: row g + 8, k = q     a[2]: row g, k = q + 4
 //     a[3]: row g + 8, k = q + 4
 //     b[0]: k = q, column g   b[1]: k = q + 4, column g       c as above

@@ -32,7 +32,7 @@ Status wavefront_decode(const std::vector<const PriorNetwork*>& networks,
                         const std::vector<cpu::DecodeJob>& jobs, cudaStream_t stream,
                         cpu::WavefrontOutcome* outcome);
 Status wavefront_sample(const std::vector<const PriorNetwork*>& networks,
-                        const std::vector<cpu::SampleJob>& jobs, int sharpness,
+                        const std::vector<cpu::SampleJob>& jobs, const SamplingRule& rule,
                         cudaStream_t stream, cpu::WavefrontOutcome* outcome);
 
 }  // namespace vqcodec::cuda

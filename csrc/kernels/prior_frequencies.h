@@ -21,6 +21,24 @@ inline constexpr std::uint32_t kFrequencyTotal = std::uint32_t{1} << 24;
 inline constexpr int kFrequencyBlock = 32;
 inline constexpr int kMaxCodes = 65536;
 
+// How samplers change the weights of a position.
+struct SamplingRule {
+  static constexpr int kNeutralSharpness = 256;
+  static constexpr int kWholeNucleus = 65536;
+
+  // 256 / temperature, 1..65536: distances are multiplied by sharpness / 256.
+  int sharpness = kNeutralSharpness;
+  // 65536 top_p, 1..65536: the heaviest codes that together have at least this share of the weight
+  // stay, with all that weigh as much as the lightest of them; the others get weight 0.
+  int nucleus = kWholeNucleus;
+
+  // Whether codes that weigh `kept` of `sum` together are enough.
+  VQCODEC_HOST_DEVICE bool enough(std::uint32_t kept, std::uint32_t sum) const {
+    return std::uint64_t{kept} * kWholeNucleus >=
+           static_cast<std::uint64_t>(nucleus) * std::uint64_t{sum};
+  }
+};
+
 // A code and its part of 2^24.
 struct CodeInterval {
   std::int32_t code;

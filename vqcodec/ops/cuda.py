@@ -46,9 +46,9 @@ class Device:
     def wavefront_decode(self, priors: list[Any], jobs: list[tuple]) -> tuple[list[list[np.ndarray]], list[int]]:
         return self.core.wavefront_decode(priors, jobs)
 
-    def wavefront_sample(self, priors: list[Any], jobs: list[tuple],
-                         sharpness: int) -> tuple[list[list[np.ndarray]], list[int]]:
-        return self.core.wavefront_sample(priors, jobs, sharpness)
+    def wavefront_sample(self, priors: list[Any], jobs: list[tuple], sharpness: int,
+                         nucleus: int) -> tuple[list[list[np.ndarray]], list[int]]:
+        return self.core.wavefront_sample(priors, jobs, sharpness, nucleus)
 
     def nearest_codebook(self, z: Matrix, codebook: Matrix, bias: int, indices: int, *, stream: int = 0) -> None:
         """Addresses of device memory; ``bias`` may be 0. Waits for ``stream``."""

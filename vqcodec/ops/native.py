@@ -131,10 +131,10 @@ def wavefront_decode(
 
 
 def wavefront_sample(
-    priors: list[Any], jobs: list[tuple], sharpness: int = 256, variant: str = ""
+    priors: list[Any], jobs: list[tuple], sharpness: int = 256, nucleus: int = 65536, variant: str = ""
 ) -> tuple[list[list[np.ndarray]], list[int]]:
     """As `wavefront_decode`, with words in place of streams."""
-    return _core().wavefront_sample(priors, jobs, sharpness, variant)
+    return _core().wavefront_sample(priors, jobs, sharpness, nucleus, variant)
 
 
 def wavefront_choose(priors: list[Any], jobs: list[tuple], variant: str = "") -> list[list[np.ndarray]]:

@@ -156,6 +156,7 @@ def wavefront_sample(
     level: int,
     *,
     sharpness: int = 256,
+    nucleus: int = ref.WHOLE,
     given: Sequence[np.ndarray] = (),
     backend: str | None = None,
 ) -> list[np.ndarray]:
@@ -164,12 +165,14 @@ def wavefront_sample(
     priors, shapes, words: the prior, (height, width) and uniform 24-bit numbers of each map to
         draw. The same words give the same maps everywhere. They follow the maps that are ``given``.
     sharpness: 256 / temperature, 1 to 65536: probabilities are raised to sharpness / 256.
+    nucleus: 65536 * top_p, 1 to 65536: only the likeliest codes that together have this share are drawn
+        (the others keep a frequency of 1 in 2**24).
 
     Returns the maps, int32. Raises InvalidArgument for shapes, words, codes, a class or a level
     that do not fit.
     """
     job = SampleJob(shapes, words, class_id, level, given)
-    return wavefront_sample_batch(priors, [job], sharpness=sharpness, backend=backend)[0]
+    return wavefront_sample_batch(priors, [job], sharpness=sharpness, nucleus=nucleus, backend=backend)[0]
 
 
 def wavefront_sample_batch(
@@ -177,19 +180,21 @@ def wavefront_sample_batch(
     jobs: Sequence[SampleJob],
     *,
     sharpness: int = 256,
+    nucleus: int = ref.WHOLE,
     backend: str | None = None,
 ) -> list[list[np.ndarray]]:
     """`wavefront_sample` of several pictures: faster than one by one."""
-    if not 1 <= sharpness <= 65536:
-        raise InvalidArgument(f"sharpness must be in 1..65536, got {sharpness}")
+    for name, value in (("sharpness", sharpness), ("nucleus", nucleus)):
+        if not 1 <= value <= 65536:
+            raise InvalidArgument(f"{name} must be in 1..65536, got {value}")
     for job in jobs:
         _count("words", job.words, priors)
     words = [[_words(w, shape) for w, shape in zip(job.words, job.shapes)] for job in jobs]
     core = _core(backend)
     if core is None:
-        return _reference(priors, jobs, lambda job, m: _Draw(words[job][m]), sharpness)
+        return _reference(priors, jobs, lambda job, m: _Draw(words[job][m]), sharpness, nucleus)
     networks = [_network(prior, core) for prior in priors]
-    return core.wavefront_sample(networks, _tuples(priors, jobs, words), sharpness)[0]
+    return core.wavefront_sample(networks, _tuples(priors, jobs, words), sharpness, nucleus)[0]
 
 
 def wavefront_choose(
@@ -358,6 +363,7 @@ def _reference(
     jobs: Sequence[DecodeJob] | Sequence[SampleJob],
     chooser: Callable[[int, int], Callable[[np.ndarray], np.ndarray]],
     sharpness: int = 256,
+    nucleus: int = ref.WHOLE,
 ) -> list[list[np.ndarray]]:
     """All maps of all jobs, one after another. ``chooser(job, m)`` makes codes of frequencies."""
     results = []
@@ -368,7 +374,7 @@ def _reference(
         for m, (prior, shape) in enumerate(zip(priors, shapes, strict=True)):
             try:
                 codes = ref.wavefront(
-                    prior, shape, maps, job.class_id, job.level, chooser(number, m), sharpness
+                    prior, shape, maps, job.class_id, job.level, chooser(number, m), sharpness, nucleus
                 )
             except FormatError:
                 raise _corrupt(known + m, number, jobs) from None

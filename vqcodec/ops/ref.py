@@ -19,6 +19,8 @@ from vqcodec.models import arithmetic as fmt
 from vqcodec.models.integer import AttentionBlock, Conv, GateBlock, IntegerPrior
 
 TOTAL = 1 << fmt.FREQUENCY_BITS
+#: The nucleus that keeps all codes.
+WHOLE = 1 << 16
 
 
 def rounding_shift(x: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
@@ -92,7 +94,7 @@ def attend(query: np.ndarray, key: np.ndarray, value: np.ndarray, seen: np.ndarr
     return ((2 * (weight @ value.astype(np.int64)) + total) // (2 * total)).astype(np.int8)
 
 
-def cumulative_frequencies(logits: np.ndarray, exp: np.ndarray, sharpness: int = 256) -> np.ndarray:
+def cumulative_frequencies(logits: np.ndarray, exp: np.ndarray, sharpness: int = 256, nucleus: int = WHOLE) -> np.ndarray:
     """Cumulative frequencies F (n x K+1, int64) of integer logits (n x K, fraction 5).
 
     With e the table's weights at the distance to the largest logit and C their running sum,
@@ -101,11 +103,18 @@ def cumulative_frequencies(logits: np.ndarray, exp: np.ndarray, sharpness: int =
 
     so that F_0 = 0, F_K = 2**24 and every code has at least frequency 1. ``sharpness`` is
     256 / temperature (1 .. 65536): distances are multiplied by it and shifted right by 8.
-    Files use 256, which changes nothing.
+    ``nucleus`` is 65536 * top_p (1 .. 65536): the heaviest codes that together have at least
+    this share of the weight stay (with all that weigh as much as the lightest of them), the
+    others get weight 0 (Holtzman et al. 2020). Files use 256 and 65536, which change nothing.
     """
     n, k = logits.shape
     distance = ((logits.max(1, keepdims=True) - logits) * sharpness) >> 8
     weight = np.where(distance < fmt.EXP_SIZE, exp[np.minimum(distance, fmt.EXP_SIZE - 1)], 0).astype(np.int64)
+    if nucleus < WHOLE:
+        heaviest = -np.sort(-weight, axis=1)
+        sums = np.cumsum(heaviest, axis=1)
+        last = (sums * WHOLE >= nucleus * sums[:, -1:]).argmax(1)
+        weight[weight < heaviest[np.arange(n), last][:, None]] = 0
     running = np.zeros((n, k + 1), np.int64)
     np.cumsum(weight, axis=1, out=running[:, 1:])
     return np.arange(k + 1) + running * (TOTAL - k) // running[:, -1:]
@@ -154,7 +163,7 @@ class PriorState:
         """Make codes known to the positions after them."""
         self.embedded[rows, columns] = self.prior.embedding[codes]
 
-    def cumulative(self, rows: np.ndarray, columns: np.ndarray, sharpness: int = 256) -> np.ndarray:
+    def cumulative(self, rows: np.ndarray, columns: np.ndarray, sharpness: int = 256, nucleus: int = WHOLE) -> np.ndarray:
         """Cumulative frequencies at given positions: n x K+1, int64.
 
         Every position before them (smaller t) must have been evaluated in an earlier
@@ -170,7 +179,7 @@ class PriorState:
         for block in prior.output:
             inner = gate(_point(activation(stream), block.conv), prior)
             stream = _add(stream, inner, block.out)
-        return cumulative_frequencies(_point(activation(stream), prior.logits), prior.tables.exp, sharpness)
+        return cumulative_frequencies(_point(activation(stream), prior.logits), prior.tables.exp, sharpness, nucleus)
 
     def _gate(self, stream: np.ndarray, plane: np.ndarray, rows: np.ndarray, columns: np.ndarray,
               block: GateBlock) -> np.ndarray:
@@ -223,7 +232,7 @@ def prior_frequencies(prior: IntegerPrior, codes: np.ndarray, coarser: Sequence[
 
 
 def wavefront(prior: IntegerPrior, shape: tuple[int, int], coarser: Sequence[np.ndarray], class_id: int, level: int,
-              choose: Callable[[np.ndarray], np.ndarray], sharpness: int = 256) -> np.ndarray:
+              choose: Callable[[np.ndarray], np.ndarray], sharpness: int = 256, nucleus: int = WHOLE) -> np.ndarray:
     """Produce a map step by step: height x width int32.
 
     ``choose`` turns the cumulative frequencies of a step (n x K+1) into n codes: by
@@ -232,7 +241,7 @@ def wavefront(prior: IntegerPrior, shape: tuple[int, int], coarser: Sequence[np.
     codes = np.zeros(shape, np.int32)
     state = PriorState(prior, shape, coarser, class_id, level)
     for rows, columns in wavefront_steps(*shape, prior.lag):
-        chosen = choose(state.cumulative(rows, columns, sharpness))
+        chosen = choose(state.cumulative(rows, columns, sharpness, nucleus))
         codes[rows, columns] = chosen
         state.set_codes(rows, columns, chosen)
     return codes
