@@ -1,7 +1,8 @@
 # make demo      set up, then compress, decompress and sample: pictures in out/
 # make test      set up, then all tests (PYTEST_ARGS for more)
 # make build     set up only: .venv with the compiled core and all dependencies
-# make sanitize  the C++ tests under the address and undefined-behaviour sanitizers
+# make sanitize  the C++ tests, and the CUDA kernels run by the CPU, under the address and
+#                undefined-behaviour sanitizers
 # make clean     remove everything that the above made
 
 PYTHON ?= python3
@@ -27,11 +28,16 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
 
-sanitize:
+# Python itself is not instrumented, so it must load the sanitizers' library (and libstdc++) first.
+PRELOAD = $(shell c++ -print-file-name=libasan.so) $(shell c++ -print-file-name=libstdc++.so)
+
+sanitize: $(STAMP)
 	cmake -S . -B build/sanitize -DVQCODEC_TESTS=ON -DVQCODEC_PYTHON=OFF -DVQCODEC_CUDA=off \
 	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVQCODEC_SANITIZE=address,undefined
 	cmake --build build/sanitize --parallel
 	build/sanitize/vqcodec_tests
+	VQCODEC_SANITIZE=address,undefined LD_PRELOAD="$(PRELOAD)" ASAN_OPTIONS=detect_leaks=0 \
+	  $(BIN)/python -m pytest -q tests/test_cuda.py -k "simulator or hierarchy or nearest"
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .hypothesis

@@ -7,6 +7,7 @@ Without a GPU the very sources of csrc/cuda are built by the host compiler (test
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,9 @@ from vqcodec import ops
 from vqcodec.ops import cuda, native
 
 ROOT = Path(__file__).parent.parent
-BUILD = ROOT / "build" / "cuda_host"
+#: Such as "address,undefined", see the Makefile. The sanitizers' libraries must be preloaded.
+SANITIZE = os.environ.get("VQCODEC_SANITIZE", "")
+BUILD = ROOT / "build" / ("cuda_host_sanitize" if SANITIZE else "cuda_host")
 
 
 def build() -> ModuleType:
@@ -28,10 +31,12 @@ def build() -> ModuleType:
 
     generator = [] if (BUILD / "CMakeCache.txt").exists() else ["-DCMAKE_BUILD_TYPE=RelWithDebInfo"]
     configure = ["cmake", "-S", str(ROOT), "-B", str(BUILD), *generator, "-DVQCODEC_CUDA=off", "-DVQCODEC_CUDA_HOST=ON",
+                 f"-DVQCODEC_SANITIZE={SANITIZE}",
                  f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={BUILD}", f"-DPython_EXECUTABLE={sys.executable}",
                  f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"]
     for command in (configure, ["cmake", "--build", str(BUILD), "--parallel", "--target", "_cuda_host", "cuda_host_tests"]):
-        done = subprocess.run(command, capture_output=True, text=True)
+        # What is preloaded for this process is not for compilers.
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LD_PRELOAD": ""})
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
     (path,) = BUILD.glob("_cuda_host.*.so")
     spec = importlib.util.spec_from_file_location("_cuda_host", path)

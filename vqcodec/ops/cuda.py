@@ -72,7 +72,7 @@ def device(number: int = 0) -> Device:
     core = _core()
     count, reason = core.devices()
     if count == 0:
-        raise BackendError(f"no CUDA device: {reason or 'none found'}")
+        raise BackendError(f"no CUDA device: {reason or 'none found'} (is there an NVIDIA GPU, and its driver?)")
     if not 0 <= number < count:
         raise BackendError(f"there is no CUDA device {number}, only 0 to {count - 1}")
     return Device(number, core)
