@@ -24,9 +24,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+
 from benchmarks.decode import Ours, map_shapes, random_priors, random_words
 from benchmarks.sampling import Naive
-
 from vqcodec import ops
 from vqcodec.models import config as configs
 from vqcodec.ops import cuda

@@ -32,8 +32,8 @@ if os.environ.get("VQCODEC_CPU") == "avx2":  # read by the peers when they are i
 
 import numpy as np
 import torch
-from benchmarks.decode import map_shapes, random_priors, random_words, seconds
 
+from benchmarks.decode import map_shapes, random_priors, random_words, seconds
 from vqcodec import ops
 from vqcodec.models import config as configs
 from vqcodec.models.prior import Gate, Prior, QuantizedConv2d, stream

@@ -31,10 +31,15 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 # Importing any of these must not bring in torch, however indirectly at import time.
 LIGHT = [
-    "container", "alpha", "header", "wire", "entropy", "images", "files", "errors", "cli", "ops/ref*",
+    "container", "alpha", "header", "wire", "entropy", "images", "files", "errors", "cli", "ops/ref*", "ops/cuda", "ops/selftest",
     "models/integer", "models/arithmetic", "models/config",
 ]  # fmt: skip
-FOUNDATIONS = {"csrc/core": ["core"], "csrc/kernels": ["core", "kernels"], "csrc/cpu": ["core", "kernels", "cpu"]}
+FOUNDATIONS = {
+    "csrc/core": ["core"],
+    "csrc/kernels": ["core", "kernels"],
+    "csrc/cpu": ["core", "kernels", "cpu"],
+    "csrc/cuda": ["core", "kernels", "cpu", "cuda"],
+}
 
 
 def modules() -> list[Path]:
@@ -136,7 +141,7 @@ def test_what_importing_loads(name, forbidden):
 
 @pytest.mark.parametrize("folder", FOUNDATIONS)
 def test_includes_point_down(folder):
-    """core includes core; kernels may use core; cpu may use both; none knows Python or torch."""
+    """core includes core; kernels may use core; cpu may use both, cuda all; none knows Python or torch."""
     for path in sorted((ROOT / folder).rglob("*.*")):
         for name in re.findall(r'^\s*#\s*include\s*["<]([^">]+)[">]', path.read_text(encoding="utf-8"), re.MULTILINE):
             assert not name.startswith(("pybind11", "torch", "ATen", "Python.h")), f"{path} includes {name}"
