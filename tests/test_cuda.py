@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -42,12 +43,19 @@ every_condition = pytest.mark.parametrize("condition", CONDITIONS, ids=lambda c:
 
 
 @pytest.fixture
-def core(host_core: ModuleType, monkeypatch: pytest.MonkeyPatch):
-    """The kernels compiled for the CPU, behind vqcodec.ops.cuda."""
+def stranger(host_core: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    """The kernels compiled for the CPU, behind vqcodec.ops.cuda: a device that nobody has tested yet."""
     cuda_core.use(host_core, monkeypatch)
     yield host_core
     host_core.configure()
     cuda_core.forget()
+
+
+@pytest.fixture
+def core(stranger: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The same, trusted."""
+    monkeypatch.setattr(selftest, "failure", lambda device: None)
+    return stranger
 
 
 # -- the kernels ---------------------------------------------------------------------------
@@ -105,20 +113,28 @@ def test_shipped_model_decodes_a_real_file(core, condition):
 
 def test_golden_map_is_what_the_reference_computes():
     found = selftest.measure()
-    assert (selftest.FREQUENCIES, selftest.SAMPLE) == (found["FREQUENCIES"], found["SAMPLE"])
+    for name in ("FREQUENCIES", "DECODED", "SAMPLED"):
+        assert getattr(selftest, name) == found[name]
     # It is sensitive: codes of many probabilities, none certain, and the sample uses most of them.
     assert 4 < np.log2(2**24 / found["frequency"]).mean() < 14
-    assert len(np.unique(found["sample"])) > 100
+    assert len(np.unique(found["samples"][0][2])) > 50
 
 
 @pytest.mark.parametrize("variant", native.cpu_variants())
 def test_golden_map_on_the_cpu(variant):
-    prior, (coarser, codes, words) = selftest.golden_prior(), selftest.golden_maps()
-    found = ops.prior_frequencies(prior, codes, coarser, selftest.CLASS, selftest.LEVEL, backend=variant)
+    priors, (coarser, codes) = selftest.golden_priors(), selftest.golden_map()
+    found = ops.prior_frequencies(priors[-1], codes, coarser, selftest.CLASS, selftest.LEVEL, backend=variant)
     assert selftest.digest(*found) == selftest.FREQUENCIES
 
 
-def test_golden_map_on_the_device(core):
+def test_golden_vectors_are_near_ties():
+    z, codebook = selftest.golden_vectors()
+    cost = np.sort(((z[:, None].astype(float) - codebook) ** 2).sum(2), axis=1)
+    assert np.median((cost[:, 1] - cost[:, 0]) / cost[:, 0]) < 1e-4
+    assert len(np.unique(ref_nearest.nearest_codebook(z, codebook))) > 60
+
+
+def test_golden_maps_on_the_device(stranger):
     assert selftest.failure(cuda.device(0)) is None
     assert cuda.trusted(0)
 
@@ -141,20 +157,40 @@ class Liar:
     def wavefront_sample(self, *arguments):
         maps, corrupt = self._core.wavefront_sample(*arguments)
         if self._wrong == "wavefront_sample":
-            maps[0][0][-1, -1] ^= 1
+            maps[-1][0][-1, -1] ^= 1
+        return maps, corrupt
+
+    def wavefront_decode(self, *arguments):
+        if self._wrong == "an error":
+            raise BackendError("CUDA: running a kernel: no kernel image is available")
+        maps, corrupt = self._core.wavefront_decode(*arguments)
+        if self._wrong == "wavefront_decode":
+            maps[-1][-1][-1, -1] ^= 1
         return maps, corrupt
 
 
-@pytest.mark.parametrize("wrong, what", [("prior_frequencies", "frequencies"), ("wavefront_sample", "sample")])
-def test_a_device_that_computes_wrongly_is_refused(core, wrong, what, monkeypatch):
-    cuda_core.use(Liar(core, wrong), monkeypatch)
-    with pytest.warns(RuntimeWarning, match=f"is refused: its {what} of the golden map"):
+@pytest.mark.parametrize("wrong, what", [
+    ("prior_frequencies", "its frequencies of the golden map"), ("wavefront_sample", "its golden samples"),
+    ("wavefront_decode", "it decodes"), ("an error", "CUDA: running a kernel: no kernel image"),
+])
+def test_a_device_that_computes_wrongly_is_refused(stranger, wrong, what, monkeypatch):
+    cuda_core.use(Liar(stranger, wrong), monkeypatch)
+    with pytest.warns(RuntimeWarning, match=f"is refused: {what}"):
         codec = vqcodec.Codec(device="cuda")
     data = (make.HERE / "colour.vqc").read_bytes()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it is said once
         assert make.digest(codec.read(data)[1]) == json.loads(make.EXPECTED.read_text())["maps"]["colour"]
         ops.wavefront_sample([], [], [], 0, 0, backend="cuda")
+
+
+def test_devices_without_memory_pools(host_core):
+    """Some virtual GPUs have none."""
+    code = ("from tests import cuda_core; from vqcodec.ops import cuda, selftest; core = cuda_core.build();"
+            "print(selftest.failure(cuda.Device(0, core)))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=cuda_core.ROOT, capture_output=True, text=True, check=True,
+                          env={**os.environ, "VQCODEC_CUDA_HOST_NO_POOLS": "1"})
+    assert done.stdout.strip() == "None"
 
 
 # -- Codec(device=...) ---------------------------------------------------------------------

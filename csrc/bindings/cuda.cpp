@@ -20,15 +20,19 @@ namespace {
 class DeviceGuard {
  public:
   explicit DeviceGuard(int device) {
-    raise_unless_ok(cuda::check(cudaGetDevice(&before_), "device"));
-    raise_unless_ok(cuda::check(cudaSetDevice(device), "device"));
+    raise_unless_ok(cuda::check(cudaGetDevice(&before_), "finding a device"));
+    changed_ = device != before_;
+    if (changed_) raise_unless_ok(cuda::check(cudaSetDevice(device), "choosing a device"));
   }
-  ~DeviceGuard() { cudaSetDevice(before_); }
+  ~DeviceGuard() {
+    if (changed_) cudaSetDevice(before_);
+  }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
   int before_ = 0;
+  bool changed_ = false;
 };
 
 template <class T>
@@ -102,9 +106,9 @@ struct DevicePrior {
 };
 
 DevicePrior load_prior(int device, const py::kwargs& tensors) {
-  const DeviceGuard guard(device);
   DevicePrior prior{device, nullptr};
-  raise_unless_ok(cuda::PriorNetwork::create(prior_tensors(tensors), &prior.network));
+  const cpu::PriorTensors views = prior_tensors(tensors);
+  run(device, [&] { return cuda::PriorNetwork::create(views, &prior.network); });
   return prior;
 }
 

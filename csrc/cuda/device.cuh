@@ -86,6 +86,12 @@ __device__ __forceinline__ std::int32_t load_acquire(const std::int32_t* address
   asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
   return value;
 }
+// A load without such promises: for polling, before a load_acquire.
+__device__ __forceinline__ std::int32_t load_relaxed(const std::int32_t* address) {
+  std::int32_t value;
+  asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
 __device__ __forceinline__ void store_release(std::int32_t* address, std::int32_t value) {
   asm volatile("st.release.gpu.global.s32 [%0], %1;" : : "l"(address), "r"(value) : "memory");
 }
@@ -99,9 +105,17 @@ cudaError_t launch(void (*kernel)(Params), dim3 grid, dim3 block, std::size_t sh
                    cudaStream_t stream, const Params& params) {
   void* arguments[] = {const_cast<Params*>(&params)};
   if (shared > 48 * 1024) {
-    const cudaError_t error =
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    // The attribute belongs to the kernel, not to the launch: always the same value, so that other
+    // host threads may launch it with more.
+    int device = 0, limit = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) {
+      error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    }
+    if (error == cudaSuccess) {
+      error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                   cudaFuncAttributeMaxDynamicSharedMemorySize, limit);
+    }
     if (error != cudaSuccess) return error;
   }
   return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block, arguments, shared,

@@ -4,8 +4,11 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <functional>
+#include <map>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,8 +40,38 @@ struct DeviceLimits {
   }
 };
 
-// An array on the current device, allocated and freed in the order of `stream`.
-// Only trivially copyable types.
+// Waits for all work of a stream. Errors of its kernels come to light here.
+inline Status wait(cudaStream_t stream) {
+  return check(cudaStreamSynchronize(stream), "running a kernel");
+}
+
+// Where a device's memory comes from: a pool of our own, which keeps some of it between calls, so
+// that allocating costs little. Null where the device has no pools (some virtual GPUs).
+inline cudaMemPool_t pool_of(int device) {
+  static std::mutex mutex;
+  static std::map<int, cudaMemPool_t> pools;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (const auto found = pools.find(device); found != pools.end()) return found->second;
+  cudaMemPool_t pool = nullptr;
+  int supported = 0;
+  if (cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, device) ==
+          cudaSuccess &&
+      supported != 0) {
+    cudaMemPoolProps properties = {};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location.type = cudaMemLocationTypeDevice;
+    properties.location.id = device;
+    std::uint64_t kept = std::uint64_t{256} << 20;
+    if (cudaMemPoolCreate(&pool, &properties) != cudaSuccess) pool = nullptr;
+    if (pool != nullptr) {
+      cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept);
+    }
+  }
+  return pools[device] = pool;
+}
+
+// An array on the device that was current when it was allocated. Allocated and freed in the order
+// of `stream`. Only trivially copyable types.
 template <class T>
 class DeviceArray {
  public:
@@ -49,7 +82,17 @@ class DeviceArray {
     return *this;
   }
   ~DeviceArray() {
-    if (data_ != nullptr) cudaFreeAsync(data_, stream_);
+    if (data_ == nullptr) return;
+    int current = device_;
+    cudaGetDevice(&current);
+    if (current != device_) cudaSetDevice(device_);
+    if (pooled_) {
+      cudaFreeAsync(data_, stream_);
+    } else {
+      cudaStreamSynchronize(stream_);
+      cudaFree(data_);
+    }
+    if (current != device_) cudaSetDevice(current);
   }
 
   // Replaces what there is by `size` elements of undefined content. An empty array has no address.
@@ -57,9 +100,15 @@ class DeviceArray {
     *this = DeviceArray();
     stream_ = stream;
     if (size != 0) {
+      const char* const what = "allocating device memory";
+      if (Status status = check(cudaGetDevice(&device_), what); !status.ok()) return status;
+      const cudaMemPool_t pool = pool_of(device_);
+      pooled_ = pool != nullptr;
       void* data = nullptr;
-      const cudaError_t error = cudaMallocAsync(&data, size * sizeof(T), stream);
-      if (error != cudaSuccess) return check(error, "allocating device memory");
+      const std::size_t bytes = size * sizeof(T);
+      const cudaError_t error =
+          pooled_ ? cudaMallocFromPoolAsync(&data, bytes, pool, stream) : cudaMalloc(&data, bytes);
+      if (error != cudaSuccess) return check(error, what);
       data_ = static_cast<T*>(data);
     }
     size_ = size;
@@ -72,22 +121,23 @@ class DeviceArray {
     return check(cudaMemsetAsync(data_, 0, size * sizeof(T), stream), "clearing memory");
   }
 
-  // Allocates, and copies `size` elements from host memory. Pageable memory at `from` may be
-  // changed after the return (CUDA has staged it); pinned memory only once the stream is there.
+  // Allocates, and copies `size` elements from host memory.
   Status upload(const T* from, std::size_t size, cudaStream_t stream) {
     if (Status status = allocate(size, stream); !status.ok()) return status;
     return copy(from);
   }
-
-  // Copies size() elements from host memory, likewise.
-  Status copy(const T* from) {
-    if (size_ == 0) return {};
-    return check(cudaMemcpyAsync(data_, from, size_ * sizeof(T), cudaMemcpyHostToDevice, stream_),
-                 "copying to the device");
-  }
   template <class Container>
   Status upload(const Container& from, cudaStream_t stream) {
     return upload(from.data(), from.size(), stream);
+  }
+
+  // Copies size() elements from host memory, which may be freed after the return.
+  Status copy(const T* from) {
+    if (size_ == 0) return {};
+    Status status = check(
+        cudaMemcpyAsync(data_, from, size_ * sizeof(T), cudaMemcpyHostToDevice, stream_),
+        "copying to the device");
+    return status.ok() ? wait(stream_) : status;
   }
 
   // Copies everything to host memory. It is there once the stream has been waited for.
@@ -106,11 +156,15 @@ class DeviceArray {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
     std::swap(stream_, other.stream_);
+    std::swap(device_, other.device_);
+    std::swap(pooled_, other.pooled_);
   }
 
   T* data_ = nullptr;
   std::size_t size_ = 0;
   cudaStream_t stream_ = nullptr;
+  int device_ = 0;
+  bool pooled_ = false;
 };
 
 // Several host arrays in one piece of device memory, copied at once.
@@ -151,10 +205,5 @@ class DeviceImage {
   std::size_t size_ = 0;
   DeviceArray<unsigned char> memory_;
 };
-
-// Waits for all work of a stream. Errors of its kernels come to light here.
-inline Status wait(cudaStream_t stream) {
-  return check(cudaStreamSynchronize(stream), "running a kernel");
-}
 
 }  // namespace vqcodec::cuda

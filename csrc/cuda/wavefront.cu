@@ -70,7 +70,7 @@ struct Task {
   const TileStream* streams;
   const Waiting* waiting;
   std::int32_t num_waiting;
-  std::int32_t* progress;  // steps whose codes are written
+  std::int32_t* progress;  // steps whose codes are written; null if nobody waits for them
   Array<DecoderState> decoders;
 };
 
@@ -216,7 +216,9 @@ struct TaskRunner {
     }
     const int next = now().t + 1;
     __syncthreads();
-    if (next > 0 && threadIdx.x == 0) store_release(task().progress, next);
+    if (next > 0 && threadIdx.x == 0 && task().progress != nullptr) {
+      store_release(task().progress, next);
+    }
     return next;
   }
 
@@ -242,7 +244,8 @@ struct TaskRunner {
       const std::int64_t last = step.t + max(lag * step.rows.begin, lag * (step.rows.end - 1));
       const std::int64_t steps = min(last / coarser.factor + 1,
                                      static_cast<std::int64_t>(coarser.wavefront.steps()));
-      while (load_acquire(coarser.progress) < steps) relax();
+      while (load_relaxed(coarser.progress) < steps) relax();
+      load_acquire(coarser.progress);
     }
     __syncwarp();
   }
@@ -463,7 +466,7 @@ class Wavefronts {
                                   networks_[map]->host().coarser[known(first) + j].factor,
                                   {coarser.height, coarser.width, networks_[j]->host().lag}});
     }
-    task.progress = progress_of(group, map);
+    task.progress = map + 1 < maps() ? progress_of(group, map) : nullptr;
     task.num_waiting = static_cast<std::int32_t>(map);
     plan.add_to(&image_, &passes_[number]);
     image_.add(streams_[number], &task.streams);

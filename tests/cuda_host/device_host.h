@@ -29,6 +29,8 @@ inline std::int32_t load_acquire(const std::int32_t* address) {
   return *const_cast<const volatile std::int32_t*>(address);
 }
 
+inline std::int32_t load_relaxed(const std::int32_t* address) { return load_acquire(address); }
+
 inline void store_release(std::int32_t* address, std::int32_t value) {
   cuda_host::preemption_point();
   *const_cast<volatile std::int32_t*>(address) = value;

@@ -212,7 +212,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       *value = static_cast<int>(properties.sharedMemPerBlockOptin);
       break;
-    case cudaDevAttrMemoryPoolsSupported: *value = 1; break;
+    case cudaDevAttrMemoryPoolsSupported:
+      *value = std::getenv("VQCODEC_CUDA_HOST_NO_POOLS") == nullptr;
+      break;
     default: return set_last_error(cudaErrorInvalidValue);
   }
   return cudaSuccess;
@@ -306,6 +308,16 @@ const char* cudaGetErrorString(cudaError_t error) {
 cudaError_t cudaMalloc(void** pointer, std::size_t size) { return allocate(pointer, size, true); }
 cudaError_t cudaMallocAsync(void** pointer, std::size_t size, cudaStream_t) {
   return allocate(pointer, size, true);
+}
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
+  static int the_pool = 0;
+  *pool = reinterpret_cast<cudaMemPool_t>(&the_pool);
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+cudaError_t cudaMallocFromPoolAsync(void** pointer, std::size_t size, cudaMemPool_t pool,
+                                    cudaStream_t) {
+  return pool == nullptr ? cudaErrorInvalidValue : allocate(pointer, size, true);
 }
 cudaError_t cudaFree(void* pointer) { return release(pointer, true); }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) { return release(pointer, true); }

@@ -36,6 +36,9 @@ class Device:
         name, (major, minor), multiprocessors = self.core.describe(self.number)
         return f"{name} (compute capability {major}.{minor}, {multiprocessors} multiprocessors)"
 
+    def multiprocessors(self) -> int:
+        return self.core.describe(self.number)[2]
+
     def load_prior(self, **tensors: Any) -> Any:
         return self.core.load_prior(self.number, **tensors)
 
@@ -83,7 +86,10 @@ def trusted(number: int = 0) -> bool:
     """Whether GPU ``number`` computes what it must. Tried once per process; a failure is a RuntimeWarning."""
     from vqcodec.ops import selftest
 
-    failure = selftest.failure(device(number))
+    try:
+        failure = selftest.failure(device(number))
+    except BackendError as error:  # such as one that no kernel was compiled for
+        failure = str(error)
     if failure is None:
         return True
     warnings.warn(

@@ -1,8 +1,10 @@
-"""A golden map: what every device must compute before it may code or decode.
+"""Golden maps: what every device must compute before it may code or decode.
 
-The network is small and random, of fixed seed, and has every part that a prior can have
-(attention, conditioning on two strides, an output stack). Its frequencies and a sampled map are
-compared with hashes that the NumPy reference gives (tests/test_cuda.py).
+The networks are small and random, of fixed seed, and have every part that a prior can have
+(attention, conditioning on two strides, an output stack). The device computes the frequencies of a
+known map, and decodes and samples a hierarchy of three maps, more pictures at once than it has
+multiprocessors, so that maps wait for each other and tasks queue. All is compared with hashes that
+the NumPy reference gives (tests/test_cuda.py).
 """
 
 from __future__ import annotations
@@ -22,39 +24,62 @@ if TYPE_CHECKING:
 MAPS = (CodeMap(16, 1, 96), CodeMap(8, 1, 64), CodeMap(8, 1, 160))
 CONFIG = PriorConfig(hidden=48, residual=24, layers=3, attention_layers=2, heads=3, output_layers=1, embedding=12,
                      condition_embedding=7, condition_blocks=2, condition_residual=40)
-SHAPE = (22, 26)
+#: Of the known map, and of the maps that are decoded and sampled.
+SHAPE, SHAPES = (22, 26), [(5, 7), (10, 14), (10, 14)]
 CLASS, LEVEL, SHARPNESS, NUCLEUS = 1, 1, 205, 62000
-#: SHA-256 of start and frequency (int64) of the golden map, and of the map that is sampled (int32).
-FREQUENCIES = "705600de2f3d609622cccd95c82249ef188c6c5acf46e8a38781591a223a9f0b"
-SAMPLE = "4459d449be00e1beaf39a547df60f36c9bbf43858ed0ece0326828c313dbee5e"
+#: Pictures with streams and words of their own; a batch repeats them.
+PICTURES = 2
+#: SHA-256 of start and frequency (int64) of the known map, and of all maps (int32) of each picture.
+FREQUENCIES = "59f6b7da35b8e12f07aced71d7187a6265e0d75e3850d08536fd802bc96a50e0"
+DECODED: tuple[str, ...] = (
+    "cabae630a6f395d1b0cd2be2c741f668c34df9055b08ba1bc3974387b384495d",
+    "98641efc641895bccdef8d545d4f6dc2220023ba14de38b50ce6fea6903c589d",
+)
+SAMPLED: tuple[str, ...] = (
+    "b58de3c58499e36fc474961ead37d0f503457c7da64fafadf6de96979dbb03da",
+    "2d9e9ba7d6a104857fc379686f99f8c107408479fa6d203656be72c12f411ce5",
+)
 
 
 def failure(device: Device) -> str | None:
     """None, or what the device does wrong."""
     from vqcodec.ops.prior import tensors_of
 
-    prior = golden_prior()
-    coarser, codes, words = golden_maps()
-    network = device.load_prior(**tensors_of(prior))
-    if digest(*device.prior_frequencies(network, codes, coarser, CLASS, LEVEL)) != FREQUENCIES:
+    networks = [device.load_prior(**tensors_of(prior)) for prior in golden_priors()]
+    coarser, codes = golden_map()
+    if digest(*device.prior_frequencies(networks[-1], codes, coarser, CLASS, LEVEL)) != FREQUENCIES:
         return "its frequencies of the golden map are wrong"
-    jobs = [(CLASS, LEVEL, coarser, [SHAPE], [words])]
-    if digest(device.wavefront_sample([network], jobs, SHARPNESS, NUCLEUS)[0][0][0]) != SAMPLE:
-        return "its sample of the golden map is wrong"
+    count = 2 * device.multiprocessors() + 2
+    streams, words = golden_streams()
+
+    def wrong(expected: tuple[str, ...], found: tuple[list[list[np.ndarray]], list[int]]) -> bool:
+        return [digest(*maps) for maps in found[0]] != [expected[i % PICTURES] for i in range(count)]
+
+    jobs = [(CLASS, LEVEL, [], SHAPES, streams[i % PICTURES]) for i in range(count)]
+    if wrong(DECODED, device.wavefront_decode(networks, jobs)):
+        return "it decodes golden streams wrongly"
+    jobs = [(CLASS, LEVEL, [], SHAPES, words[i % PICTURES]) for i in range(count)]
+    if wrong(SAMPLED, device.wavefront_sample(networks, jobs, SHARPNESS, NUCLEUS)):
+        return "its golden samples are wrong"
     return None
 
 
-def golden_prior() -> IntegerPrior:
-    """The network, from a counter-based generator that NumPy will not change."""
-    draw = _Draw()
-    hidden, config = CONFIG.hidden, CONFIG
+def golden_priors() -> list[IntegerPrior]:
+    """The networks of the three maps, from a counter-based generator that NumPy will not change."""
+    return [_golden_prior(m) for m in range(len(MAPS))]
+
+
+def _golden_prior(m: int) -> IntegerPrior:
+    draw = _Draw(10 + m)
+    hidden, config, maps = CONFIG.hidden, CONFIG, MAPS[: m + 1]
     tensors: dict[str, np.ndarray] = {
-        "embedding": draw.int8(96, MAPS[-1].codes, config.embedding),
+        "embedding": draw.int8(96, maps[-1].codes, config.embedding),
         "class": draw.int8(100, 2, hidden).astype(np.int16) * 2,
         "level": draw.int8(100, 2, hidden).astype(np.int16) * 2,
-        "coarser.0": draw.int8(80, MAPS[0].codes, 4 * config.condition_embedding),
-        "coarser.1": draw.int8(80, MAPS[1].codes, config.condition_embedding),
     }
+    for j, coarser in enumerate(maps[:-1]):
+        factor = coarser.stride // maps[-1].stride
+        tensors[f"coarser.{j}"] = draw.int8(80, coarser.codes, factor**2 * config.condition_embedding)
 
     def conv(name: str, inputs: int, outputs: int, taps: int, shift: int) -> None:
         tensors[f"{name}.weight"] = draw.int8(100, outputs, taps, inputs)
@@ -63,8 +88,9 @@ def golden_prior() -> IntegerPrior:
 
     causal, window = len(causal_offsets(3, center=True)), len(window_offsets(3))
     conv("first", config.embedding, hidden, len(causal_offsets(5, center=False)), 6)
-    conv("condition.in", 2 * config.condition_embedding, hidden, window, 6)
-    for i in range(config.condition_blocks):
+    if m:
+        conv("condition.in", m * config.condition_embedding, hidden, window, 6)
+    for i in range(config.condition_blocks if m else 0):
         conv(f"condition.{i}.conv", hidden, config.condition_residual, window, 10)
         conv(f"condition.{i}.out", config.condition_residual, hidden, 1, 6)
     for i in range(config.layers):
@@ -76,17 +102,33 @@ def golden_prior() -> IntegerPrior:
     for i in range(config.output_layers):
         conv(f"output.{i}.gate", hidden, 2 * config.residual, 1, 8)
         conv(f"output.{i}.out", config.residual, hidden, 1, 6)
-    conv("logits", hidden, MAPS[-1].codes, 1, 11)
-    return load_prior(CONFIG, MAPS, 1, 2, tensors, Tables.standard())
+    conv("logits", hidden, maps[-1].codes, 1, 11)
+    return load_prior(CONFIG, maps, 1, 2, tensors, Tables.standard())
 
 
-def golden_maps() -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Coarser maps, the golden map, and words to sample it anew."""
+def golden_map() -> tuple[list[np.ndarray], np.ndarray]:
+    """The coarser maps and the known map."""
     draw = _Draw(1)
     height, width = SHAPE
     shapes = [(height // 2, width // 2), SHAPE, SHAPE]
     *coarser, codes = [(draw.words(h * w) % m.codes).astype(np.int32).reshape(h, w) for m, (h, w) in zip(MAPS, shapes)]
-    return coarser, codes, draw.words(height * width)
+    return coarser, codes
+
+
+def golden_streams() -> tuple[list[list[bytes]], list[list[np.ndarray]]]:
+    """For every picture and map, bytes to decode (any bytes are a stream) and words to sample from."""
+    draw = _Draw(2)
+    streams = [[draw.words(h * w).astype(np.uint8).tobytes() for h, w in SHAPES] for _ in range(PICTURES)]
+    return streams, [[draw.words(h * w) for h, w in SHAPES] for _ in range(PICTURES)]
+
+
+def golden_vectors() -> tuple[np.ndarray, np.ndarray]:
+    """Vectors (600 x 40) and a codebook (128 x 40), float32: many rows lie almost in the middle of two codes."""
+    draw = _Draw(3)
+    codebook = (draw.int8(100, 128, 40) / np.float32(64)).astype(np.float32)
+    pairs = draw.words(1200).reshape(600, 2) % 128
+    noise = draw.int8(100, 600, 40) * np.float32(2.0**-20)
+    return (codebook[pairs[:, 0]] + codebook[pairs[:, 1]]) / 2 + noise, codebook
 
 
 def digest(*arrays: np.ndarray) -> str:
@@ -117,8 +159,10 @@ def measure() -> dict[str, Any]:
     """What the constants above must be, by the NumPy reference."""
     from vqcodec import ops
 
-    prior, (coarser, codes, words) = golden_prior(), golden_maps()
-    found = ops.prior_frequencies(prior, codes, coarser, CLASS, LEVEL, backend="reference")
-    sample = ops.wavefront_sample([prior], [SHAPE], [words], CLASS, LEVEL, sharpness=SHARPNESS, nucleus=NUCLEUS, given=coarser,
-                                  backend="reference")
-    return {"FREQUENCIES": digest(*found), "SAMPLE": digest(sample[0]), "frequency": found[1], "sample": sample[0]}
+    priors, (coarser, codes), (streams, words) = golden_priors(), golden_map(), golden_streams()
+    rule = dict(sharpness=SHARPNESS, nucleus=NUCLEUS, backend="reference")
+    found = ops.prior_frequencies(priors[-1], codes, coarser, CLASS, LEVEL, backend="reference")
+    decoded = [ops.wavefront_decode(priors, SHAPES, each, CLASS, LEVEL, backend="reference") for each in streams]
+    sampled = [ops.wavefront_sample(priors, SHAPES, each, CLASS, LEVEL, **rule) for each in words]
+    return {"FREQUENCIES": digest(*found), "DECODED": tuple(digest(*maps) for maps in decoded),
+            "SAMPLED": tuple(digest(*maps) for maps in sampled), "frequency": found[1], "samples": sampled}

@@ -7,13 +7,16 @@ PyTorch's current stream.
 
 from __future__ import annotations
 
+import functools
+import warnings
 from typing import Optional  # torch.library reads the annotations, of Python 3.10 too
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.errors import BackendError
-from vqcodec.ops import cuda, native
+from vqcodec.errors import BackendError, InvalidArgument
+from vqcodec.ops import cuda, native, selftest
 
 
 @torch.library.custom_op("vqcodec::nearest_codebook", mutates_args=(), device_types="cpu")
@@ -31,6 +34,11 @@ def nearest_codebook(
 
 @nearest_codebook.register_kernel("cuda")
 def _(z, codebook, bias=None, variant=None):
+    _check(z, "z", z, torch.float32, (None, None))
+    _check(z, "codebook", codebook, torch.float32, (None, z.shape[1]))
+    if bias is not None:
+        _check(z, "bias", bias, torch.float32, (len(codebook),))
+        bias = bias.contiguous()
     indices = z.new_empty(len(z), dtype=torch.int64)
     device, stream = _queue(z)
     address = 0 if bias is None else bias.data_ptr()
@@ -51,6 +59,9 @@ def codebook_statistics(z: Tensor, indices: Tensor, codes: int) -> tuple[Tensor,
 
 @codebook_statistics.register_kernel("cuda")
 def _(z, indices, codes):
+    _check(z, "z", z, torch.float32, (None, None))
+    _check(z, "indices", indices, torch.int64, (len(z),))
+    indices = indices.contiguous()
     counts, sums = z.new_empty(codes), z.new_empty(codes, z.shape[1])
     device, stream = _queue(z)
     device.codebook_statistics(_matrix(z), indices.data_ptr(), codes, counts.data_ptr(), sums.data_ptr(), stream=stream)
@@ -62,6 +73,13 @@ def _(z, indices, codes):
     return z.new_empty(codes), z.new_empty(codes, z.shape[1])
 
 
+def _check(z: Tensor, name: str, x: Tensor, dtype: torch.dtype, shape: tuple[Optional[int], ...]) -> None:
+    """What addresses do not tell the kernels. None in a shape stands for any size."""
+    fits = x.dim() == len(shape) and all(want in (None, have) for want, have in zip(shape, x.shape))
+    if x.device != z.device or x.dtype != dtype or not fits:
+        raise InvalidArgument(f"{name}: expected {dtype} {list(shape)} on {z.device}, got {x.dtype} {list(x.shape)} on {x.device}")
+
+
 def _matrix(x: Tensor) -> cuda.Matrix:
     return x.data_ptr(), *x.shape, *x.stride()
 
@@ -69,6 +87,25 @@ def _matrix(x: Tensor) -> cuda.Matrix:
 def _queue(x: Tensor) -> tuple[cuda.Device, int]:
     """The GPU that holds a tensor, and the address of PyTorch's current stream there."""
     number = x.device.index
-    if not cuda.trusted(number):
+    if not _trusted(number):
         raise BackendError(f"CUDA device {number} does not compute what it must")
     return cuda.device(number), torch.cuda.current_stream(x.device).cuda_stream
+
+
+@functools.cache
+def _trusted(number: int) -> bool:
+    """Whether a GPU finds the codes that the CPU finds, near-ties and both kinds of kernels included."""
+    if not cuda.trusted(number):
+        return False
+    z, codebook = selftest.golden_vectors()
+    device, place = cuda.device(number), f"cuda:{number}"
+    stream = torch.cuda.current_stream(place).cuda_stream
+    for dims in (z.shape[1], 3):
+        rows, codes = (torch.from_numpy(np.ascontiguousarray(a[:, :dims])) for a in (z, codebook))
+        expected = torch.from_numpy(native.nearest_codebook(rows.numpy(), codes.numpy()))
+        rows, codes, found = rows.to(place), codes.to(place), torch.full((len(z),), -1, device=place)
+        device.nearest_codebook(_matrix(rows), _matrix(codes), 0, found.data_ptr(), stream=stream)
+        if not torch.equal(found.cpu(), expected):
+            warnings.warn(f"CUDA device {number}, {device.describe()}, finds wrong codes", RuntimeWarning, stacklevel=4)
+            return False
+    return True
