@@ -91,5 +91,29 @@ def test_other_format_version(small_model, tmp_path):
 def test_stored_dtypes(small_model, tmp_path):
     tensors = load_file(rewritten(small_model, tmp_path / "m.safetensors"))
     auto = {k: v for k, v in tensors.items() if k.startswith("autoencoder/")}
-    assert all(str(v.dtype) == ("uint8" if k.endswith(".usage") else "float16") for k, v in auto.items())
+    for name, array in auto.items():
+        expected = "uint8" if name.endswith(".usage") else "int8" if name + ".scale" in auto else "float16"
+        assert str(array.dtype) == expected, name
+    assert "autoencoder/transform.patch.weight.scale" in auto
     assert {str(v.dtype) for k, v in tensors.items() if k.startswith("prior.")} == {"int8", "int16", "int32", "uint8"}
+
+
+def test_rounded_weights():
+    random = np.random.default_rng(0)
+    weight = (random.standard_normal((40, 16, 3, 3)) * np.exp(random.standard_normal((40, 1, 1, 1)))).astype(np.float32)
+    weight[7] = 0
+    found = file.rounded("conv.weight", weight)
+    step = np.abs(weight).max((1, 2, 3)) / 127
+    assert np.all(np.abs(found - weight).max((1, 2, 3)) <= 0.51 * step + 1e-7) and not found[7].any()
+    np.testing.assert_array_equal(file.rounded("conv.weight", found), found)  # once is enough
+    small = weight[:2]
+    np.testing.assert_array_equal(file.rounded("conv.weight", small), small.astype(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize("wrong", [np.ones(3, np.float16), np.ones(24, np.float32), np.ones((24, 1), np.float16)])
+def test_scales_must_fit(small_model, tmp_path, wrong):
+    name = "autoencoder/transform.patch.weight.scale"
+    assert small_model.tensors[name].shape == (24,)
+    model = file.load(rewritten(small_model, tmp_path / "s.safetensors", **{name: wrong}))
+    with pytest.raises(ModelError, match="scale"):
+        model.autoencoder

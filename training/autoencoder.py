@@ -24,6 +24,7 @@ from training import checkpoint, distributed
 from training.data import Crops
 from training.progress import Progress
 from training.recipe import Stage1
+from vqcodec.models import file
 from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.config import AutoencoderConfig
 from vqcodec.models.quantizer import Rate
@@ -142,6 +143,7 @@ def train_step(run: Run, network: nn.Module, crops: Crops, recipe: Stage1, seed:
     keep = None
     if float(torch.rand((), generator=generator)) < recipe.drop_maps:
         keep = int(torch.randint(1, len(config.maps), (), generator=generator))
+    masters = round_weights(run.model) if step >= recipe.round_from * recipe.steps else {}
     with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda and torch.cuda.is_bf16_supported()):
         out = network(x, rate, keep=keep)
     mse = F.mse_loss(out.pixels.float(), x)
@@ -157,6 +159,8 @@ def train_step(run: Run, network: nn.Module, crops: Crops, recipe: Stage1, seed:
         group["lr"] = recipe.learning_rate * scale + 1e-6
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    for parameter, master in masters.items():  # gradients pass the rounding unchanged
+        parameter.data.copy_(master)
     nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
     run.optimizer.step()
     run.step += 1
@@ -165,6 +169,16 @@ def train_step(run: Run, network: nn.Module, crops: Crops, recipe: Stage1, seed:
         for a, m in zip(run.average.parameters(), run.model.parameters()):
             a.lerp_(m, weight)
     return float(mse.detach())
+
+
+@torch.no_grad()
+def round_weights(model: Autoencoder) -> dict[nn.Parameter, Tensor]:
+    """Round the parameters as model files do; returns what they were."""
+    masters = {}
+    for name, parameter in model.named_parameters():
+        masters[parameter] = parameter.detach().clone()
+        parameter.data.copy_(torch.from_numpy(file.rounded(name, parameter.detach().float().cpu().contiguous().numpy())))
+    return masters
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Stage 3: trained networks -> one model file (integer priors, half-precision autoencoder)."""
+"""Stage 3: trained networks -> one model file (integer priors, autoencoder in int8 and float16)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def tensors(autoencoder: Autoencoder, priors: Sequence[Prior]) -> dict[str, np.n
     }
     for name, value in autoencoder.state_dict().items():
         if not file.training_only(name):
-            found[f"autoencoder/{name}"] = file.stored(name, value.detach().float().contiguous().numpy())
+            parts = file.stored(name, value.detach().float().contiguous().numpy())
+            found.update({f"autoencoder/{part}": array for part, array in parts.items()})
     for m, prior in enumerate(priors):
         found.update({f"prior.{m}/{name}": array for name, array in prior.export().items()})
     return found

@@ -87,7 +87,7 @@ class Model:
         from vqcodec.models.autoencoder import Autoencoder
 
         module = Autoencoder(self.config.autoencoder)
-        state = {name: torch.from_numpy(restored(name, array)) for name, array in self._autoencoder_tensors.items()}
+        state = {name: torch.from_numpy(array) for name, array in restored(self._autoencoder_tensors).items()}
         expected = {name: value.shape for name, value in module.state_dict().items() if not training_only(name)}
         found = {name: value.shape for name, value in state.items()}
         if expected != found:
@@ -104,23 +104,50 @@ def training_only(name: str) -> bool:
     return name.startswith("quantizers.") and name.rsplit(".", 1)[1] in ("count", "total")
 
 
-def stored(name: str, array: np.ndarray) -> np.ndarray:
-    """A float32 entry of the autoencoder's state as model files hold it.
+#: Convolutions of at least this many weights are stored as int8.
+LARGE = 4096
+SCALE = ".scale"
 
-    float16; how often each code is used (``usage``) as uint8 code lengths in eighths of a bit.
+
+def stored(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    """A float32 entry of the autoencoder's state as model files hold it: one array, or two.
+
+    Convolution weights of some size as int8 with a float16 scale for each index of the first
+    dimension; how often each code is used (``usage``) as uint8 code lengths in eighths of a bit;
+    all else as float16.
     """
-    if not name.endswith(".usage"):
-        return array.astype(np.float16)
-    lengths = -np.log2(np.maximum(array / array.sum(1, keepdims=True), 2.0**-31))
-    return np.rint(8 * lengths).astype(np.uint8)
+    if name.endswith(".usage"):
+        lengths = -np.log2(np.maximum(array / array.sum(1, keepdims=True), 2.0**-31))
+        return {name: np.rint(8 * lengths).astype(np.uint8)}
+    if array.ndim == 4 and array.size >= LARGE:
+        largest = np.abs(array).max((1, 2, 3))
+        scale = np.maximum((largest / 127).astype(np.float16), np.float16(2**-14))
+        rounded = np.rint(array / scale.astype(np.float32)[:, None, None, None])
+        return {name: np.clip(rounded, -127, 127).astype(np.int8), name + SCALE: scale}
+    return {name: array.astype(np.float16)}
 
 
-def restored(name: str, array: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`stored`, as float32."""
-    expected = np.uint8 if name.endswith(".usage") else np.float16
-    if array.dtype != expected:
-        raise ModelError(f"autoencoder: tensor {name!r} must be {np.dtype(expected)}, found {array.dtype}")
-    return np.exp2(array.astype(np.float32) / -8) if expected is np.uint8 else array.astype(np.float32)
+def restored(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inverse of :func:`stored`, for all entries: float32 by name."""
+    found = {}
+    for name, array in arrays.items():
+        if name.endswith(SCALE) and name.removesuffix(SCALE) in arrays:
+            continue
+        scale = arrays.get(name + SCALE)
+        expected = np.uint8 if name.endswith(".usage") else np.float16 if scale is None else np.int8
+        if array.dtype != expected:
+            raise ModelError(f"autoencoder: tensor {name!r} must be {np.dtype(expected)}, found {array.dtype}")
+        found[name] = np.exp2(array.astype(np.float32) / -8) if expected is np.uint8 else array.astype(np.float32)
+        if scale is not None:
+            if array.ndim != 4 or scale.dtype != np.float16 or scale.shape != array.shape[:1]:
+                raise ModelError(f"autoencoder: tensor {name + SCALE!r} does not fit {name!r}")
+            found[name] *= scale.astype(np.float32)[:, None, None, None]
+    return found
+
+
+def rounded(name: str, array: np.ndarray) -> np.ndarray:
+    """A float32 entry as it will be read back."""
+    return restored(stored(name, array))[name]
 
 
 def fingerprint(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> bytes:
