@@ -88,6 +88,8 @@ class _AddToStream(torch.autograd.Function):
 
 def requantize(x: Tensor, bits: int, fraction: int, quantized: bool, *, low: int | None = None) -> Tensor:
     """``x`` in a signed fixed-point format: rounded halves up (when quantised), then saturated."""
+    if bits == 32 and not quantized:
+        return x  # far from saturation
     top = 2 ** (bits - 1) - 1
     bottom = -top - 1 if low is None else low
     return _Requantize.apply(x, float(2**fraction), bottom / 2**fraction, top / 2**fraction, quantized)
@@ -137,9 +139,8 @@ class QuantizedConv2d(nn.Module):
             weight = straight_through((torch.floor(weight.detach() * p + 0.5)).clamp(-top, top) / p, weight)
             unit = p.flatten() * 2**self.fraction_in
             bias = straight_through(torch.floor(bias.detach() * unit + 0.5) / unit, bias)
-        if self.rows_below < self.half:
-            return F.conv2d(F.pad(x, (self.half, self.half, self.half, self.rows_below)), weight, bias)
-        return F.conv2d(x, weight, bias, padding=self.half)
+        # Where the kernel has fewer rows below the centre than above, the padding below makes rows too many.
+        return F.conv2d(x, weight, bias, padding=self.half)[:, :, : x.shape[2]]
 
     def export(self) -> dict[str, np.ndarray]:
         """``weight`` int8 outputs x taps x inputs, ``bias`` int32 and ``shift`` uint8 per output."""
