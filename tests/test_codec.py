@@ -19,6 +19,7 @@ from tests.conftest import scene
 from vqcodec import container, ops
 from vqcodec.codec import Codec, uniform_words
 from vqcodec.container import Container, Header, Limits
+from vqcodec.demo import PHOTO
 from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded, ModelMismatch
 from vqcodec.images import Picture
 from vqcodec.models import file as model_file
@@ -224,6 +225,37 @@ def test_huge_picture_is_refused_before_work(small_model):
         vqcodec.decompress(data, model=small_model)
     with pytest.raises(LimitExceeded):
         Codec(small_model).read(vqcodec.compress(scene(64, 64), model=small_model), limits=Limits(pixels=4095))
+
+
+class TestEffort:
+    def test_effort_pays(self):
+        """Fewer bits for the same error, or less error for the bits, with the shipped model."""
+        picture = np.asarray(Image.open(PHOTO).convert("RGB"))[:256, :256]
+        codec, costs = Codec(), []
+        auto = codec.model.config.autoencoder
+        for effort in (0, 1, 9):
+            maps = codec.encode_maps(picture, 50, effort=effort)
+            error = (codec.decode_pixels(maps, 256, 256) / 255.0 - picture / 255.0) ** 2
+            bits = 8 * len(codec.write(maps, 256, 256, quality=50))
+            costs.append(error.sum() + auto.lagrangian(auto.position(50)) * bits)
+        assert costs[1] < 0.99 * costs[0] and costs[2] < 0.99 * costs[0]
+
+    def test_residual_maps_and_tiles(self, small_model, monkeypatch):
+        """Maps that quantise the error of others come after them; every tile is chosen by itself."""
+        picture = scene(70, 90)
+        whole = vqcodec.encode_maps(picture, model=small_model, effort=2)
+        zero = vqcodec.encode_maps(picture, model=small_model, effort=0)
+        assert [m.shape for m in whole] == [m.shape for m in zero] and not equal(whole, zero)
+        assert vqcodec.compress(picture, model=small_model, effort=2) == Codec(small_model).write(whole, 70, 90)
+        monkeypatch.setattr("vqcodec.codec.TILE", 64)
+        tiled = vqcodec.compress(picture, model=small_model, effort=2)
+        assert vqcodec.info(tiled)["header"]["tile"] == 64
+        assert [m.shape for m in vqcodec.decode_maps(tiled, model=small_model)] == [m.shape for m in whole]
+
+    @pytest.mark.parametrize("wrong", [-1, 10, 1.5, "3", True])
+    def test_wrong_effort(self, small_model, wrong):
+        with pytest.raises(InvalidArgument, match="effort must be a whole number from 0 to 9"):
+            vqcodec.compress(scene(16, 16), effort=wrong, model=small_model)
 
 
 class TestSample:

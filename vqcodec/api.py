@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqcodec import codec, container, images
-from vqcodec.codec import Codec, check_quality
+from vqcodec.codec import Codec, Critic, check_effort, check_quality
 from vqcodec.errors import InvalidArgument
 from vqcodec.models.file import Model
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     Image = PIL.Image.Image | str | os.PathLike[str] | np.ndarray | Any
 
 
-def compress(image: Image, *, quality: float = 50, class_id: int | str | None = None, model: ModelLike = None,
+def compress(image: Image, *, quality: float = 50, effort: int = 3, class_id: int | str | None = None, model: ModelLike = None,
              device: str = "cpu") -> bytes:
     """Compress a picture into the bytes of a ``.vqc`` file.
 
     ``image``: PIL image, path, uint8 array (H x W, H x W x 3 or x 4) or torch tensor
-    (3 x H x W, uint8 or float in [0, 1]). ``quality``: 0 (smallest) to 100. ``class_id``:
+    (3 x H x W, uint8 or float in [0, 1]). ``quality``: 0 (smallest) to 100. ``effort``: 0 (fastest) to 9,
+    how many candidates are compared for every code. ``class_id``:
     number or name of a class of the model, if known; it only saves bits. ``model``: a
     model file, a loaded model, or None for the shipped one. ``device``: "cpu", "cuda" or "cuda:1",
     see :class:`~vqcodec.Codec`.
@@ -37,7 +38,7 @@ def compress(image: Image, *, quality: float = 50, class_id: int | str | None = 
         >>> data = vqcodec.compress("photo.png", quality=50)
         >>> vqcodec.decompress(data).save("back.png")
     """
-    return Codec(model, device=device).compress(images.to_array(image), quality=quality, class_id=class_id)
+    return Codec(model, device=device).compress(images.to_array(image), quality=quality, effort=effort, class_id=class_id)
 
 
 def decompress(data: bytes, *, model: ModelLike = None, partial: bool = False, device: str = "cpu") -> PIL.Image.Image:
@@ -57,10 +58,12 @@ def decode_maps(data: bytes, *, model: ModelLike = None, partial: bool = False, 
     return Codec(model, device=device).read(data, partial=partial)[1]
 
 
-def encode_maps(image: Image, *, quality: float = 50, model: ModelLike = None,
-                device: str = "cpu") -> list[np.ndarray]:
+def encode_maps(image: Image, *, quality: float = 50, effort: int = 3, class_id: int | str | None = None,
+                model: ModelLike = None, device: str = "cpu") -> list[np.ndarray]:
     """The code maps that :func:`compress` would store: int32, h x w each, coarse to fine."""
-    return Codec(model, device=device).encode_maps(images.to_array(image).pixels, check_quality(quality))
+    codec = Codec(model, device=device)
+    return codec.encode_maps(images.to_array(image).pixels, check_quality(quality), effort=check_effort(effort),
+                             class_id=codec.model.config.class_number(class_id))
 
 
 def sample(class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (256, 256), seed: int = 0,

@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("input", metavar="IN", help="any picture that Pillow reads")
     p.add_argument("output", metavar="OUT", nargs="?", help="default: IN with the extension .vqc")
     p.add_argument("-q", "--quality", type=_quality, default=50, metavar="Q", help="0 (smallest) to 100 (default: 50)")
+    p.add_argument("-e", "--effort", type=_natural, default=3, metavar="E", help="0 (fastest) to 9 (default: 3)")
     p.add_argument(
         "--class", dest="class_id", metavar="CLASS",
         help="what the picture shows, if it is a class of the model: name or number; saves some bytes",
@@ -203,7 +204,7 @@ def _compress(arguments: argparse.Namespace) -> None:
         codec = _codec(arguments)
     begun = time.perf_counter()
     with _stage("compressing", arguments):
-        data = codec.compress(picture, quality=arguments.quality, class_id=arguments.class_id)
+        data = codec.compress(picture, quality=arguments.quality, effort=arguments.effort, class_id=arguments.class_id)
     seconds = time.perf_counter() - begun
     _write(output, data, arguments.force)
     height, width = picture.pixels.shape[:2]

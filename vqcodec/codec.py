@@ -17,7 +17,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
@@ -31,12 +31,19 @@ from vqcodec.models.file import Model
 
 #: Side of a tile in pixels: bounds the working memory of the prior and its attention.
 TILE = 1024
+#: Candidates per code that each step of effort adds, and the effort that is usual.
+CANDIDATES, EFFORT = 4, 3
 #: Samples are drawn as if they had been compressed at this quality.
 SAMPLE_QUALITY = 50
 
 #: The largest picture that is coded, padding included: the autoencoder sees it whole and
 #: takes about 100 bytes a pixel.
 LIMITS = Limits(pixels=1 << 26)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vqcodec.models.quantizer import Rate
 
 Maps = list[np.ndarray]
 #: Pictures and the number of the class that they should show -> a score for each, higher is better.
@@ -76,8 +83,12 @@ class Codec:
 
     # -- pictures and code maps ------------------------------------------------------
 
-    def encode_maps(self, pixels: np.ndarray, quality: float = 50) -> Maps:
-        """Code maps of an H x W x 3 uint8 array, coarse to fine: int32, each ceil'd to whole codes."""
+    def encode_maps(self, pixels: np.ndarray, quality: float = 50, *, effort: int = EFFORT, class_id: int = 0) -> Maps:
+        """Code maps of an H x W x 3 uint8 array, coarse to fine: int32, each ceil'd to whole codes.
+
+        ``effort`` 0 chooses codes by distortion and how common they are; 1 to 9 compare ever more
+        candidates by what they will cost under the prior (of ``class_id``), given the codes before.
+        """
         torch = _torch()
         from vqcodec.models.quantizer import Rate
 
@@ -88,7 +99,12 @@ class Codec:
         padded = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="edge")
         x = torch.from_numpy(padded).to(self._place).permute(2, 0, 1)[None].float().div_(255)
         with torch.inference_mode(), _memory_errors():
-            codes = self.model.autoencoder_on(self._place).encode(x, rate)
+            autoencoder = self.model.autoencoder_on(self._place)
+            if effort == 0 or rate is None:
+                codes = autoencoder.encode(x, rate)
+            else:
+                chooser = _Chooser(self, height, width, rate, class_id)
+                codes = autoencoder.encode_choosing(x, rate, CANDIDATES * effort, chooser)
         return [c[0].cpu().numpy().astype(np.int32) for c in codes]
 
     def decode_pixels(self, maps: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
@@ -101,15 +117,16 @@ class Codec:
 
     # -- files -----------------------------------------------------------------------
 
-    def compress(self, picture: Picture, *, quality: float = 50, class_id: int | str | None = None) -> bytes:
-        """A file's bytes. ``quality`` 0 (smallest) to 100; ``class_id`` only helps the prior.
+    def compress(self, picture: Picture, *, quality: float = 50, effort: int = EFFORT,
+                 class_id: int | str | None = None) -> bytes:
+        """A file's bytes. ``quality`` 0 (smallest) to 100; ``effort`` 0 (fastest) to 9; ``class_id`` only helps the prior.
 
         Raises :class:`~vqcodec.errors.LimitExceeded` for a picture that :meth:`read` would refuse.
         """
-        quality = check_quality(quality)
+        quality, effort = check_quality(quality), check_effort(effort)
         self._check_size(*picture.pixels.shape[:2], LIMITS)
         number = self.model.config.class_number(class_id)
-        maps = self.encode_maps(picture.pixels, quality)
+        maps = self.encode_maps(picture.pixels, quality, effort=effort, class_id=number)
         height, width = picture.pixels.shape[:2]
         return self.write(maps, height, width, quality=quality, class_id=number, picture=picture)
 
@@ -118,7 +135,7 @@ class Codec:
         """A file from code maps; metadata and alpha come from ``picture``."""
         config = self.model.config
         level = config.autoencoder.level(config.autoencoder.position(quality))
-        tile = TILE if max(height, width) > TILE else 0
+        tile = tile_side(height, width)
         header = Header(
             fingerprint=self.model.fingerprint[:16], width=width, height=height, tile=tile, class_id=class_id,
             level=level, quality=round(quality), maps=self._kept(maps), grey=bool(picture and picture.grey),
@@ -251,6 +268,39 @@ class Codec:
         return max(used, default=1)
 
 
+class _Chooser:
+    """Chooses codes for an encoder by the prior that will code them, tile by tile."""
+
+    def __init__(self, codec: Codec, height: int, width: int, rate: Rate, class_id: int) -> None:
+        self._codec, self._rate, self._class_id = codec, rate, class_id
+        self._boxes = list(tile_grid(width, height, tile_side(height, width)))
+        self._maps = [np.zeros(shape, np.int32) for shape in codec._shapes(height, width)]
+
+    def __call__(self, first: int, candidates: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        torch, codec, end = _torch(), self._codec, first + len(candidates)
+        numbers = range(first, end)
+        arrays = []
+        for number, (codes, costs) in zip(numbers, candidates):
+            # Half of the rate by how common a code is, half by the prior: better than either alone.
+            quantizer = codec.model.autoencoder_on(codec._place).quantizers[number]
+            common = quantizer.bits(self._rate.level)[codes]
+            shape = *self._maps[number].shape, -1
+            arrays.append((codes.cpu().numpy().astype(np.int32).reshape(shape),
+                           (2 * costs + common).cpu().numpy().reshape(shape)))
+        for box in self._boxes:
+            tiles = [codec._tile(self._maps[number], number, box) for number in range(end)]
+            streams = []
+            for number, pair in zip(numbers, arrays):
+                order = ops.coding_order(*tiles[number].shape, codec.model.priors[number].lag)
+                streams.append(tuple(codec._tile(array, number, box)[order] for array in pair))
+            chosen = ops.wavefront_choose(
+                codec.model.priors[first:end], [tiles[number].shape for number in numbers], streams,
+                self._class_id, self._rate.level, given=tiles[:first])
+            for number, codes in zip(numbers, chosen):
+                tiles[number][...] = codes
+        return [torch.from_numpy(self._maps[number].astype(np.int64)) for number in numbers]
+
+
 _threads: int | None = None
 
 
@@ -284,6 +334,11 @@ def _memory_errors() -> Iterator[None]:
         raise
 
 
+def tile_side(height: int, width: int) -> int:
+    """Side of the tiles of a picture in pixels; 0 if it is one."""
+    return TILE if max(height, width) > TILE else 0
+
+
 #: One sample is one tile: its attention is quadratic in the number of codes.
 MAX_SAMPLE_SIDE = 2048
 
@@ -304,6 +359,11 @@ def check_quality(quality: float) -> float:
     if isinstance(quality, bool) or not isinstance(quality, numbers.Real) or not 0 <= quality <= 100:
         raise InvalidArgument(f"quality must be a number from 0 to 100, got {quality!r}")
     return float(quality)
+
+
+def check_effort(effort: int) -> int:
+    """``effort`` as an int in 0 .. 9, or :class:`InvalidArgument`."""
+    return whole_number("effort", effort, 0, 10)
 
 
 def check_sample_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,10 @@ class Reconstruction:
     codes: list[Tensor]  #: per map: B x H/stride x W/stride, int64
     commitment: Tensor  #: |z - e|^2 summed over channels, per pixel
     bits: Tensor  #: expected bits per pixel (soft choice), 0 without a rate
+
+
+#: Number of a map; candidates and costs of it and maps after it -> code maps. See `encode_choosing`.
+Choose = Callable[[int, list[tuple[Tensor, Tensor]]], list[Tensor]]
 
 
 class Autoencoder(nn.Module):
@@ -90,6 +94,45 @@ class Autoencoder(nn.Module):
     def encode(self, x: Tensor, rate: Rate | None = None) -> list[Tensor]:
         """Code maps of ``x``: B x 3 x H x W in [0, 1], H and W multiples of the largest stride."""
         return [part.codes for part in self.eval()._analyse(x, rate, None)[1]]
+
+    @torch.no_grad()
+    def encode_choosing(self, x: Tensor, rate: Rate, count: int, choose: Choose) -> list[Tensor]:
+        """As :meth:`encode` for one picture (1 x 3 x H x W), with the choice of the codes left to ``choose``.
+
+        ``choose(first, candidates)`` gets the number of a map and, for it and perhaps for maps after it,
+        candidates and their squared error in bits (H*W x count each, row by row), and returns as
+        many code maps (H x W). Maps that quantise what others leave over are asked for after those.
+        """
+        self.eval()
+        features = self.transform.analysis(x)
+        maps: list[Tensor] = []
+        context: Tensor | None = None
+        for stride in self.config.strides:
+            z = self.transform.latent(stride, features, context)[0]
+            vectors = torch.zeros_like(z)
+            waiting: list[tuple[int, int]] = []  # channels of maps to choose together
+
+            def settle() -> None:
+                first = len(maps)
+                targets = [(z[b:e] - vectors[b:e]).flatten(1).t() for b, e in waiting]
+                chosen = choose(first, [self.quantizers[first + i].candidates(target, rate, count)
+                                        for i, target in enumerate(targets)])
+                for (b, e), codes in zip(waiting, chosen):
+                    codes = codes.to(z.device)
+                    vectors[b:e] += F.embedding(codes, self.quantizers[len(maps)].codebook).permute(2, 0, 1)
+                    maps.append(codes[None])
+                waiting.clear()
+
+            end = 0
+            for m in self.config.maps_at(stride):
+                if m.residual and waiting:
+                    settle()
+                begin = end - m.dim if m.residual else end
+                end = begin + m.dim
+                waiting.append((begin, end))
+            settle()
+            context = self.transform.merge(stride, context, vectors[None])
+        return maps
 
     @torch.no_grad()
     def decode(self, codes: Sequence[Tensor], shape: tuple[int, int] | None = None) -> Tensor:

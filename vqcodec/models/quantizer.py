@@ -101,6 +101,17 @@ class Quantizer(nn.Module):
         error = (flat - vectors).square().sum(1).mean()
         return Quantized(vectors.reshape(b, h, w, d).permute(0, 3, 1, 2), codes.reshape(b, h, w), error, bits)
 
+    @torch.no_grad()
+    def candidates(self, z: Tensor, rate: Rate, count: int) -> tuple[Tensor, Tensor]:
+        """The ``count`` codes with the lowest |z - e_k|^2 + lambda * bits_k for each vector of ``z`` (N x D).
+
+        Returns them (N x count, int64, best first) and their squared error in bits, |z - e_k|^2 / lambda.
+        """
+        cost = torch.addmm(self.codebook.square().sum(1)[None], z, self.codebook.t(), alpha=-2)
+        cost = (cost + z.square().sum(1, keepdim=True)).clamp_(min=0) / rate.lagrangian
+        chosen = torch.topk(cost + self.bits(rate.level), min(count, len(self.codebook)), dim=1, largest=False).indices
+        return chosen, cost.gather(1, chosen)
+
     def expected_bits(self, z: Tensor, rate: Rate) -> Tensor:
         """Bits per code under a soft choice: what tells the encoder what bits cost.
 

@@ -23,12 +23,14 @@ from vqcodec.ops.prior import (
     wavefront_sample,
     wavefront_sample_batch,
 )
+from vqcodec.ops.ref import coding_order
 
 __all__ = [
     "CodebookStatistics",
     "DecodeJob",
     "SampleJob",
     "codebook_statistics",
+    "coding_order",
     "cuda",
     "native",
     "nearest_codebook",
