@@ -249,7 +249,7 @@ class TestEffort:
         assert vqcodec.compress(picture, model=small_model, effort=2) == Codec(small_model).write(whole, 70, 90)
         monkeypatch.setattr("vqcodec.codec.TILE", 64)
         tiled = vqcodec.compress(picture, model=small_model, effort=2)
-        assert vqcodec.info(tiled)["header"]["tile"] == 64
+        assert vqcodec.info(tiled)["tile"] == 64
         assert [m.shape for m in vqcodec.decode_maps(tiled, model=small_model)] == [m.shape for m in whole]
 
     @pytest.mark.parametrize("wrong", [-1, 10, 1.5, "3", True])
