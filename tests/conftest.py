@@ -72,3 +72,10 @@ def cuda_kernels(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
         cuda_core.use(core, patch)
         yield core
     cuda_core.forget()
+
+
+@pytest.fixture(autouse=True)
+def subnormals() -> Iterator[None]:
+    """Training turns subnormal numbers off, for the whole thread: other tests need them."""
+    yield
+    torch.set_flush_denormal(False)
