@@ -425,14 +425,14 @@ TEST(prior_sampling_is_one_function) {
       std::vector<SampleJob> jobs;
       for (Picture& picture : batch) jobs.push_back(picture.job<SampleJob>());
       Status status =
-          wavefront_sample(hierarchy.networks(), jobs, 256, variant, never, &outcome);
+          wavefront_sample(hierarchy.networks(), jobs, SamplingRule(), variant, never, &outcome);
       CHECK_EQ(status.message(), std::string());
       for (std::size_t i = 0; i < batch.size(); ++i) {
         if (expected.size() <= i) expected.push_back(batch[i].codes);
         CHECK(batch[i].codes == expected[i]);
         for (auto& codes : batch[i].codes) std::fill(codes.begin(), codes.end(), -1);
         status =
-            wavefront_sample(hierarchy.networks(), {jobs[i]}, 256, variant, never, &outcome);
+            wavefront_sample(hierarchy.networks(), {jobs[i]}, SamplingRule(), variant, never, &outcome);
         CHECK(status.ok());
         CHECK(batch[i].codes == expected[i]);
       }
@@ -534,7 +534,9 @@ TEST(prior_large_products_use_all_threads) {
     job.outputs = {codes.data()};
     job.streams = {{words.data()}};
     WavefrontOutcome outcome;
-    CHECK(wavefront_sample({network.get()}, {job}, 256, variants().back(), never, &outcome).ok());
+    const Status status = wavefront_sample({network.get()}, {job}, SamplingRule(),
+                                           variants().back(), never, &outcome);
+    CHECK(status.ok());
     found.push_back(codes);
   }
   CHECK(found[0] == found[1]);
