@@ -30,20 +30,7 @@ const NearestKernel& kernel_of(Variant variant) {
 }
 
 Status check(const StridedMatrix& z, const StridedMatrix& codebook, const float* bias) {
-  if (codebook.rows < 1 || codebook.columns < 1) {
-    return Status::invalid_argument("codebook must have at least one code and one dimension, got " +
-                                    std::to_string(codebook.rows) + " x " +
-                                    std::to_string(codebook.columns));
-  }
-  if (codebook.rows > kMaxCodes) {
-    return Status::invalid_argument("codebook must have at most 2^30 codes, got " +
-                                    std::to_string(codebook.rows));
-  }
-  if (z.columns != codebook.columns) {
-    return Status::invalid_argument("z and codebook must have rows of one length, got " +
-                                    std::to_string(z.columns) + " and " +
-                                    std::to_string(codebook.columns));
-  }
+  if (Status status = check_shapes(z, codebook); !status.ok()) return status;
   for (std::int64_t k = 0; k < codebook.rows; ++k) {
     for (std::int64_t d = 0; d < codebook.columns; ++d) {
       if (std::isfinite(codebook(k, d))) continue;
@@ -119,6 +106,24 @@ void store_minimum(std::atomic<std::int64_t>& target, std::int64_t value) {
 }
 
 }  // namespace
+
+Status check_shapes(const StridedMatrix& z, const StridedMatrix& codebook) {
+  if (codebook.rows < 1 || codebook.columns < 1) {
+    return Status::invalid_argument("codebook must have at least one code and one dimension, got " +
+                                    std::to_string(codebook.rows) + " x " +
+                                    std::to_string(codebook.columns));
+  }
+  if (codebook.rows > kMaxCodes) {
+    return Status::invalid_argument("codebook must have at most 2^30 codes, got " +
+                                    std::to_string(codebook.rows));
+  }
+  if (z.columns != codebook.columns) {
+    return Status::invalid_argument("z and codebook must have rows of one length, got " +
+                                    std::to_string(z.columns) + " and " +
+                                    std::to_string(codebook.columns));
+  }
+  return {};
+}
 
 Status nearest_codebook(const StridedMatrix& z, const StridedMatrix& codebook, const float* bias,
                         Variant variant, std::int64_t* indices) {

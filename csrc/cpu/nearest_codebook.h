@@ -10,6 +10,9 @@
 
 namespace vqcodec::cpu {
 
+// invalid_argument: no codes, no dimensions, more than 2^30 codes, rows of different lengths.
+Status check_shapes(const StridedMatrix& z, const StridedMatrix& codebook);
+
 // Writes z.rows indices. `bias` is nullptr or codebook.rows floats.
 // Extra memory: one packed copy of the codebook and some kB per thread, whatever z.rows.
 // invalid_argument: no codes, no dimensions, values that are not finite.

@@ -41,6 +41,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/nearest_codebook.h"
 #include "cuda/device.cuh"
 #include "cuda/grid.cuh"
 #include "cuda/memory.h"
@@ -671,7 +672,6 @@ __global__ void __launch_bounds__(FilterShape<kRowWarps, kColumnWarps>::kThreads
 
 // ------------------------------------------------------------------ the host's part
 
-constexpr std::int64_t kMaxCodes = std::int64_t{1} << 30;
 constexpr std::int64_t kSlabRows = std::int64_t{1} << 22;  // rows that share a list
 // Below, the exact way is as fast.
 constexpr std::int64_t kMinTensorDims = 16;
@@ -724,24 +724,6 @@ bool can_use_tensor(const Device& device, const StridedMatrix& codebook) {
 bool should_use_tensor(const Device& device, const StridedMatrix& codebook) {
   return (device.major == 8 || device.major == 9 || device.major == 10) && device.minor == 0 &&
          codebook.columns >= kMinTensorDims && codebook.rows >= kMinTensorCodes;
-}
-
-Status check_shapes(const StridedMatrix& z, const StridedMatrix& codebook) {
-  if (codebook.rows < 1 || codebook.columns < 1) {
-    return Status::invalid_argument("codebook must have at least one code and one dimension, got " +
-                                    std::to_string(codebook.rows) + " x " +
-                                    std::to_string(codebook.columns));
-  }
-  if (codebook.rows > kMaxCodes) {
-    return Status::invalid_argument("codebook must have at most 2^30 codes, got " +
-                                    std::to_string(codebook.rows));
-  }
-  if (z.columns != codebook.columns) {
-    return Status::invalid_argument("z and codebook must have rows of one length, got " +
-                                    std::to_string(z.columns) + " and " +
-                                    std::to_string(codebook.columns));
-  }
-  return {};
 }
 
 // One call of nearest_codebook.
@@ -928,7 +910,7 @@ class Search {
 Status nearest_codebook(const StridedMatrix& z, const StridedMatrix& codebook, const float* bias,
                         cudaStream_t stream, std::int64_t* indices, NearestPath path,
                         std::int64_t* rescored) {
-  if (Status status = check_shapes(z, codebook); !status.ok()) return status;
+  if (Status status = cpu::check_shapes(z, codebook); !status.ok()) return status;
   Device device;
   if (Status status = device.query(); !status.ok()) return status;
   const bool can = can_use_tensor(device, codebook);
