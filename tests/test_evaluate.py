@@ -166,7 +166,6 @@ def test_the_table_lines_up(capsys):
 
 
 def test_reconstruction_has_ms_ssim_from_176_pixels(folder):
-    pytest.importorskip("torchmetrics")
     codec = Codec(folder / "model.safetensors")
     crops = evaluate.Crops(scene(176, 176)[None], np.array([1]), CLASSES)
     row = evaluate.reconstruction(codec, crops, "val", 50)

