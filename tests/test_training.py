@@ -16,7 +16,7 @@ from PIL import Image
 
 import vqcodec
 from tests.conftest import scene
-from training import autoencoder, checkpoint, data, recipe
+from training import autoencoder, checkpoint, data, muon, recipe
 from vqcodec.models import file
 from vqcodec.models.config import preset
 from vqcodec.models.file import Model
@@ -95,6 +95,35 @@ def test_a_checkpoint_is_whole_or_old(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         checkpoint.save(path, {"step": 2})
     assert checkpoint.load(path) == {"step": 1}
+
+
+class TestMuon:
+    @pytest.mark.parametrize("shape", [(48, 432), (96, 40), (5, 5), (3, 1)])
+    def test_singular_values_are_about_one(self, shape):
+        torch.manual_seed(1)
+        matrix = torch.randn(shape) * 1e-3
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+        found = muon.orthogonal(matrix)
+        values = torch.linalg.svdvals(found)
+        assert values.min() > 0.3 and values.max() < 1.3
+        assert float((found * (u @ v)).sum()) > 0.6 * min(shape)  # in the directions of the matrix
+
+    def test_fits_faster_than_its_start(self):
+        """A linear map by its own gradients; two learning rates' steps stay within what they say."""
+        torch.manual_seed(2)
+        target, weight = torch.randn(8, 4, 3, 3), torch.nn.Parameter(torch.zeros(8, 4, 3, 3).to(memory_format=torch.channels_last))
+        optimizer = muon.Muon([weight], lr=0.05)
+        first = None
+        for _ in range(300):
+            optimizer.zero_grad()
+            loss = (weight - target).square().mean()
+            loss.backward()
+            before = weight.detach().clone()
+            optimizer.step()
+            step = (weight.detach() - before).square().mean().sqrt()
+            assert step < 0.05 * 0.2 * 1.3 * 8**0.5  # 0.2 * lr, for a matrix of 8 x 36 whose rank is 8
+            first = first or loss.item()
+        assert loss.item() < first / 20
 
 
 def test_nan_stops_with_the_step(pictures, tmp_path, monkeypatch):

@@ -19,11 +19,12 @@ from training import checkpoint, distributed
 from training.autoencoder import POSITIONS, entropy, validation
 from training.codes import CodeMaps
 from training.data import Crops
+from training.muon import Muon
 from training.progress import Progress
 from training.recipe import Stage2, of_map
 from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.config import ModelConfig
-from vqcodec.models.prior import Prior
+from vqcodec.models.prior import Prior, QuantizedConv2d
 from vqcodec.models.quantizer import Rate
 
 
@@ -33,7 +34,7 @@ class Run:
 
     prior: Prior
     average: Prior  #: moving average of the weights: what is shipped
-    optimizer: torch.optim.Optimizer
+    optimizers: tuple[torch.optim.Optimizer, ...]
     path: Path
     steps: int
     batch: int
@@ -43,13 +44,14 @@ class Run:
     def save(self) -> None:
         if distributed.first():
             checkpoint.save(self.path, dict(prior=self.prior.state_dict(), average=self.average.state_dict(),
-                                            optimizer=self.optimizer.state_dict(), step=self.step))
+                                            optimizers=[o.state_dict() for o in self.optimizers], step=self.step))
 
     def resume(self) -> None:
         if state := checkpoint.load(self.path):
             self.prior.load_state_dict(state["prior"])
             self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, found in zip(self.optimizers, state["optimizers"]):
+                optimizer.load_state_dict(found)
             self.step = state["step"]
 
 
@@ -62,11 +64,18 @@ def start(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, m: int,
                       for _ in range(2))
     prior.start([q.codebook for q in autoencoder.quantizers[: m + 1]], autoencoder.quantizers[m].usage.mean(0))
     average.load_state_dict(prior.state_dict())
-    optimizer = torch.optim.Adam(prior.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98))
-    run = Run(prior, average, optimizer, work / f"prior.{m}.pt", of_map(recipe.steps, m), of_map(recipe.batch, m))
+    run = Run(prior, average, optimizers(prior, recipe), work / f"prior.{m}.pt", of_map(recipe.steps, m), of_map(recipe.batch, m))
     run.resume()
     run.network = distributed.parallel(prior)
     return run
+
+
+def optimizers(prior: Prior, recipe: Stage2) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the convolutions before the logits, Adam for the logits, embeddings and biases."""
+    matrices = [module.weight for module in prior.modules() if isinstance(module, QuantizedConv2d) and module is not prior.logits]
+    known = set(matrices)
+    rest = [parameter for parameter in prior.parameters() if parameter not in known]
+    return Muon(matrices, lr=recipe.matrix_rate), torch.optim.Adam(rest, lr=recipe.learning_rate, betas=(0.9, 0.98))
 
 
 def trained(config: ModelConfig, work: Path, m: int) -> Prior:
@@ -118,7 +127,8 @@ def train_step(run: Run, m: int, codes: CodeMaps, recipe: Stage2, seed: int) -> 
     bfloat16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
     own, labels, levels = batch(codes, run.batch, recipe.drop_class, m + 1, seed, step, device)
     torch.manual_seed((seed << 32) + step * distributed.world() + distributed.rank())  # of dropout
-    run.optimizer.zero_grad(set_to_none=True)
+    for optimizer in run.optimizers:
+        optimizer.zero_grad(set_to_none=True)
     micro, total = recipe.micro_batch or len(labels), 0.0
     for part in torch.arange(len(labels), device=device).split(micro):
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16 and not prior.quantized):
@@ -130,10 +140,11 @@ def train_step(run: Run, m: int, codes: CodeMaps, recipe: Stage2, seed: int) -> 
     if not math.isfinite(value):
         raise SystemExit(f"stage 2, map {m}: the loss is {value} at step {step}; resume with a lower learning rate")
     scale = min(1.0, (step + 1) / recipe.warmup) * (0.5 + 0.5 * math.cos(math.pi * step / run.steps))
-    for group in run.optimizer.param_groups:
-        group["lr"] = recipe.learning_rate * scale + 1e-6
     nn.utils.clip_grad_norm_(prior.parameters(), recipe.clip)
-    run.optimizer.step()
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = optimizer.defaults["lr"] * scale + 1e-6
+        optimizer.step()
     run.step += 1
     weight = 1 - min(recipe.average, (run.step + 1) / (run.step + 10))
     with torch.no_grad():

@@ -48,7 +48,8 @@ class Stage2:
     steps: int | list[int]
     batch: int | list[int] = 8
     micro_batch: int = 0  #: maps at a time per process; gradients add up to the batch (0: all at once)
-    learning_rate: float = 2e-3
+    matrix_rate: float = 5e-3  #: learning rate of the convolutions (Muon)
+    learning_rate: float = 2e-3  #: of logits, embeddings and biases (Adam)
     warmup: int = 200
     clip: float = 1.0
     quantize_from: float = 0.5  #: share of the steps after which activations and weights are quantised

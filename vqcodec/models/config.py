@@ -223,14 +223,18 @@ def check_maps(maps: tuple[CodeMap, ...]) -> None:
 
 
 def default() -> ModelConfig:
-    """The shipped model: a 1/16 map of global structure and eleven channel groups at 1/8."""
-    groups = (1, 1, 2, 2, 3, 4, 4, 6, 8, 12, 16)
+    """The shipped model: a 1/16 map of global structure and twelve channel groups at 1/8."""
+    groups = (1, 1, 2, 2, 3, 4, 4, 6, 6, 8, 8, 12)
     maps = (CodeMap(stride=16, dim=8), *(CodeMap(stride=8, dim=d) for d in groups))
-    top = PriorConfig(hidden=64, residual=64, attention_layers=2, heads=4, output_layers=1, condition_blocks=0)
+    top = PriorConfig(hidden=64, residual=64, layers=6, attention_layers=2, heads=4, output_layers=1, condition_blocks=0)
+    # Conditioning runs over all positions at once, gated blocks step by step: where maps before tell
+    # most, blocks serve as well there as here, and decoding is faster.
+    first, later = PriorConfig(layers=4, condition_blocks=3), PriorConfig(layers=3, condition_blocks=4)
     return ModelConfig(
         name="default",
-        autoencoder=AutoencoderConfig(maps=maps),
-        priors=(top, *(PriorConfig() for _ in groups)),
+        autoencoder=AutoencoderConfig(maps=maps, hidden=160, encoder_blocks=4, refine_blocks=4,
+                                      lambda_max=6e-2, lambda_min=6e-4),
+        priors=(top, *(first if m < 4 else later for m in range(len(groups)))),
     )
 
 
