@@ -7,6 +7,7 @@ the specification reads. The tests hold the library against it.
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 MAGIC = bytes.fromhex("8F565143")
 METADATA = "iex"
@@ -52,12 +53,14 @@ def crc(data: bytes) -> bytes:
     return (register ^ 0xFFFFFFFF).to_bytes(4, "little")
 
 
-def inflate(data: bytes) -> bytes:
+def inflate(data: bytes, most: int) -> bytes:
+    """The content of a zlib stream, which must be at most ``most`` bytes."""
     inflater = zlib.decompressobj()
     try:
-        content = inflater.decompress(data)
+        content = inflater.decompress(data, most + 1)
     except zlib.error as error:
         raise Invalid("a zlib stream must be valid") from error
+    require(len(content) <= most, "a zlib stream must not hold more than the specification allows")
     require(inflater.eof and not inflater.unused_data, "a zlib stream must end where its chunk ends")
     return content
 
@@ -69,7 +72,8 @@ def read(data: bytes) -> dict:
     """Everything in a file: the header's fields, "metadata", "streams"[map][tile], "alpha"."""
     require(data[:4] == MAGIC, "magic")
     require(len(data) > 4 and data[4] == 1, "version")
-    at, tags, found = 5, "", {"metadata": {}, "streams": [], "alpha": None}
+    found: dict[str, Any] = {"metadata": {}, "streams": [], "alpha": None}
+    at, tags = 5, ""
     while not tags.endswith("Z"):
         require(at < len(data), "the file must not end before Z")
         size, begin = number(data, at + 1)
@@ -83,7 +87,7 @@ def read(data: bytes) -> dict:
             found |= header(payload)
         elif tag in METADATA:
             require(tag not in tags and not set("MA") & set(tags), "metadata must come once, before the maps")
-            found["metadata"][tag] = inflate(payload)
+            found["metadata"][tag] = inflate(payload, 2**24)
         elif tag == "M":
             require("A" not in tags, "maps must come before alpha")
             found["streams"].append(tiles(payload, tile_count(found)))
@@ -102,7 +106,8 @@ def read(data: bytes) -> dict:
 
 def header(payload: bytes) -> dict:
     require(len(payload) >= 16, "H must hold the fingerprint")
-    fields, at = {"fingerprint": payload[:16]}, 16
+    fields: dict[str, Any] = {"fingerprint": payload[:16]}
+    at = 16
     for name in FIELDS:
         fields[name], at = number(payload, at)
         low, high = RANGES[name]
@@ -140,7 +145,7 @@ def alpha(payload: bytes, width: int, height: int) -> list[list[int]]:
     if payload[0] == 0:
         require(len(payload) == 2, "a constant alpha is one byte")
         return [[payload[1]] * width for _ in range(height)]
-    content = inflate(payload[1:])
+    content = inflate(payload[1:], width * height)
     require(len(content) == width * height, "alpha must have width x height bytes")
     rows = [list(content[y * width : (y + 1) * width]) for y in range(height)]
     if payload[0] in (3, 4):

@@ -1,7 +1,8 @@
 """Write the golden files anew: ``python -m tests.golden.make``.
 
 Only for a new shipped model or a new format version; files of released versions stay.
-The pictures are generated, so that nothing else is needed to check them.
+The pictures are generated, so that nothing else is needed to check them. docs/FORMAT.md, which
+shows one of the files, is brought up to date, too (`tests.golden.listing`).
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import vqcodec
 from tests.conftest import scene
+from tests.golden import listing
 from vqcodec.codec import Codec
 from vqcodec.images import Picture
 
@@ -52,7 +55,7 @@ def sample_name(class_id: str | None, seed: int) -> str:
 
 def main() -> None:
     codec = Codec()
-    expected = {"model": codec.model.fingerprint.hex(), "maps": {}, "samples": {}}
+    expected: dict[str, Any] = {"model": codec.model.fingerprint.hex(), "maps": {}, "samples": {}}
     for name, (picture, options) in pictures().items():
         data = codec.compress(picture, **options)
         (HERE / f"{name}.vqc").write_bytes(data)
@@ -61,6 +64,7 @@ def main() -> None:
         maps = codec.sample_maps(class_id, 1, size=(64, 48), seed=seed)[0]
         expected["samples"][sample_name(class_id, seed)] = digest(maps)
     EXPECTED.write_text(json.dumps(expected, indent=2) + "\n")
+    listing.main()
 
 
 if __name__ == "__main__":
