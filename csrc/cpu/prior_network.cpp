@@ -168,7 +168,7 @@ class Loader {
 
   void load_layers(PriorNetwork* network) {
     network->heads = tensors_.heads;
-    int spatial = tensors_.num_blocks;
+    int gates = 0;
     for (const BlockTensors& block : tensors_.layers) {
       Block loaded;
       loaded.attention = block.attention;
@@ -179,7 +179,7 @@ class Loader {
         loaded.out = conv("attention.out", block.out, network->hidden, network->hidden, point());
       } else {
         require_equal("remainder of a gate's outputs by 2", block.in.outputs % 2, 0);
-        const int kernel = spatial-- > 0 ? tensors_.kernel : 1;
+        const int kernel = gates++ < tensors_.num_blocks ? tensors_.kernel : 1;
         loaded.in = conv("gate", block.in, network->hidden, block.in.outputs,
                          causal_taps(kernel, true));
         loaded.out = conv("out", block.out, block.in.outputs / 2, network->hidden, point());

@@ -7,6 +7,7 @@ torch, is built when pixels are first needed.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -86,7 +87,8 @@ class Model:
 
         from vqcodec.models.autoencoder import Autoencoder
 
-        module = Autoencoder(self.config.autoencoder)
+        with torch.device("meta"):  # no memory, of which a description may ask for any amount
+            module = Autoencoder(self.config.autoencoder)
         state = {name: torch.from_numpy(array) for name, array in restored(self._autoencoder_tensors).items()}
         expected = {name: value.shape for name, value in module.state_dict().items() if not training_only(name)}
         found = {name: value.shape for name, value in state.items()}
@@ -95,6 +97,7 @@ class Model:
             raise ModelError(f"autoencoder: tensor {wrong[0]} {tuple(wrong[1])} does not fit the description")
         if not all(bool(value.isfinite().all()) for value in state.values()):
             raise ModelError("autoencoder: a tensor holds values that are not finite")
+        module = Autoencoder(self.config.autoencoder)
         module.load_state_dict(state, strict=False)
         return module.eval().requires_grad_(False)
 
@@ -203,9 +206,13 @@ def _read(file: Path) -> Model:
     config = _read_config(file)
     try:
         tensors = load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
+    # TypeError and AttributeError: an element type that NumPy does not have.
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"model file {file.name}: {error}") from error
-    return Model(config, tensors)
+    try:
+        return Model(config, tensors)
+    except RecursionError as error:
+        raise ModelError(f"model file {file.name}: its card is nested too deeply") from error
 
 
 def _read_config(file: Path) -> ModelConfig:
@@ -217,9 +224,47 @@ def _read_config(file: Path) -> ModelConfig:
                 raise ModelError(f"model file {file.name}: a header of {length} bytes cannot be right")
             header = json.loads(stream.read(length))
         metadata = header["__metadata__"]
-        found, config = metadata["format"], json.loads(metadata["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        version, config = metadata["format"], json.loads(metadata["config"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"model file {file.name}: not a vqcodec model ({error!r})") from error
-    if found != FORMAT:
-        raise ModelError(f"model file {file.name}: expected format {FORMAT}, found {found}")
-    return ModelConfig.from_json(config)
+    if version != FORMAT:
+        raise ModelError(f"model file {file.name}: expected format {FORMAT}, found {version}")
+    found = ModelConfig.from_json(config)
+    for part in (found.autoencoder, *found.autoencoder.maps, *found.priors):
+        _check_numbers(part)
+    return found
+
+
+def _check_numbers(part: Any) -> None:
+    """Raise :class:`ModelError` unless all numbers of a part of the description are of their types, and of sane sizes.
+
+    A file may say anything, and nothing may be built or waited for on its word alone.
+    """
+    for field in dataclasses.fields(part):
+        value, wanted = getattr(part, field.name), field.type
+        if wanted == "int":
+            low, high = _bounds(field.name)
+            sound, wanted = type(value) is int and low <= value <= high, f"an integer from {low} to {high}"
+        elif wanted == "bool":
+            sound = type(value) is bool
+        elif wanted == "float":
+            sound = _is_number(value)
+        elif wanted == "tuple[float, float, float]":
+            sound = len(value) == 3 and all(map(_is_number, value))
+        else:
+            continue  # checked by the part itself
+        if not sound:
+            raise ModelError(f"model description: {field.name} must be {wanted}, found {value!r:.40}")
+
+
+def _bounds(name: str) -> tuple[int, int]:
+    """The least and the largest value of an integer of the description."""
+    if name.endswith("kernel"):
+        return 1, 15
+    if name.endswith(("layers", "blocks", "heads")):
+        return 0, 256
+    return 1, 1 << 16
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e9 < value < 1e9
