@@ -12,7 +12,7 @@ from PIL import Image
 import vqcodec
 from tests import format_v1
 from tests.golden import make
-from vqcodec import container, ops
+from vqcodec import container, geometry, ops
 from vqcodec.codec import Codec
 from vqcodec.demo import PHOTO
 from vqcodec.models import file
@@ -77,7 +77,7 @@ class TestGolden:
                 def choose(cumulative: np.ndarray) -> np.ndarray:
                     return np.array([decoder.symbol(np.diff(row).tolist()) for row in cumulative], np.int32)
 
-                part = codec._tile(expected[number], number, box)
+                part = geometry.part(codec.model.config, expected[number], number, box)
                 prior = codec.model.priors[number]
                 maps.append(ref.wavefront(prior, part.shape, maps[:], found["class"], found["level"], choose))
                 assert np.array_equal(maps[-1], part)

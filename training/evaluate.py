@@ -31,10 +31,12 @@ from training import data, features, metrics
 from training.data import Crops
 from training.features import FeatureNetwork
 from vqcodec import ops
-from vqcodec.codec import SAMPLE_QUALITY, Codec, Critic, best_first, check_quality
+from vqcodec.checks import check_quality
+from vqcodec.codec import Codec
 from vqcodec.errors import InvalidArgument, VqcodecError
 from vqcodec.images import Picture
 from vqcodec.models import critic as critics
+from vqcodec.sampling import SAMPLE_QUALITY, Critic, best_first
 
 SECTIONS = ("nll", "reconstruction", "samples")
 SPLITS = ("train", "val")

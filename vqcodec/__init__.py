@@ -14,19 +14,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vqcodec.api import compress, decode_maps, decompress, encode_maps, info, sample, set_num_threads
+    from vqcodec.api import (
+        Decoder,
+        compress,
+        decode_maps,
+        decompress,
+        encode_maps,
+        info,
+        inpaint,
+        open,
+        sample,
+        set_num_threads,
+    )
     from vqcodec.codec import Codec
+    from vqcodec.container import Limits
     from vqcodec.errors import VqcodecError
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "compress": "api", "decompress": "api", "decode_maps": "api", "encode_maps": "api", "sample": "api",
-    "info": "api", "set_num_threads": "api", "Codec": "codec", "VqcodecError": "errors",
+    "compress": "api", "decompress": "api", "open": "api", "Decoder": "api", "decode_maps": "api", "encode_maps": "api",
+    "sample": "api", "inpaint": "api", "info": "api", "set_num_threads": "api", "Codec": "codec", "Limits": "container",
+    "VqcodecError": "errors",
 }
 
 __all__ = [
-    "Codec", "VqcodecError", "compress", "decode_maps", "decompress", "encode_maps", "info", "sample", "set_num_threads",
+    "Codec", "Decoder", "Limits", "VqcodecError", "compress", "decode_maps", "decompress", "encode_maps", "info", "inpaint",
+    "open", "sample", "set_num_threads",
 ]
 
 

@@ -14,8 +14,9 @@ anything is allocated for it.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from vqcodec.errors import (
@@ -28,7 +29,7 @@ from vqcodec.errors import (
     UnsupportedVersion,
 )
 from vqcodec.header import Box, Header, tile_grid
-from vqcodec.wire import Cursor, encode_varint, inflate
+from vqcodec.wire import Cursor, Memory, Source, crc32, encode_varint, inflate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,10 +42,13 @@ __all__ = [
 MAGIC = b"\x8fVQC"
 VERSION = 1
 
-_METADATA = {"i": "icc", "e": "exif", "x": "xmp"}
+METADATA = {"i": "icc", "e": "exif", "x": "xmp"}
 _NAMES = {"H": "header", "i": "ICC profile", "e": "EXIF", "x": "XMP", "A": "alpha", "Z": "end"}
 _ORDER = {"H": 0, "i": 1, "e": 1, "x": 1, "M": 2, "A": 3, "Z": 4}
 _CRC_SIZE = 4
+START = len(MAGIC) + 1
+_LONGEST_HEAD = 6
+_SHORTEST_ENTRY = 1 + _CRC_SIZE  # of a map's index
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,20 @@ class Limits:
     pixels: width times height.
     metadata: bytes of one inflated metadata chunk.
     chunks: number of chunks in the file.
-    map_bytes: bytes of one map chunk.
+    map_bytes: bytes of one map chunk, or of one of an unknown kind.
+
+    From these follows how long any chunk may be, see ``chunk_bytes``.
     """
 
     pixels: int = 1 << 31
     metadata: int = 16 << 20
     chunks: int = 1024
     map_bytes: int = 1 << 30
+
+    def chunk_bytes(self, tag: str, pixels: int) -> int:
+        """The longest payload of a chunk in a picture of ``pixels``: no zlib stream need be twice its content."""
+        content = {"H": 0, "Z": 0, "A": pixels} | dict.fromkeys(METADATA, self.metadata)
+        return 2 * content[tag] + 1024 if tag in content else self.map_bytes
 
 
 # -- the file ----------------------------------------------------------------------------
@@ -88,7 +99,7 @@ class Chunk:
     """One chunk as it lies in the file.
 
     tag: one ASCII letter. name: for people, such as "map 3".
-    offset, size: where the whole chunk lies, in bytes. payload: a view, not a copy.
+    offset, size: where the whole chunk lies, in bytes. start: where its payload does.
     error: why the chunk cannot be used, or None.
     """
 
@@ -96,8 +107,39 @@ class Chunk:
     name: str
     offset: int
     size: int
-    payload: memoryview
-    error: FormatError | None
+    start: int
+    source: Source = field(repr=False, compare=False)
+    error: FormatError | None = None
+
+    @property
+    def end(self) -> int:
+        """Where the payload ends, and the CRC begins."""
+        return self.offset + self.size - _CRC_SIZE
+
+    @property
+    def payload(self) -> memoryview:
+        """A view, not a copy, of bytes in memory; from a file it is read each time."""
+        return self.source.read(self.start, self.end)
+
+    def check_whole(self) -> None:
+        """Raise ``TruncatedFile`` if the source ends before the chunk."""
+        left = self.source.size - self.start
+        for size in (self.end - self.start, _CRC_SIZE):
+            if size > left:
+                raise TruncatedFile(self.name, f"{size} bytes expected, {left} found")
+            left -= size
+
+    def crc_error(self) -> CorruptChunk | None:
+        """What the chunk's CRC says of it."""
+        stored = self.source.read(self.end, self.end + _CRC_SIZE)
+        return _crc_error(self.source, self.offset, self.end, int.from_bytes(stored, "little"), self.name)
+
+    def held(self) -> Chunk:
+        """The chunk read into memory, its CRC checked. Raises ``CorruptChunk``."""
+        chunk = replace(self, source=Memory(self.source.read(self.offset, self.offset + self.size), self.offset))
+        if error := chunk.crc_error():
+            raise error
+        return chunk
 
 
 def write(container: Container) -> bytes:
@@ -105,10 +147,10 @@ def write(container: Container) -> bytes:
     header, metadata = container.header, container.metadata
     if len(container.maps) != header.maps:
         raise InvalidArgument(f"the header promises {header.maps} maps, got {len(container.maps)}")
-    if unknown := set(metadata) - set(_METADATA.values()):
+    if unknown := set(metadata) - set(METADATA.values()):
         raise InvalidArgument(f"metadata must be any of icc, exif, xmp, got {sorted(unknown)}")
     parts = [MAGIC, bytes([VERSION]), _chunk("H", header.to_bytes())]
-    for tag, key in _METADATA.items():
+    for tag, key in METADATA.items():
         if key in metadata:
             if len(metadata[key]) > Limits.metadata:
                 raise InvalidArgument(f"{key} must be at most {Limits.metadata} bytes, got {len(metadata[key])}")
@@ -140,30 +182,17 @@ def read(data: bytes | memoryview, *, partial: bool = False, limits: Limits = Li
     Raises ``FormatError``: ``NotVqcodec``, ``UnsupportedVersion``, ``CorruptChunk``,
     ``TruncatedFile``, ``LimitExceeded``.
     """
-    frames = _frames(_view(data), limits)
-    result = Container(_header(frames, limits))
-    dropped: list[FormatError] = []
-    try:
-        for chunk in frames:
-            try:
-                _interpret(chunk, result, limits)
-            except FormatError as error:
-                if not (partial and chunk.tag in _METADATA):
-                    raise
-                dropped.append(error)
-    except FormatError as error:
-        if not partial:
-            raise
-        if dropped:
-            result.maps, result.alpha = [], None
-        dropped.append(error)
-    result.error = dropped[0] if dropped else None
+    found = frames(Memory(data), limits)
+    result = Container(header_of(next(found), limits))
+    result.error, trusted = use_whole(found, lambda chunk: interpret(chunk, result, limits), partial)
+    if not trusted:
+        result.maps, result.alpha = [], None
     return result
 
 
 def read_header(data: bytes | memoryview, *, limits: Limits = Limits()) -> Header:
     """The header alone; what follows it is not looked at. Raises ``FormatError``."""
-    return _header(_frames(_view(data), limits), limits)
+    return header_of(next(frames(Memory(data), limits)), limits)
 
 
 def chunks(data: bytes | memoryview, *, limits: Limits = Limits()) -> Iterator[Chunk]:
@@ -171,7 +200,7 @@ def chunks(data: bytes | memoryview, *, limits: Limits = Limits()) -> Iterator[C
 
     Payloads are not interpreted. Raises ``FormatError`` at the first damage.
     """
-    for chunk in _frames(_view(data), limits):
+    for chunk in frames(Memory(data), limits):
         if chunk.error:
             raise chunk.error
         yield chunk
@@ -182,17 +211,17 @@ def describe(data: bytes | memoryview, *, limits: Limits = Limits()) -> dict[str
 
     All checks of the chunks are made. Raises ``FormatError``.
     """
-    view = _view(data)
-    header = read_header(view, limits=limits)
-    found = list(chunks(view, limits=limits))
-    described: dict[str, Any] = {"format": VERSION, "bytes": len(view)}
+    header = read_header(data, limits=limits)
+    found = list(chunks(data, limits=limits))
+    size = Memory(data).size
+    described: dict[str, Any] = {"format": VERSION, "bytes": size}
     for f in fields(header):
         value = getattr(header, f.name)
         described[f.name] = value.hex() if isinstance(value, bytes) else value
     return described | {
-        "bits_per_pixel": 8 * len(view) / (header.width * header.height),
+        "bits_per_pixel": 8 * size / (header.width * header.height),
         "tiles": header.tile_count,
-        "metadata": [_METADATA[c.tag] for c in found if c.tag in _METADATA],
+        "metadata": [METADATA[c.tag] for c in found if c.tag in METADATA],
         "alpha": any(c.tag == "A" for c in found),
         "chunks": [{"tag": c.tag, "name": c.name, "offset": c.offset, "bytes": c.size} for c in found],
     }
@@ -206,45 +235,35 @@ def _chunk(tag: str, payload: bytes) -> bytes:
     return body + zlib.crc32(body).to_bytes(_CRC_SIZE, "little")
 
 
-def _view(data: bytes | memoryview) -> memoryview:
-    try:
-        return memoryview(data).cast("B")
-    except TypeError:
-        raise InvalidArgument(f"data must be bytes-like, got {type(data).__name__}") from None
+def _crc_error(source: Source, start: int, end: int, stored: int, name: str, part: str = "") -> CorruptChunk | None:
+    computed = crc32(source, start, end)
+    if computed == stored:
+        return None
+    return CorruptChunk(name, f"{part}CRC-32 must be {stored:08x}, computed {computed:08x}")
 
 
-def _frames(view: memoryview, limits: Limits) -> Iterator[Chunk]:
+def frames(source: Source, limits: Limits, *, checked: bool = True) -> Iterator[Chunk]:
     """Every chunk with its checks made and its order judged, the result in ``Chunk.error``.
+
+    checked: compute the CRCs. Otherwise only those of header and end are, and the payloads
+    of the others are not read: their order is that of tags that nobody vouches for.
 
     Raises if the framing itself ends: at a truncation, an absurd length, or after the end.
     """
-    cursor = Cursor(view, "magic", TruncatedFile)
-    _check_start(cursor)
-    order = _Order()
-    count = 0
+    check_start(source)
+    at = START
+    order = Order(limits)
     while not order.ended:
-        cursor.chunk = order.expected
-        count += 1
-        if count > limits.chunks:
-            raise LimitExceeded(f"at most {limits.chunks} chunks are allowed, found more")
-        offset = cursor.at
-        tag = chr(cursor.take(1)[0])
-        cursor.chunk = name = order.name(tag, offset)
-        payload = cursor.take(cursor.varint())
-        computed = zlib.crc32(view[offset : cursor.at])
-        stored = cursor.uint32()
-        error: FormatError | None = None
-        if computed != stored:
-            error = CorruptChunk(name, f"CRC-32 must be {stored:08x}, computed {computed:08x}")
-        else:
-            error = order.judge(tag, name)
-            if tag == "H" and error is None:
-                order.maps = Header.from_bytes(payload).maps
-        yield Chunk(tag, name, offset, cursor.at - offset, payload, error)
-    cursor.finish()
+        chunk = order.head(source, at)
+        chunk.check_whole()
+        at += chunk.size
+        yield order.judge(chunk, checked)
+    check_end(source, at)
 
 
-def _check_start(cursor: Cursor) -> None:
+def check_start(source: Source) -> None:
+    """Magic and version. Raises ``NotVqcodec``, ``UnsupportedVersion``, ``TruncatedFile``."""
+    cursor = Cursor(source.read(0, min(START, source.size)), "magic", TruncatedFile)
     start = bytes(cursor.view[: len(MAGIC)])
     if not start or not MAGIC.startswith(start):
         raise NotVqcodec(f"a vqcodec file begins with {MAGIC.hex(' ')}, found {start.hex(' ') or 'nothing'}")
@@ -255,14 +274,23 @@ def _check_start(cursor: Cursor) -> None:
         raise UnsupportedVersion(f"format version {VERSION} is supported, found {version}")
 
 
-class _Order:
-    """Which chunk may follow: H, then metadata, then maps, then alpha, then Z.
+def check_end(source: Source, at: int) -> None:
+    """Raise ``CorruptChunk`` if anything follows the end chunk, which ends at ``at``."""
+    if at < source.size:
+        raise CorruptChunk("end", f"must end here, found {source.size - at} more bytes")
+
+
+class Order:
+    """Reads the heads of chunks, and judges which may follow: H, then metadata, maps, alpha, Z.
 
     Chunks with a bad check are not judged: their tag may be wrong.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.count = 0
         self.maps = 0  # promised by the header
+        self.pixels = 0  # by the header
         self.seen_maps = 0
         self.rank = -1
         self.seen: set[str] = set()
@@ -271,19 +299,45 @@ class _Order:
     def ended(self) -> bool:
         return "Z" in self.seen
 
+    def head(self, source: Source, at: int) -> Chunk:
+        """The chunk at ``at``, of which only tag and length have been read.
+
+        Raises ``TruncatedFile`` if these are not whole, ``CorruptChunk``, ``LimitExceeded``.
+        """
+        if self.count >= self.limits.chunks:
+            raise LimitExceeded(f"at most {self.limits.chunks} chunks are allowed, found more")
+        cursor = Cursor(source.read(at, min(at + _LONGEST_HEAD, source.size)), self._expected, TruncatedFile)
+        tag = chr(cursor.take(1)[0])
+        cursor.chunk = name = f"map {self.seen_maps}" if tag == "M" else _NAMES.get(tag, f"chunk {tag!r} at byte {at}")
+        size = cursor.varint()
+        return Chunk(tag, name, at, cursor.at + size + _CRC_SIZE, at + cursor.at, source)
+
     @property
-    def expected(self) -> str:
+    def _expected(self) -> str:
         """Name of what a file that ends here is missing first."""
         if not self.seen:
             return "header"
         return f"map {self.seen_maps}" if self.seen_maps < self.maps else "end"
 
-    def name(self, tag: str, offset: int) -> str:
-        if tag == "M":
-            return f"map {self.seen_maps}"
-        return _NAMES.get(tag, f"chunk {tag!r} at byte {offset}")
+    def judge(self, chunk: Chunk, checked: bool = True) -> Chunk:
+        """The chunk, which must be the next, with ``error`` set. ``checked`` as for ``frames``."""
+        self.count += 1
+        error: FormatError | None = self.too_long(chunk)
+        if error is None and (checked or not self.seen or chunk.tag == "Z"):
+            error = chunk.crc_error()
+        error = error or self._misplaced(chunk)
+        if chunk.tag == "H" and error is None:
+            header = Header.from_bytes(chunk.payload)
+            self.maps, self.pixels = header.maps, header.width * header.height
+        return replace(chunk, error=error)
 
-    def judge(self, tag: str, name: str) -> FormatError | None:
+    def too_long(self, chunk: Chunk) -> LimitExceeded | None:
+        """Needs no more than the head."""
+        most, size = self.limits.chunk_bytes(chunk.tag, self.pixels), chunk.end - chunk.start
+        return LimitExceeded(f"{chunk.name}: at most {most} bytes are allowed, found {size}") if size > most else None
+
+    def _misplaced(self, chunk: Chunk) -> FormatError | None:
+        tag, name = chunk.tag, chunk.name
         if not (tag.isascii() and tag.isalpha()):
             return CorruptChunk(name, f"a tag must be an ASCII letter, found {tag!r}")
         if not self.seen and tag != "H":
@@ -301,14 +355,40 @@ class _Order:
         self.seen_maps += tag == "M"
         if self.seen_maps > self.maps or (tag in "AZ" and self.seen_maps < self.maps):
             return CorruptChunk(name, f"the header promises {self.maps} maps, found {self.seen_maps}")
+        if tag == "Z" and chunk.end > chunk.start:
+            return CorruptChunk(name, f"must be empty, found {chunk.end - chunk.start} bytes")
         return None
+
+
+def use_whole(found: Iterable[Chunk], use: Callable[[Chunk], None], partial: bool) -> tuple[FormatError | None, bool]:
+    """Hand chunks to ``use``, which may find more damage, as "Damaged files" in the format says.
+
+    Returns the first damage, and whether the maps that were used are those they seem to be.
+    Raises ``FormatError`` at the first damage unless ``partial``.
+    """
+    dropped: FormatError | None = None
+    try:
+        for chunk in found:
+            try:
+                if chunk.error:
+                    raise chunk.error
+                use(chunk)
+            except FormatError as error:
+                if not (partial and chunk.tag in METADATA):
+                    raise
+                dropped = dropped or error
+    except FormatError as error:
+        if not partial:
+            raise
+        return dropped or error, dropped is None
+    return dropped, True
 
 
 # -- payloads ----------------------------------------------------------------------------
 
 
-def _header(frames: Iterator[Chunk], limits: Limits) -> Header:
-    chunk = next(frames)
+def header_of(chunk: Chunk, limits: Limits) -> Header:
+    """The content of the first chunk. Raises ``FormatError``."""
     if chunk.error:
         raise chunk.error
     header = Header.from_bytes(chunk.payload)
@@ -318,25 +398,21 @@ def _header(frames: Iterator[Chunk], limits: Limits) -> Header:
     return header
 
 
-def _interpret(chunk: Chunk, result: Container, limits: Limits) -> None:
-    """Put the content of a chunk into ``result``; unknown ancillary chunks are skipped."""
-    if chunk.error:
-        raise chunk.error
-    if chunk.tag in _METADATA:
+def interpret(chunk: Chunk, result: Container, limits: Limits) -> None:
+    """Put the content of a sound chunk into ``result``; unknown ancillary chunks are skipped."""
+    if chunk.tag in METADATA:
         content = inflate(chunk.payload, chunk.name, limits.metadata)
         if content is None:
             raise LimitExceeded(f"{chunk.name}: at most {limits.metadata} bytes are allowed, found more")
-        result.metadata[_METADATA[chunk.tag]] = content
+        result.metadata[METADATA[chunk.tag]] = content
     elif chunk.tag == "M":
-        if (size := len(chunk.payload)) > limits.map_bytes:
-            raise LimitExceeded(f"{chunk.name}: at most {limits.map_bytes} bytes are allowed, found {size}")
-        result.maps.append(_split_tiles(chunk, result.header.tile_count))
+        count = result.header.tile_count
+        index = TileIndex(chunk, count)
+        result.maps.append([index.stream(tile) for tile in range(count)])
     elif chunk.tag == "A":
         from vqcodec import alpha  # here, because it loads NumPy, which most files do not need
 
         result.alpha = alpha.decode(chunk.payload, result.header.width, result.header.height)
-    elif chunk.tag == "Z" and len(chunk.payload):
-        raise CorruptChunk(chunk.name, f"must be empty, found {len(chunk.payload)} bytes")
 
 
 def _join_tiles(streams: list[bytes]) -> bytes:
@@ -346,18 +422,55 @@ def _join_tiles(streams: list[bytes]) -> bytes:
     return b"".join([*index, *streams])
 
 
-def _split_tiles(chunk: Chunk, count: int) -> list[bytes]:
-    if count == 1:
-        return [bytes(chunk.payload)]
-    if count * (1 + _CRC_SIZE) > len(chunk.payload):
-        raise CorruptChunk(chunk.name, f"the index of {count} tiles does not fit into {len(chunk.payload)} bytes")
-    cursor = Cursor(chunk.payload, chunk.name)
-    index = [(cursor.varint(), cursor.uint32()) for _ in range(count)]
-    streams = []
-    for number, (size, crc) in enumerate(index):
-        stream = bytes(cursor.take(size))
-        if (computed := zlib.crc32(stream)) != crc:
-            raise CorruptChunk(chunk.name, f"tile {number}: CRC-32 must be {crc:08x}, computed {computed:08x}")
-        streams.append(stream)
-    cursor.finish()
-    return streams
+class TileIndex:
+    """Where the streams of a map's tiles lie. Reads the index and nothing more of the chunk.
+
+    Raises ``CorruptChunk`` unless the lengths add up.
+    """
+
+    def __init__(self, chunk: Chunk, count: int) -> None:
+        self._chunk = chunk
+        sizes, self._crcs = array("Q"), array("Q")
+        at = chunk.start
+        if count == 1:
+            sizes.append(chunk.end - at)
+        elif count * _SHORTEST_ENTRY > chunk.end - at:
+            raise CorruptChunk(chunk.name, f"the index of {count} tiles does not fit into {chunk.end - at} bytes")
+        rest = b""
+        while len(sizes) < count:  # each time as much as the entries that are missing must at least have
+            more = max(1, _SHORTEST_ENTRY * (count - len(sizes)) - len(rest))
+            upto = min(at + more, chunk.end)
+            cursor = Cursor(memoryview(rest + chunk.source.read(at, upto)), chunk.name, TruncatedFile if upto > at else CorruptChunk)
+            at = upto
+            try:
+                while len(sizes) < count:
+                    done = cursor.at
+                    size, crc = cursor.varint(), cursor.uint32()
+                    sizes.append(size)
+                    self._crcs.append(crc)
+            except TruncatedFile:
+                rest = bytes(cursor.view[done:])
+        self._starts = array("Q", [at])
+        for size in sizes:
+            if size > chunk.end - at:
+                raise CorruptChunk(chunk.name, f"{size} bytes expected, {chunk.end - at} found")
+            at += size
+            self._starts.append(at)
+        if at < chunk.end:
+            raise CorruptChunk(chunk.name, f"must end here, found {chunk.end - at} more bytes")
+
+    def stream(self, tile: int) -> bytes:
+        """The stream of a tile, its CRC checked, unless it is the only one. Raises ``CorruptChunk``."""
+        start, end = self._starts[tile : tile + 2]
+        data = self._chunk.source.read(start, end)
+        self.check(tile, Memory(data, start))
+        return bytes(data)
+
+    def check(self, tile: int, source: Source | None = None) -> None:
+        """Raise ``CorruptChunk`` if the stream's CRC is wrong. ``source`` is where to read it."""
+        if not self._crcs:
+            return
+        start, end = self._starts[tile : tile + 2]
+        part = f"tile {tile}: "
+        if error := _crc_error(source or self._chunk.source, start, end, self._crcs[tile], self._chunk.name, part):
+            raise error

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Iterator
+from typing import IO, Protocol
 
-from vqcodec.errors import CorruptChunk, TruncatedFile
+from vqcodec.errors import CorruptChunk, InvalidArgument, TruncatedFile
+
+_BLOCK = 1 << 18  # bytes that are read at a time where not all need to be held
 
 
 def encode_varint(value: int) -> bytes:
@@ -67,20 +71,98 @@ class Cursor:
             raise CorruptChunk(self.chunk, f"must end here, found {self.left} more bytes")
 
 
+class Source(Protocol):
+    """Bytes that can be read anywhere. size: where they end."""
+
+    size: int
+
+    def read(self, start: int, end: int) -> memoryview:
+        """The bytes from ``start`` to ``end``, both at most ``size``."""
+
+
+class Memory:
+    """A source in memory: the bytes from ``base`` on. Reading copies nothing."""
+
+    def __init__(self, data: bytes | bytearray | memoryview, base: int = 0) -> None:
+        try:
+            self._view = memoryview(data).cast("B")
+        except TypeError:
+            raise InvalidArgument(f"data must be bytes-like, got {type(data).__name__}") from None
+        self._base, self.size = base, base + len(self._view)
+
+    def read(self, start: int, end: int) -> memoryview:
+        return self._view[start - self._base : end - self._base]
+
+
+class File:
+    """A source in a binary file that can seek. Raises ``TruncatedFile`` if it shrinks, and ``OSError``."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        try:
+            self._file, self.size = file, file.seek(0, 2)
+            whole = isinstance(file.read(0), bytes)
+        except (AttributeError, TypeError, OSError) as error:
+            raise InvalidArgument(f"source must be bytes-like or a binary file that can seek, got {type(file).__name__}") from error
+        if not whole:
+            raise InvalidArgument("source must be a binary file, got one of text")
+
+    def read(self, start: int, end: int) -> memoryview:
+        self._file.seek(start)
+        pieces, left = [], end - start
+        while left and (piece := self._file.read(left)):
+            pieces.append(piece)
+            left -= len(piece)
+        if left:
+            raise TruncatedFile("file", f"{end - start} bytes expected at byte {start}, {end - start - left} found")
+        return memoryview(b"".join(pieces))
+
+
+def blocks(source: Source, start: int, end: int) -> Iterator[memoryview]:
+    """The bytes from ``start`` to ``end``, a few at a time."""
+    for at in range(start, end, _BLOCK):
+        yield source.read(at, min(at + _BLOCK, end))
+
+
+def crc32(source: Source, start: int, end: int) -> int:
+    """The CRC-32 of the bytes from ``start`` to ``end``."""
+    crc = 0
+    for block in blocks(source, start, end):
+        crc = zlib.crc32(block, crc)
+    return crc
+
+
 def inflate(stream: bytes | memoryview, chunk: str, most: int) -> bytes | None:
     """The content of a zlib stream, or None if that is more than ``most`` bytes.
 
     Never holds more than ``most`` + 1 bytes of it. Raises ``CorruptChunk``, naming ``chunk``.
     """
+    content = b"".join(inflate_blocks(blocks(Memory(stream), 0, len(stream)), chunk, most))
+    return None if len(content) > most else content
+
+
+def inflate_blocks(stream: Iterable[bytes | memoryview], chunk: str, most: int) -> Iterator[bytes]:
+    """The content of a zlib stream in small pieces; the last is cut at ``most`` + 1 bytes in all.
+
+    Raises ``CorruptChunk``, naming ``chunk``, when all that is right has been handed out.
+    """
     inflater = zlib.decompressobj()
-    try:
-        content = inflater.decompress(stream, most + 1)
-    except zlib.error as error:
-        raise CorruptChunk(chunk, f"must be a zlib stream, found: {error}") from None
-    if len(content) > most:
-        return None
+    left, surplus = most + 1, 0
+    for block in stream:
+        if inflater.eof:
+            surplus += len(block)
+            continue
+        while block:
+            try:
+                piece = inflater.decompress(block, min(left, _BLOCK))
+            except zlib.error as error:
+                raise CorruptChunk(chunk, f"must be a zlib stream, found: {error}") from None
+            yield piece
+            left -= len(piece)
+            if left == 0:
+                return
+            block = inflater.unconsumed_tail
+        surplus += len(inflater.unused_data)
     if not inflater.eof:
         raise CorruptChunk(chunk, "must be a whole zlib stream, found only its beginning")
-    if inflater.unused_data:
-        raise CorruptChunk(chunk, f"must end with its zlib stream, found {len(inflater.unused_data)} more bytes")
-    return content
+    if surplus:
+        raise CorruptChunk(chunk, f"must end with its zlib stream, found {surplus} more bytes")

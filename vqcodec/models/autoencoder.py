@@ -25,7 +25,7 @@ class Reconstruction:
     bits: Tensor  #: expected bits per pixel (soft choice), 0 without a rate
 
 
-#: Number of a map; candidates and costs of it and maps after it -> code maps. See `encode_choosing`.
+#: Number of a map; candidates and costs of it and maps after it -> code maps. See `Autoencoder.choose`.
 Choose = Callable[[int, list[tuple[Tensor, Tensor]]], list[Tensor]]
 
 
@@ -78,15 +78,12 @@ class Autoencoder(nn.Module):
         """Quantise the latent tensor of one stride with its maps, the first of which is ``first``."""
         vectors = torch.zeros_like(z)
         parts = []
-        end = 0
-        for number, m in enumerate(self.config.maps_at(stride), first):
+        for number, (m, c) in enumerate(zip(self.config.maps_at(stride), self.channels(stride)), first):
             if keep is not None and number >= keep:
                 break
-            begin = end - m.dim if m.residual else end
-            end = begin + m.dim
-            target = z[:, begin:end] - vectors[:, begin:end] if m.residual else z[:, begin:end]
+            target = z[:, c] - vectors[:, c] if m.residual else z[:, c]
             part = self.quantizers[number](target, rate)
-            vectors = torch.cat([vectors[:, :begin], vectors[:, begin:end] + part.vectors, vectors[:, end:]], 1)
+            vectors = torch.cat([vectors[:, : c.start], vectors[:, c] + part.vectors, vectors[:, c.stop :]], 1)
             parts.append(part)
         return vectors, parts
 
@@ -96,46 +93,37 @@ class Autoencoder(nn.Module):
         return [part.codes for part in self.eval()._analyse(x, rate, None)[1]]
 
     @torch.no_grad()
-    def encode_choosing(self, x: Tensor, rate: Rate, count: int, choose: Choose) -> list[Tensor]:
-        """As :meth:`encode` for one picture (1 x 3 x H x W), with the choice of the codes left to ``choose``.
+    def choose(self, stride: int, z: Tensor, rate: Rate, count: int, choose: Choose) -> list[Tensor]:
+        """Code maps (h x w) of one picture's latent tensor of a stride (D x h x w), as ``choose`` says.
 
         ``choose(first, candidates)`` gets the number of a map and, for it and perhaps for maps after it,
-        candidates and their squared error in bits (H*W x count each, row by row), and returns as
-        many code maps (H x W). Maps that quantise what others leave over are asked for after those.
+        candidates and their squared error in bits (h*w x count each, row by row), and returns as
+        many code maps. Maps that quantise what others leave over are asked for after those.
         """
-        self.eval()
-        features = self.transform.analysis(x)
         maps: list[Tensor] = []
-        context: Tensor | None = None
-        for stride in self.config.strides:
-            z = self.transform.latent(stride, features, context)[0]
-            vectors = torch.zeros_like(z)
-            waiting: list[tuple[int, int]] = []  # channels of maps to choose together
+        before = self.maps_before(stride)
+        vectors = torch.zeros_like(z)
+        waiting: list[slice] = []  # channels of maps to choose together
 
-            def settle() -> None:
-                first = len(maps)
-                targets = [(z[b:e] - vectors[b:e]).flatten(1).t() for b, e in waiting]
-                chosen = choose(first, [self.quantizers[first + i].candidates(target, rate, count)
-                                        for i, target in enumerate(targets)])
-                for (b, e), codes in zip(waiting, chosen):
-                    codes = codes.to(z.device)
-                    vectors[b:e] += F.embedding(codes, self.quantizers[len(maps)].codebook).permute(2, 0, 1)
-                    maps.append(codes[None])
-                waiting.clear()
+        def settle() -> None:
+            first = before + len(maps)
+            targets = [(z[part] - vectors[part]).flatten(1).t() for part in waiting]
+            chosen = choose(first, [self.quantizers[first + i].candidates(target, rate, count)
+                                    for i, target in enumerate(targets)])
+            for number, (part, codes) in enumerate(zip(waiting, chosen), first):
+                vectors[part] += F.embedding(codes.to(z.device), self.quantizers[number].codebook).permute(2, 0, 1)
+                maps.append(codes)
+            waiting.clear()
 
-            end = 0
-            for m in self.config.maps_at(stride):
-                if m.residual and waiting:
-                    settle()
-                begin = end - m.dim if m.residual else end
-                end = begin + m.dim
-                waiting.append((begin, end))
-            settle()
-            context = self.transform.merge(stride, context, vectors[None])
+        for m, part in zip(self.config.maps_at(stride), self.channels(stride)):
+            if m.residual and waiting:
+                settle()
+            waiting.append(part)
+        settle()
         return maps
 
     @torch.no_grad()
-    def decode(self, codes: Sequence[Tensor], shape: tuple[int, int] | None = None) -> Tensor:
+    def decode(self, codes: Sequence[Tensor]) -> Tensor:
         """Pixels (B x 3 x H x W, float, in [0, 1]) from code maps (B x h x w, int64).
 
         Fewer maps than the model has give the coarser picture.
@@ -143,23 +131,37 @@ class Autoencoder(nn.Module):
         config = self.config
         if not codes or len(codes) > len(config.maps):
             raise InvalidArgument(f"expected 1 to {len(config.maps)} code maps, got {len(codes)}")
-        b, h, w = codes[0].shape
-        height, width = h * config.maps[0].stride, w * config.maps[0].stride
+        return self.transform.synthesis(self.context(codes, config.strides)).clamp(0, 1)
+
+    @torch.no_grad()
+    def context(self, codes: Sequence[Tensor], strides: Sequence[int]) -> Tensor | None:
+        """The context after the maps of ``strides``, the first of the model's; those past ``codes`` count as zero vectors."""
         context: Tensor | None = None
         number = 0
-        for stride in config.strides:
-            vectors = torch.zeros(b, config.latent_dim(stride), height // stride, width // stride, device=codes[0].device)
-            end = 0
-            for m in config.maps_at(stride):
-                begin = end - m.dim if m.residual else end
-                end = begin + m.dim
+        for stride in strides:
+            b, h, w = codes[0].shape
+            factor = self.config.maps[0].stride // stride
+            vectors = torch.zeros(b, self.config.latent_dim(stride), h * factor, w * factor, device=codes[0].device)
+            vectors = vectors.to(self.quantizers[0].codebook.dtype)
+            for part in self.channels(stride):
                 if number < len(codes):
-                    part = F.embedding(codes[number], self.quantizers[number].codebook)
-                    vectors[:, begin:end] += part.permute(0, 3, 1, 2)
+                    vectors[:, part] += F.embedding(codes[number], self.quantizers[number].codebook).permute(0, 3, 1, 2)
                 number += 1
             context = self.transform.merge(stride, context, vectors)
-        assert context is not None
-        return self.transform.synthesis(context).clamp(0, 1)
+        return context
+
+    def maps_before(self, stride: int) -> int:
+        """How many maps are coarser than those of a stride."""
+        return sum(m.stride > stride for m in self.config.maps)
+
+    def channels(self, stride: int) -> list[slice]:
+        """The channels of the latent tensor of a stride that each of its maps quantises."""
+        found, end = [], 0
+        for m in self.config.maps_at(stride):
+            begin = end - m.dim if m.residual else end
+            end = begin + m.dim
+            found.append(slice(begin, end))
+        return found
 
     @torch.no_grad()
     def start(self, images: Tensor, rate: Rate | None) -> None:
@@ -172,15 +174,12 @@ class Autoencoder(nn.Module):
         first = 0
         for stride in self.config.strides:
             z = self.transform.latent(stride, features, context)
-            end = 0
             left = z.clone()
-            for number, m in enumerate(self.config.maps_at(stride), first):
-                begin = end - m.dim if m.residual else end
-                end = begin + m.dim
-                rows = left[:, begin:end].permute(0, 2, 3, 1).reshape(-1, m.dim)
+            for number, (m, c) in enumerate(zip(self.config.maps_at(stride), self.channels(stride)), first):
+                rows = left[:, c].permute(0, 2, 3, 1).reshape(-1, m.dim)
                 quantizer = self.quantizers[number]
                 quantizer.reset(*lloyd(rows, m.codes, rate.lagrangian))
-                left[:, begin:end] -= quantizer.eval()(left[:, begin:end], rate).vectors
+                left[:, c] -= quantizer.eval()(left[:, c], rate).vectors
             first += len(self.config.maps_at(stride))
             context = self.transform.merge(stride, context, z - left)
         self.train()

@@ -6,6 +6,7 @@ A transform offers
     latent(stride, features, context)  what the maps of this stride quantise
     merge(stride, context, vectors)    context after the maps of this stride
     synthesis(context)              -> pixels
+    encoder_reach, decoder_reach    how many pixels beside a latent or a pixel they depend on, at most
 
 and the autoencoder walks the strides from coarse to fine:
 
@@ -43,6 +44,22 @@ def residual_stack(channels: int, inner: int, blocks: int, *, zero: bool) -> nn.
     return nn.Sequential(*(ResidualBlock(channels, inner, zero=zero) for _ in range(blocks)))
 
 
+def reach(scale: int, *parts: nn.Module) -> int:
+    """How far the output of convolutions in sequence looks, in pixels, at most; ``scale``: pixels per input position."""
+    total = 0
+    for module in (inner for part in parts for inner in part.modules()):
+        if isinstance(module, nn.ConvTranspose2d):
+            kernel, stride = module.kernel_size[0], module.stride[0]
+            total += -(-(kernel - stride) // (2 * stride)) * scale
+            scale //= stride
+        elif isinstance(module, nn.Conv2d):
+            total += (module.kernel_size[0] - module.stride[0] + 1) // 2 * scale
+            scale *= module.stride[0]
+        elif isinstance(module, nn.PixelShuffle):
+            scale //= module.upscale_factor
+    return total
+
+
 class LappedTransform(nn.Module):
     """3x3 convolutions over 8x8 blocks, started as the KLT of image patches.
 
@@ -78,6 +95,15 @@ class LappedTransform(nn.Module):
         )
         nn.init.zeros_(self.refine[-1].weight)
         nn.init.zeros_(self.refine[-1].bias)
+
+    @property
+    def encoder_reach(self) -> int:
+        return reach(self.block, self.patch, self.encoder)
+
+    @property
+    def decoder_reach(self) -> int:
+        after = max(reach(self.block, self.unpatch), reach(self.block, self.refine))
+        return reach(self.block, self.decoder) + after
 
     def analysis(self, x: Tensor) -> dict[int, Tensor]:
         blocks = F.pixel_unshuffle(x - 0.5, self.block)
@@ -169,6 +195,19 @@ class ConvTransform(nn.Module):
             self.to_latent[str(stride)] = nn.Conv2d(c if above is None else 2 * c, dim, 1)
             seen += dim
         self.output = decoder(seen, 3, config.strides[-1])
+
+    @property
+    def encoder_reach(self) -> int:
+        pixels = reach(1, *self.encoders.values())
+        return max([pixels, *(reach(int(stride), decoder) + self._context_reach for stride, decoder in self.decoders.items())])
+
+    @property
+    def decoder_reach(self) -> int:
+        return reach(self.strides[-1], self.output) + self._context_reach
+
+    @property
+    def _context_reach(self) -> int:
+        return sum(reach(int(stride), up) for stride, up in self.upsample.items())
 
     def analysis(self, x: Tensor) -> dict[int, Tensor]:
         features, h = {}, x - 0.5

@@ -1,0 +1,107 @@
+"""Sizes and qualities that users ask for: quality, target_bytes, target_psnr."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import vqcodec
+from tests.conftest import scene
+from vqcodec.codec import psnr
+from vqcodec.demo import PHOTO
+from vqcodec.encoding import bracket, largest_file, smallest_file
+from vqcodec.errors import InvalidArgument
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    return np.asarray(Image.open(PHOTO).convert("RGB"))[:256, :256]
+
+
+def test_quality_is_monotone(photo):
+    sizes, errors = [], []
+    for quality in range(0, 101, 10):
+        data = vqcodec.compress(photo, quality=quality)
+        sizes.append(len(data))
+        errors.append(psnr(photo, np.asarray(vqcodec.decompress(data))))
+    assert sizes == sorted(set(sizes))
+    assert all(b > a - 0.05 for a, b in itertools.pairwise(errors)) and errors[-1] > errors[0] + 4
+
+
+class TestSearch:
+    @given(st.floats(2, 12), st.floats(0.005, 0.06), st.floats(0.3, 3), st.integers(10, 10**6))
+    @settings(max_examples=200)
+    def test_within_two_per_cent_in_few_tries(self, base, slope, bend, target):
+        """For any smooth, growing size: never above, and 2 % below at most where qualities reach it."""
+        tries = []
+
+        def make(quality: float) -> bytes:
+            tries.append(quality)
+            return bytes(round(math.exp(base + slope * 100 * (quality / 100) ** bend)))
+
+        found = largest_file(target, make)
+        smallest, largest = (round(math.exp(base + slope * 100 * end)) for end in (0, 1))
+        assert len(tries) <= 14 and all(0 <= q <= 100 for q in tries)
+        if target < smallest:
+            assert found is None
+        elif target >= largest:
+            assert len(found) == largest
+        else:
+            assert len(found) <= target and (len(found) >= 0.98 * target or target < 100)
+
+    def test_no_better_than_asked_for(self):
+        found = smallest_file(33.3, lambda q: (bytes(int(q)), 25 + q / 10))
+        assert 25 + (len(found) + 1) / 10 >= 33.3 and len(found) <= 84
+
+    def test_steps_end(self):
+        """A quantity that jumps over the goal does not keep the search going."""
+        made = bracket(lambda q: q, lambda q: 1.0 if q > 33.3 else -1.0, goal=0, tolerance=0.1)
+        assert len(made) <= 14 and min(abs(q - 33.3) for q in made) < 1
+
+
+class TestTargets:
+    @pytest.mark.parametrize("target", [1500, 4000])
+    def test_bytes(self, photo, target):
+        data = vqcodec.compress(photo, target_bytes=target)
+        assert 0.98 * target <= len(data) <= target
+        assert vqcodec.decompress(data).size == (256, 256)
+
+    def test_more_bytes_than_needed_is_the_best_quality(self, small_model):
+        picture = scene(64, 64)
+        assert vqcodec.compress(picture, target_bytes=10**6, model=small_model) == vqcodec.compress(picture, quality=100, model=small_model)
+
+    def test_few_bytes_leave_out_maps(self, small_model):
+        picture = scene(96, 96)
+        smallest = len(vqcodec.compress(picture, quality=0, model=small_model))
+        data = vqcodec.compress(picture, target_bytes=smallest - 40, model=small_model)
+        assert len(data) <= smallest - 40
+        assert vqcodec.info(data)["maps"] < len(small_model.config.autoencoder.maps)
+        assert vqcodec.decompress(data, model=small_model).size == (96, 96)
+        with pytest.raises(InvalidArgument, match="target_bytes must be at least [0-9]+ for this picture"):
+            vqcodec.compress(picture, target_bytes=40, model=small_model)
+
+    def test_psnr(self, photo):
+        data = vqcodec.compress(photo, target_psnr=29)
+        found = psnr(photo, np.asarray(vqcodec.decompress(data)))
+        assert 29 <= found <= 29.2
+        with pytest.raises(InvalidArgument, match="cannot be reached: the best quality gives"):
+            vqcodec.compress(photo, target_psnr=60)
+
+    @pytest.mark.parametrize("wrong", [
+        dict(target_bytes=0), dict(target_bytes=1.5), dict(target_bytes="9"), dict(target_psnr=0), dict(target_psnr="30"),
+        dict(target_psnr=float("nan")), dict(target_bytes=100, target_psnr=30),
+    ])
+    def test_wrong(self, small_model, wrong):
+        with pytest.raises(InvalidArgument, match="target"):
+            vqcodec.compress(scene(16, 16), model=small_model, **wrong)
+
+
+def test_psnr_of_arrays():
+    a = np.zeros((5, 7, 3), np.uint8)
+    assert psnr(a, a) == 100 and psnr(a, a + 255) == pytest.approx(0) and psnr(a, a + 1) == pytest.approx(48.13, abs=0.01)
