@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,9 @@ from PIL import Image
 import vqcodec
 from tests.conftest import scene
 from vqcodec import cli, container, demo, files
+from vqcodec.cli import commands, completion, names
+from vqcodec.cli.arguments import parser
+from vqcodec.cli.screen import Failure, progress_line
 from vqcodec.models import file as model_file
 
 COMMAND = [sys.executable, "-m", "vqcodec"]
@@ -46,7 +51,7 @@ def run(model, capsys):
     """Runs the command with the small model; returns exit status, standard output and error."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        takes_model = arguments[0] in ("compress", "decompress", "sample", "demo")
+        takes_model = arguments[0] in ("compress", "decompress", "sample", "demo", "verify", "compare")
         status = cli.main([*arguments, *(["--model", model] if takes_model else [])])
         return status, *capsys.readouterr()
 
@@ -168,6 +173,288 @@ def test_demo_photograph_is_whole():
     assert os.path.getsize(demo.PHOTO) < 350_000
 
 
+# -- many files --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tree(folder) -> Path:
+    """a.png, b.jpg, deep/c.png and what is no picture."""
+    Path("in/deep").mkdir(parents=True)
+    for i, name in enumerate(["a.png", "b.jpg", "deep/c.png"]):
+        Image.fromarray(scene(24 + i, 32, i)).save(f"in/{name}")
+    Path("in/notes.txt").write_text("hello")
+    return folder
+
+
+def tree_of(folder: str) -> set[str]:
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_many_files_and_folders(run, tree):
+    status, out, err = run("compress", "-r", "in", "photo.png", "-o", "out/", "--jobs", "1", "-q", "70")
+    assert (status, out) == (0, "") and err.count("\n") == 4
+    assert tree_of("out") == {"a.vqc", "b.vqc", "deep/c.vqc", "photo.vqc"}
+    assert re.search(r"^out/deep/c\.vqc: 32 x 26, [\d,]+ bytes, [\d.]+ bits per pixel, [\d.]+ s$", err, re.MULTILINE)
+    assert vqcodec.info(Path("out/a.vqc").read_bytes())["quality"] == 70
+    assert run("decompress", "out", "--jobs", "1", "--quiet") == (0, "", "")  # beside the inputs, and not into folders
+    assert tree_of("out") == {"a.vqc", "b.vqc", "deep/c.vqc", "photo.vqc", "a.png", "b.png", "photo.png"}
+
+
+def test_processes(run, tree):
+    assert run("compress", "in", "photo.png", "-o", "out/", "--jobs", "2", "--quiet") == (0, "", "")
+    for name in ("in/a.png", "in/b.jpg", "photo.png"):
+        assert run("compress", name, "one.vqc", "--quiet", "-f")[0] == 0
+        assert Path("out", Path(name).stem + ".vqc").read_bytes() == Path("one.vqc").read_bytes()
+
+
+def test_templates(run, tree):
+    assert run("compress", "in", "photo.png", "-j1", "-o", "z/{parent}/{stem}-{name}.vqc")[0] == 0
+    assert tree_of("z") == {"in/a-a.png.vqc", "in/b-b.jpg.vqc", "photo-photo.png.vqc"}
+    assert run("decompress", "z/in", "-j1", "-o", "{stem}.webp")[0] == 0
+    assert Image.open("a-a.png.webp").format == "WEBP"
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "output", "expected"),
+    [
+        ("compress", ["photo.png", "x.vqc"], None, [("photo.png", "x.vqc")]),
+        ("compress", ["photo.png", "x.VQC"], None, [("photo.png", "x.VQC")]),
+        ("compress", ["photo.png", "-"], None, [("photo.png", "-")]),
+        ("compress", ["-"], None, [("-", "-")]),
+        ("compress", ["-"], "x", [("-", "x")]),
+        ("compress", ["photo.png", "x.png"], None, [("photo.png", "photo.vqc"), ("x.png", "x.vqc")]),
+        ("compress", ["photo.png", "in"], None, [("photo.png", "photo.vqc"), ("in/a.png", "in/a.vqc"), ("in/b.jpg", "in/b.vqc")]),
+        ("compress", ["photo.png"], "new/", [("photo.png", "new/photo.vqc")]),
+        ("compress", ["photo.png"], "in", [("photo.png", "in/photo.vqc")]),
+        ("compress", ["photo.png"], "x", [("photo.png", "x")]),
+        ("compress", ["in/a.png", "x.vqc"], "{stem}", [("in/a.png", "a"), ("x.vqc", "x")]),
+        ("decompress", ["a.vqc", "x.png"], None, [("a.vqc", "x.png")]),
+        ("decompress", ["a.vqc", "b.vqc"], None, [("a.vqc", "a.png"), ("b.vqc", "b.png")]),
+        ("decompress", ["a.vqc", "b", "c"], None, [("a.vqc", "a.png"), ("b", "b.png"), ("c", "c.png")]),
+        ("decompress", ["-", "-"], None, [("-", "-")]),
+        ("decompress", ["a.vqc"], "new/", [("a.vqc", "new/a.png")]),
+    ],
+)
+def test_which_names_are_outputs(tree, command, given, output, expected):
+    assert names.pairs(given, output, {"compress": ".vqc", "decompress": ".png"}[command], recursive=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "output", "message"),
+    [
+        (["a.png", "b.png"], "x.vqc", "x.vqc is one file for 2 inputs"),
+        (["in"], "x.vqc", "x.vqc is one file for 2 inputs"),
+        (["-", "a.png"], None, "must be the only input"),
+        (["-"], "new/", "standard input has no name"),
+    ],
+)
+def test_outputs_that_make_no_sense(tree, given, output, message):
+    with pytest.raises(Failure, match=message):
+        names.pairs(given, output, ".vqc", recursive=False)
+
+
+def test_one_bad_file_does_not_stop_the_others(run, tree):
+    Path("in/a.png").write_text("no picture")
+    Path("in/photo.gif").write_bytes(Path("photo.png").read_bytes())
+    status, out, err = run("compress", "in", "photo.png", "none.png", "-j1", "-o", "out/")
+    assert status == 1 and tree_of("out") == {"b.vqc", "photo.vqc"}
+    lines = [line for line in err.splitlines() if line.startswith("vqcodec: ")]
+    assert len(lines) == 3
+    assert "vqcodec: in/a.png: must be a picture that Pillow reads, found something else" in lines
+    assert "vqcodec: none.png: no such file" in lines
+    assert "vqcodec: photo.png: out/photo.vqc is already the output of in/photo.gif" in lines
+
+
+def test_json(run, tree):
+    status, out, err = run("compress", "in/a.png", "none.png", "-j1", "--json")
+    found, missing = map(json.loads, out.splitlines())
+    assert status == 1 and err == ""
+    data = Path("in/a.vqc").read_bytes()
+    assert found.pop("seconds") > 0
+    assert found == {"input": "in/a.png", "output": "in/a.vqc", "bytes": len(data), "width": 32, "height": 24, "warnings": [],
+                     "error": None}
+    assert missing["input"] == "none.png" and missing["error"] == {"type": "ImageError", "message": "none.png: no such file"}
+    status, out, err = run("compress", "in/a.png", "--json")  # one file: the same
+    assert (status, err) == (1, "") and "exists" in json.loads(out)["error"]["message"]
+    status, out, err = run("decompress", "in/a.vqc", "-", "--json")
+    assert status == 1 and out == "" and "--json and the output -" in err
+
+
+def test_options_are_passed_on_as_given(folder, monkeypatch):
+    """And only those that are given."""
+    seen = []
+    monkeypatch.setattr(commands, "_code", lambda _, coder, suffix: seen.append((suffix, coder.options)))
+    for arguments in (["compress", "a"], ["compress", "a", "-q", "7", "-e", "0", "--class", "x", "--tile", "0", "--strip"],
+                      ["compress", "a", "--target-size", "1.5M"], ["compress", "a", "--target-size", "20k", "--target-psnr", "31.5"],
+                      ["decompress", "a"], ["decompress", "a", "--partial", "--region", "0,8,16,24", "--scale", "2", "--maps", "3"]):
+        assert cli.main(arguments) == 0
+    assert seen == [
+        (".vqc", {}), (".vqc", {"quality": 7, "effort": 0, "class_id": "x", "tile": 0, "metadata": False}),
+        (".vqc", {"target_bytes": 1_500_000}), (".vqc", {"target_bytes": 20_000, "target_psnr": 31.5}),
+        (".png", {}), (".png", {"partial": True, "region": (0, 8, 16, 24), "scale": 2, "maps": 3}),
+    ]  # fmt: skip
+
+
+def test_progress_is_for_terminals(run, tree, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", screen)
+        assert run("compress", "in", "photo.png", "-j1")[0] == 0
+    shown = screen.getvalue()
+    assert [text.strip() for text in re.findall(r"\d/3", shown)] == ["0/3", "1/3", "2/3", "3/3"]
+    visible = re.sub(r"[^\n]*\r", "", shown)  # what is drawn over is gone
+    assert visible.count("bits per pixel") == 3 and "/3" not in visible
+    assert progress_line(3, 4, 30, 50) == "[###############     ] 3/4  0:10 left"
+    assert progress_line(5, 1000, 100, 30) == "[      ] 5/1000  5:31:40 left"
+    assert all(len(progress_line(1, 2, 1, columns)) < columns for columns in range(1, 40))
+
+
+def test_interrupted_processes_leave_nothing_half(folder, model):
+    for i in range(40):
+        Image.fromarray(scene(120, 160, i)).save(f"{i}.png")
+    process = subprocess.Popen(
+        [*COMMAND, "compress", ".", "-o", "out/", "--jobs", "2", "--model", model, "-e", "9"], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, start_new_session=True, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert "bits per pixel" in process.stderr.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 130 and err.endswith("vqcodec: interrupted\n") and "Traceback" not in err
+    left = files_in(Path("out"))
+    assert left and len(left) < 41 and all(name.endswith(".vqc") and name[0] != "." for name in left)
+
+
+# -- verify and compare ------------------------------------------------------------------
+
+
+def test_verify(run, tree):
+    run("compress", "-r", "in", "-j1")
+    status, out, err = run("verify", "-r", "in")
+    assert (status, err) == (0, "")
+    size = os.path.getsize("in/a.vqc")
+    assert f"in/a.vqc: ok, 32 x 24, {size:,} bytes\n" in out and out.count(": ok, ") == 3
+    data = bytearray(Path("in/a.vqc").read_bytes())
+    data[-12] ^= 1
+    Path("in/a.vqc").write_bytes(data)
+    status, out, err = run("verify", "in", "--quick")
+    assert status == 1 and out.startswith("in/b.vqc: ok") and one_line(err) and "in/a.vqc: " in err and "CRC-32" in err
+    status, out, err = run("verify", "in", "--json")
+    bad, good = map(json.loads, out.splitlines())
+    assert (status, err) == (1, "") and bad["error"]["type"] == "CorruptChunk"
+    assert good == {"input": "in/b.vqc", "bytes": os.path.getsize("in/b.vqc"), "width": 32, "height": 25, "error": None}
+    assert run("verify", "in/b.vqc", "--quiet") == (0, "", "")
+
+
+def test_verify_decodes_unless_quick(run, folder, small_model):
+    """All checks of this file are right, but it is of another model."""
+    run("compress", "photo.png")
+    found = container.read(Path("photo.vqc").read_bytes())
+    found.header = dataclasses.replace(found.header, fingerprint=bytes(16))
+    Path("photo.vqc").write_bytes(container.write(found))
+    assert run("verify", "photo.vqc", "--quick")[0] == 0
+    status, _, err = run("verify", "photo.vqc")
+    assert status == 1 and "photo.vqc: the file needs model 0000" in err
+
+
+def test_compare(run, folder, model):
+    run("compress", "photo.png")
+    data = Path("photo.vqc").read_bytes()
+    status, out, err = run("compare", "photo.png", "photo.vqc", "-o", "side.png", "--json")
+    found = json.loads(out)
+    assert status == 0 and "MS-SSIM needs 176 x 176 pixels, found 56 x 40" in err
+    back = np.asarray(vqcodec.decompress(data, model=model)).astype(float)
+    expected = 10 * np.log10(255**2 / np.mean((np.asarray(Image.open("photo.png")) - back) ** 2))
+    assert found["psnr"] == pytest.approx(expected) and found["ms_ssim"] is None
+    assert (found["bytes"], found["width"], found["height"]) == (len(data), 56, 40)
+    assert found["bits_per_pixel"] == 8 * len(data) / 2240
+    side = np.asarray(Image.open("side.png"))
+    assert np.array_equal(side[-40:, :56], np.asarray(Image.open("photo.png"))) and np.array_equal(side[-40:, 60:], back)
+    status, out, err = run("compare", "photo.png", "photo.png")  # any picture; this one is equal
+    assert status == 0 and "psnr" not in out and "bits per pixel" in out
+    Image.fromarray(scene(40, 57)).save("wide.png")
+    status, _, err = run("compare", "photo.png", "wide.png")
+    assert status == 1 and "wide.png: must be of the original's size, 56 x 40, found 57 x 40" in err
+    assert run("compare", "photo.png", "photo.vqc", "-o", "side.png")[0] == 1  # exists
+
+
+def test_ms_ssim(run, folder, monkeypatch):
+    """The same as torchmetrics; where that is missing, how to get it."""
+    Image.fromarray(scene(180, 190)).save("large.png")
+    Image.fromarray(scene(180, 190)).save("large.jpg", quality=20)
+    out = run("compare", "large.png", "large.jpg")[1]
+    measured = float(re.search(r"^ms ssim +([\d.]+)$", out, re.MULTILINE)[1])
+    assert 0.5 < measured < 0.999
+    monkeypatch.setitem(sys.modules, "torchmetrics.functional.image", None)
+    status, out, err = run("compare", "large.png", "large.jpg")
+    assert status == 0 and "ms ssim" not in out and "pip install 'vqcodec[evaluate]'" in err
+
+
+# -- made from the arguments -------------------------------------------------------------
+
+
+def completed(line: str, script: str) -> list[str]:
+    """What bash would offer for the last word of a command line."""
+    words = line.split(" ")
+    quoted = " ".join(f"'{word}'" for word in words)
+    run = f'{script}\nCOMP_WORDS=({quoted}) COMP_CWORD={len(words) - 1}\n_vqcodec\nprintf "%s\\n" "${{COMPREPLY[@]}}"'
+    return subprocess.run(["bash", "-uc", run], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_completion_for_bash(capsys):
+    assert cli.main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert completed("vqcodec co", script) == ["compress", "compare", "completion"]
+    assert completed("vqcodec --v", script) == ["--version"]
+    assert completed("vqcodec compress --ta", script) == ["--target-size", "--target-psnr"]
+    assert completed("vqcodec decompress a.vqc --p", script) == ["--partial"]
+    assert completed("vqcodec decompress --ta", script) == []
+    assert completed("vqcodec completion ", script) == ["bash", "zsh", "fish"]
+    assert completed("vqcodec compress ", script) == []  # file names, by default
+    declared = subprocess.run(["bash", "-c", f"{script}\ncomplete -p vqcodec"], capture_output=True, text=True, check=True)
+    assert declared.stdout == "complete -o bashdefault -o default -F _vqcodec vqcodec\n"
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion_for_other_shells(capsys, shell):
+    """Every option of every command; the shell itself reads it where it is installed."""
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for name, (sub, summary) in completion.commands(parser()).items():
+        assert name in script and summary in script
+        for option in completion.options(sub):
+            flag = option.option_strings[-1]
+            assert {"zsh": f"'{flag}[", "fish": f" -l {flag[2:]} " if flag[1] == "-" else f" -s {flag[1:]} "}[shell] in script
+    if shutil.which(shell):
+        subprocess.run([shell, "-n", "/dev/stdin"], input=script, text=True, check=True)
+
+
+def test_manual_page(capsys):
+    assert cli.main(["man"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith(f'.TH VQCODEC 1 "" "vqcodec {vqcodec.__version__}"')
+    for section in ("NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "EXIT STATUS", "EXAMPLES"):
+        assert f"\n.SH {section}\n" in page
+    for name, (sub, _) in completion.commands(parser()).items():
+        assert f"\n.SS {name}\n" in page
+        for option in completion.options(sub):
+            assert f"\\fB{option.option_strings[-1]}\\fR".replace("-", "\\-") in page
+    if shutil.which("groff"):
+        found = subprocess.run(["groff", "-man", "-Tascii", "-ww", "-z"], input=page, capture_output=True, text=True)
+        assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_document_names_everything():
+    text = (Path(__file__).parent.parent / "docs" / "CLI.md").read_text(encoding="utf-8")
+    for name, (sub, _) in completion.commands(parser()).items():
+        assert f"vqcodec {name}" in text
+        for option in completion.options(sub):
+            assert option.option_strings[-1] in text, f"{name} {option.option_strings[-1]}"
+
+
 # -- pipes -------------------------------------------------------------------------------
 
 
@@ -207,10 +494,14 @@ def one_line(err: str) -> bool:
 
 def test_missing_and_wrong_inputs(run, folder):
     Path("text.txt").write_text("hello")
+    Path("empty").mkdir()
     for arguments, message in [
         (["compress", "none.png"], "none.png: no such file"),
         (["compress", "text.txt"], "text.txt: must be a picture"),
-        (["compress", "."], "cannot be read"),
+        (["compress", "empty"], "empty: no pictures in this folder"),
+        (["decompress", "."], ".: no .vqc files in this folder (-r looks into its folders, too)"),
+        (["verify", "none.vqc"], "none.vqc: No such file or directory"),
+        (["compare", "photo.png", "text.txt"], "text.txt: must be a picture"),
         (["decompress", "none.vqc"], "none.vqc: No such file or directory"),
         (["decompress", "text.txt"], "a vqcodec file begins with 8f 56 51 43, found 68 65 6c 6c"),
         (["info", "none.vqc"], "none.vqc: No such file or directory"),
@@ -224,7 +515,7 @@ def test_missing_and_wrong_inputs(run, folder):
     ]:
         status, out, err = run(*arguments)
         assert status == 1 and out == "" and one_line(err) and message in err, (arguments, err)
-    assert files_in(folder) == {"photo.png", "text.txt"}
+    assert files_in(folder) == {"photo.png", "text.txt", "empty"}
 
 
 def test_wrong_model_file(folder, capsys):
@@ -248,6 +539,11 @@ def test_wrong_model_file(folder, capsys):
         (["sample", "1", "-o", "s.png", "--seed", "-1"], "must be at least 0"),
         (["sample", "1", "-o", "s.png", "--size", "256"], "must be WxH such as 256x256, got 256"),
         (["sample", "1", "-o", "s.png", "--size", "0x4"], "must be WxH"),
+        (["compress", "a", "-j", "0"], "must be at least 1, got 0"),
+        (["compress", "a", "--target-size", "big"], "must be a number of bytes such as 900, 20k or 1.5M, got 'big'"),
+        (["compress", "a", "--target-size", "0"], "must be a number of bytes from 1, got 0"),
+        (["decompress", "a", "--region", "1,2,3"], "must be X0,Y0,X1,Y1 such as 0,0,256,256, got 1,2,3"),
+        (["completion", "csh"], "invalid choice: 'csh'"),
     ],
 )
 def test_wrong_usage(arguments, message, capsys):
@@ -390,7 +686,10 @@ def test_links_are_written_through(folder):
 # -- weight ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compress", "--help"], ["info", "photo.vqc"]])
+@pytest.mark.parametrize("arguments", [
+    ["--help"], ["--version"], ["compress", "--help"], ["info", "photo.vqc"], ["verify", "--quick", "photo.vqc"], ["completion", "bash"],
+    ["man"],
+])  # fmt: skip
 def test_light_commands_load_nothing_heavy(folder, model, arguments):
     Path("photo.vqc").write_bytes(vqcodec.compress("photo.png", model=model))
     script = f"""

@@ -104,9 +104,9 @@ def contact_sheet(
     cells: Sequence[tuple[str, Image.Image]], strips: Sequence[tuple[str, Image.Image]], columns: int = 3
 ) -> Image.Image:
     """Labelled pictures of one size in rows of ``columns``, and below them labelled strips."""
-    labelled = [_labelled(*cell) for cell in cells]
-    table = grid(labelled, columns, _GAP)
-    below = [_labelled(*strip) for strip in strips]
+    pictures = [labelled(*cell) for cell in cells]
+    table = grid(pictures, columns, _GAP)
+    below = [labelled(*strip) for strip in strips]
     width = max(image.width for image in [table, *below])
     height = sum(image.height + _GAP for image in [table, *below])
     sheet = Image.new("RGB", (width + 2 * _GAP, height + _GAP), "white")
@@ -117,7 +117,7 @@ def contact_sheet(
     return sheet
 
 
-def _labelled(label: str, picture: Image.Image) -> Image.Image:
+def labelled(label: str, picture: Image.Image) -> Image.Image:
     image = Image.new("RGB", (picture.width, picture.height + _LABEL), "white")
     ImageDraw.Draw(image).text((0, 3), label, fill="black", font=ImageFont.load_default(17))
     image.paste(picture, (0, _LABEL))

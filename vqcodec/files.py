@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import stat
 import sys
-import tempfile
 from pathlib import Path
 from typing import TextIO
 
@@ -24,7 +24,7 @@ def check_new(path: str, force: bool) -> None:
     if path == STANDARD:
         if _open_stream(sys.stdout, "output").isatty():
             raise FileExistsError("standard output is a terminal: name a file, or redirect it")
-    elif not force and os.path.lexists(path) and not _is_device(path):
+    elif not force and os.path.lexists(path) and not is_device(path):
         raise FileExistsError(f"{path} exists: use -f to overwrite it")
     elif not os.access(Path(path).parent, os.W_OK | os.X_OK):
         raise FileNotFoundError(f"{path}: its folder does not exist or cannot be written to")
@@ -41,25 +41,43 @@ def write(path: str, data: bytes, force: bool = False) -> None:
         stream.write(data)
         stream.flush()
         return
-    if _is_device(path):  # /dev/null, a pipe: nothing to rename
+    if is_device(path):  # /dev/null, a pipe: nothing to rename
         Path(path).write_bytes(data)
         return
-    target = Path(path)
-    target = target.resolve() if target.is_symlink() else target
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.parent)
+    temporary = temporary_name(path)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        if force:
-            os.replace(temporary, target)
-        else:
-            _rename_new(temporary, target)
+        write_temporary(temporary, data)
+        publish(temporary, path, force)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def temporary_name(path: str) -> str:
+    """A new hidden name in the folder of the file that ``path`` stands for, through links."""
+    target = _target(path)
+    return str(target.parent / f".{target.name[:40]}.{secrets.token_hex(6)}.part")
+
+
+def write_temporary(temporary: str, data: bytes) -> None:
+    """Write a new file, down to the disk. Raises ``OSError``."""
+    with open(temporary, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def publish(temporary: str, path: str, force: bool = False) -> None:
+    """Give a finished temporary file its name. Raises ``FileExistsError``, without ``force``."""
+    if force:
+        os.replace(temporary, _target(path))
+    else:
+        _rename_new(temporary, _target(path))
+
+
+def _target(path: str) -> Path:
+    target = Path(path)
+    return target.resolve() if target.is_symlink() else target
 
 
 def _rename_new(source: str, target: Path) -> None:
@@ -79,14 +97,10 @@ def _open_stream(stream: TextIO | None, name: str) -> TextIO:
     return stream
 
 
-def _is_device(path: str) -> bool:
+def is_device(path: str) -> bool:
+    """Whether ``path`` is a device or a pipe: nothing that a rename could replace."""
     try:
         return not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path)
     except OSError:
         return False
 
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

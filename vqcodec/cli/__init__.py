@@ -1,0 +1,71 @@
+"""The ``vqcodec`` command (docs/CLI.md).
+
+Exit status: 0 done; 1 failed, one line on standard error says why; 2 wrong usage; 130
+interrupted. What pipes goes to standard output, all talk to standard error.
+
+Heavy modules are imported where they are needed, so that ``--help``, ``--version`` and
+``info`` answer at once.
+
+    arguments   what can be asked for
+    names       which files that means
+    commands    doing it
+    screen      talking about it
+    completion, manual   made from the arguments
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+
+from vqcodec.cli.arguments import parser
+from vqcodec.cli.screen import Failure, failed, say
+from vqcodec.errors import VqcodecError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status. (argparse itself exits, with 0 or 2.)"""
+    arguments = parser().parse_args(argv)
+    with warnings.catch_warnings(), _terminated_as_interrupted():
+        warnings.showwarning = lambda message, *_, **__: say(f"vqcodec: warning: {message}")
+        try:
+            status: int | None = arguments.run(arguments)
+            if sys.stdout:
+                sys.stdout.flush()
+        except (VqcodecError, Failure) as error:
+            return failed(str(error))
+        except BrokenPipeError:  # whoever read our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except OSError as error:
+            return failed(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+        except MemoryError:
+            return failed("not enough memory for this picture")
+        except KeyboardInterrupt:
+            say("vqcodec: interrupted")
+            return 130
+    return status or 0
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """A terminated run cleans up as an interrupted one does."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

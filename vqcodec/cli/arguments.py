@@ -1,0 +1,203 @@
+"""The command line's arguments. Also what the manual page and the shells' completions are made from."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vqcodec import __version__
+from vqcodec.cli import commands
+
+Number = TypeVar("Number", int, float)
+
+_EXAMPLES = """\
+examples:
+  vqcodec compress photo.png                    writes photo.vqc
+  vqcodec compress -q 25 photo.png small.vqc
+  vqcodec compress -r photos -o compressed/     all cores, all folders
+  vqcodec compress --target-size 20k *.jpg -o 'small/{stem}.vqc'
+  vqcodec decompress photo.vqc back.png
+  cat photo.vqc | vqcodec decompress - - | display
+  vqcodec compare photo.png photo.vqc -o side.png
+  vqcodec verify *.vqc
+  vqcodec sample flower-roses -n 4 --seed 1 -o roses.png
+"""
+_NAMES = """\
+Two names are IN OUT if the second can only be an output: {output}. Otherwise all names are
+inputs. A folder stands for the files in it. - is standard input or output.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="vqcodec",
+        description="A learned image codec that is also a generative model.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("-V", "--version", action="version", version=f"vqcodec {__version__}")
+    add = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("--model", metavar="FILE", help="model file (default: the one that ships with vqcodec)")
+    model.add_argument("--threads", type=_positive, metavar="N", help="processor threads (default: all cores)")
+    model.add_argument("--device", default="cpu", metavar="DEV", help="cpu, cuda or cuda:N (default: cpu)")
+    model.add_argument("--quiet", action="store_true", help="report nothing but warnings and errors")
+    forced = argparse.ArgumentParser(add_help=False)
+    forced.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
+    _compress(_coding(add, "compress", [model, forced], "pictures to .vqc", "Compress pictures.",
+                      "any picture that Pillow reads, or a folder", "- or a name with .vqc"))
+    _decompress(_coding(add, "decompress", [model, forced], ".vqc to pictures",
+                        "Decompress files; the extension of OUT chooses the format, PNG for - and for folders.",
+                        "a .vqc file, or a folder", "no folder, and no name with .vqc"))
+    _sample(add.add_parser(
+        "sample", parents=[model, forced], help="draw new pictures of a class",
+        description="Draw new pictures. The same arguments give the same code maps on every machine."))
+    _verify(add.add_parser(
+        "verify", parents=[model], help="check that .vqc files are whole",
+        description="Check every CRC, then decode the code maps. Prints a line for each file; the exit status is 1 if any is bad."))
+    _compare(add.add_parser(
+        "compare", parents=[model, forced], help="what compression did to a picture",
+        description="Size, bits per pixel, PSNR and MS-SSIM (the latter from 176 x 176 pixels, and if torchmetrics is installed)."))
+    p = add.add_parser("info", help="what a .vqc file says of itself", description="Check a file and list its chunks.")
+    p.add_argument("input", metavar="FILE")
+    p.add_argument("--json", action="store_true", help="for machines")
+    p.set_defaults(run=commands.info)
+    p = add.add_parser(
+        "demo", help="a tour on a photograph that ships with vqcodec",
+        description="Compress, decompress and sample; prints a table, writes pictures and one contact sheet.")
+    p.add_argument("-o", "--output", metavar="FOLDER", type=Path, default=Path("out"), help="default: out")
+    p.add_argument("--model", metavar="FILE", help="model file (default: the one that ships with vqcodec)")
+    p.set_defaults(run=commands.demo)
+    p = add.add_parser("completion", help="completion for a shell", description=(
+        "Print what a shell needs to complete vqcodec's arguments; docs/CLI.md says where to put it."))
+    p.add_argument("shell", choices=["bash", "zsh", "fish"])
+    p.set_defaults(run=commands.completion)
+    p = add.add_parser("man", help="the manual page", description="Print the manual page: vqcodec man | man -l -")
+    p.set_defaults(run=commands.manual)
+    return top
+
+
+# -- commands ----------------------------------------------------------------------------
+
+
+def _coding(add: Any, name: str, parents: list[argparse.ArgumentParser], summary: str, description: str,
+            inputs: str, outputs: str) -> argparse.ArgumentParser:
+    """What compress and decompress share."""
+    p: argparse.ArgumentParser = add.add_parser(
+        name, parents=parents, help=summary, description=f"{description} {_NAMES.format(output=outputs)}",
+        usage=f"vqcodec {name} [options] IN [OUT]\n       vqcodec {name} [options] IN ... [-o OUT]",
+    )  # fmt: skip
+    p.add_argument("files", metavar="IN", nargs="+", help=inputs)
+    p.add_argument(
+        "-o", "--output", metavar="OUT",
+        help="a folder (also a new one, with / at its end), a file, or a name with {name}, {stem} or {parent} "
+             "of the input in it (default: beside the input)",
+    )  # fmt: skip
+    p.add_argument("-r", "--recursive", action="store_true", help="look into the folders of folders, too")
+    p.add_argument("-j", "--jobs", type=_positive, metavar="N", help="files at a time (default: --threads; 1 on a GPU)")
+    p.add_argument("--json", action="store_true", help="for each file, one line of JSON on standard output; errors, too")
+    return p
+
+
+def _compress(p: argparse.ArgumentParser) -> None:
+    p.add_argument("-q", "--quality", type=_quality, metavar="Q", help="0 (smallest) to 100 (default: 50)")
+    p.add_argument("--target-size", dest="target_bytes", type=_bytes, metavar="BYTES",
+                   help="instead of a quality: at most so large, such as 20k or 1.5M (k is 1000)")
+    p.add_argument("--target-psnr", type=float, metavar="DB", help="instead of a quality: at least so good")
+    p.add_argument("-e", "--effort", type=_natural, metavar="E", help="0 (fastest) to 9 (default: 3)")
+    p.add_argument("--class", dest="class_id", metavar="CLASS",
+                   help="what the picture shows, if it is a class of the model: name or number; saves some bytes")
+    p.add_argument("--tile", type=_natural, metavar="PIXELS", help="side of a tile, a multiple of 64; 0: one tile")
+    p.add_argument("--strip", dest="metadata", action="store_const", const=False, help="leave out ICC profile, EXIF and XMP")
+    p.set_defaults(run=commands.compress)
+
+
+def _decompress(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--partial", action="store_const", const=True, help="of a damaged or truncated file, give the coarser picture")
+    p.add_argument("--region", type=_region, metavar="X0,Y0,X1,Y1", help="only these pixels: x0 <= x < x1, y0 <= y < y1")
+    p.add_argument("--scale", type=_positive, metavar="N", help="reduce by 2, 4, 8 or 16; faster than the whole picture")
+    p.add_argument("--maps", type=_positive, metavar="N", help="use the first N code maps: a coarser picture")
+    p.set_defaults(run=commands.decompress)
+
+
+def _sample(p: argparse.ArgumentParser) -> None:
+    p.add_argument("class_id", metavar="CLASS", help="name or number; 0 for none")
+    p.add_argument("-o", "--output", metavar="OUT", required=True,
+                   help="one picture, all on a grid; or, with %%d in the name, a file for each")
+    p.add_argument("-n", type=_positive, default=1, metavar="N", help="how many (default: 1)")
+    p.add_argument("--seed", type=_natural, default=0, metavar="S", help="which (default: 0)")
+    p.add_argument("--size", type=_size, default=(256, 256), metavar="WxH", help="pixels (default: 256x256)")
+    p.add_argument("--temperature", type=float, default=1.0, metavar="T", help="below 1: likelier and duller (default: 1)")
+    p.add_argument("--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest codes with this share (default: 1)")
+    p.add_argument("--candidates", type=_positive, metavar="M",
+                   help="draw M and keep the N that a classifier thinks truest to the class")
+    p.set_defaults(run=commands.sample)
+
+
+def _verify(p: argparse.ArgumentParser) -> None:
+    p.add_argument("files", metavar="FILE", nargs="+", help="a .vqc file, or a folder")
+    p.add_argument("-r", "--recursive", action="store_true", help="look into the folders of folders, too")
+    p.add_argument("--quick", action="store_true", help="CRCs only; needs no model")
+    p.add_argument("--json", action="store_true", help="for each file, one line of JSON")
+    p.set_defaults(run=commands.verify)
+
+
+def _compare(p: argparse.ArgumentParser) -> None:
+    p.add_argument("original", metavar="ORIGINAL", help="any picture that Pillow reads")
+    p.add_argument("file", metavar="FILE", help="a .vqc file; or another picture, such as a JPEG")
+    p.add_argument("-o", "--output", metavar="OUT", help="write a picture of both, side by side")
+    p.add_argument("--json", action="store_true", help="for machines")
+    p.set_defaults(run=commands.compare)
+
+
+# -- values ------------------------------------------------------------------------------
+
+
+def _quality(text: str) -> float:
+    value = _parsed(float, text, "a number from 0 to 100")
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 100, got {text}")
+    return int(value) if value.is_integer() else value
+
+
+def _natural(text: str, least: int = 0) -> int:
+    value = _parsed(int, text, "a whole number")
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be at least {least}, got {text}")
+    return value
+
+
+def _positive(text: str) -> int:
+    return _natural(text, least=1)
+
+
+def _bytes(text: str) -> int:
+    unit = {"k": 1000, "m": 1000**2}.get(text[-1:].lower(), 1)
+    value = _parsed(float, text[:-1] if unit > 1 else text, "a number of bytes such as 900, 20k or 1.5M") * unit
+    if not 1 <= value < 1 << 40:
+        raise argparse.ArgumentTypeError(f"must be a number of bytes from 1, got {text}")
+    return int(value)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"must be WxH such as 256x256, got {text}")
+    return int(width), int(height)
+
+
+def _region(text: str) -> tuple[int, ...]:
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(number.strip().isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f"must be X0,Y0,X1,Y1 such as 0,0,256,256, got {text}")
+    return tuple(int(number) for number in numbers)
+
+
+def _parsed(kind: Callable[[str], Number], text: str, what: str) -> Number:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}") from None
