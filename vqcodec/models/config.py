@@ -233,7 +233,7 @@ def default() -> ModelConfig:
     return ModelConfig(
         name="default",
         autoencoder=AutoencoderConfig(maps=maps, hidden=160, encoder_blocks=4, refine_blocks=4,
-                                      lambda_max=6e-2, lambda_min=6e-4),
+                                      lambda_max=6e-2, lambda_min=6e-4, quality_positions=(-0.1, 0.35, 1.0)),
         priors=(top, *(first if m < 4 else later for m in range(len(groups)))),
     )
 
