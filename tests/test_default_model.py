@@ -10,13 +10,12 @@ import pytest
 from PIL import Image
 
 import vqcodec
-from tests import format_v1
 from tests.golden import make
-from vqcodec import container, geometry, ops
+from vqcodec import ops
 from vqcodec.codec import Codec
 from vqcodec.demo import PHOTO
 from vqcodec.models import file
-from vqcodec.ops import native, ref
+from vqcodec.ops import native
 
 EXPECTED = json.loads(make.EXPECTED.read_text())
 FILES = sorted(make.HERE.glob("*.vqc"))
@@ -63,24 +62,6 @@ class TestGolden:
         monkeypatch.setenv("VQCODEC_BACKEND", backend)
         maps = codec.sample_maps(class_id, 1, size=(64, 48), seed=seed)[0]
         assert make.digest(maps) == EXPECTED["samples"][make.sample_name(class_id, seed)]
-
-    @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-    def test_independent_decoder(self, path: Path, codec):
-        """The reader written from docs/FORMAT.md alone, fed with the reference's frequencies."""
-        found = format_v1.read(path.read_bytes())
-        expected = vqcodec.decode_maps(path.read_bytes())
-        for index, box in enumerate(container.tile_grid(found["width"], found["height"], found["tile"])):
-            maps: list[np.ndarray] = []
-            for number, streams in enumerate(found["streams"]):
-                decoder = format_v1.RangeDecoder(streams[index])
-
-                def choose(cumulative: np.ndarray) -> np.ndarray:
-                    return np.array([decoder.symbol(np.diff(row).tolist()) for row in cumulative], np.int32)
-
-                part = geometry.part(codec.model.config, expected[number], number, box)
-                prior = codec.model.priors[number]
-                maps.append(ref.wavefront(prior, part.shape, maps[:], found["class"], found["level"], choose))
-                assert np.array_equal(maps[-1], part)
 
     @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
     def test_pictures(self, path: Path):

@@ -26,7 +26,7 @@ def test_ms_ssim():
     noisy, noisier = ((a + noise * k).clip(0, 255).astype(np.uint8) for k in (1, 2))
     assert metrics.ms_ssim(a, a) == pytest.approx(1)
     assert 0.3 < metrics.ms_ssim(a, noisier) < metrics.ms_ssim(a, noisy) < 0.99
-    with pytest.raises(ValueError, match="176 x 176 pixels, got 300 x 175"):
+    with pytest.raises(ValueError, match="176 x 176 pixels, found 300 x 175"):
         metrics.ms_ssim(scene(175, 300), scene(175, 300))
 
 

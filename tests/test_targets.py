@@ -49,7 +49,7 @@ class TestSearch:
         smallest, largest = (round(math.exp(base + slope * 100 * end)) for end in (0, 1))
         assert len(tries) <= 14 and all(0 <= q <= 100 for q in tries)
         if target < smallest:
-            assert found is None
+            assert len(found) == smallest
         elif target >= largest:
             assert len(found) == largest
         else:
@@ -89,6 +89,8 @@ class TestTargets:
         assert vqcodec.decompress(data, model=small_model).size == (96, 96)
         with pytest.raises(InvalidArgument, match="target_bytes must be at least [0-9]+ for this picture"):
             vqcodec.compress(picture, target_bytes=40, model=small_model)
+        with pytest.raises(InvalidArgument, match="target_bytes must be at least"):  # a file of one map from the start
+            vqcodec.compress(np.zeros((16, 16, 3), np.uint8), target_bytes=5, model=small_model)
 
     def test_psnr(self, photo):
         data = vqcodec.compress(photo, target_psnr=28.5)

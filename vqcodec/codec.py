@@ -89,7 +89,7 @@ class Codec:
         if target_bytes is not None:
             target = whole_number("target_bytes", target_bytes, 1, 1 << 62)
             found = largest_file(target, lambda q: file(q, encoding.maps(q)))
-            return self._shortened(file(0, encoding.maps(0)), target) if found is None else found
+            return found if len(found) <= target else self._shortened(found, target)
         if target_psnr is not None:
             def measured(quality: float) -> tuple[bytes, float]:
                 maps = encoding.maps(quality)
@@ -144,13 +144,13 @@ class Codec:
     def _shortened(self, data: bytes, target: int) -> bytes:
         """A file with as many of its maps as fit into ``target`` bytes."""
         found = container.read(data, limits=LIMITS)
-        while found.header.maps > 1:
-            found.header = dataclasses.replace(found.header, maps=found.header.maps - 1)
+        while len(data) > target and len(found.maps) > 1:
             found.maps.pop()
-            shorter = container.write(found)
-            if len(shorter) <= target:
-                return shorter
-        raise InvalidArgument(f"target_bytes must be at least {len(shorter)} for this picture and its metadata, got {target}")
+            found.header = dataclasses.replace(found.header, maps=len(found.maps))
+            data = container.write(found)
+        if len(data) > target:
+            raise InvalidArgument(f"target_bytes must be at least {len(data)} for this picture and its metadata, got {target}")
+        return data
 
     # -- samples ---------------------------------------------------------------------
 

@@ -117,8 +117,8 @@ FULL = 0.985
 SLACK = 0.05
 
 
-def largest_file(target: int, make: Callable[[float], bytes]) -> bytes | None:
-    """The file of the best quality that takes at most ``target`` bytes; None if that of quality 0 takes more.
+def largest_file(target: int, make: Callable[[float], bytes]) -> bytes:
+    """The file of the best quality that takes at most ``target`` bytes; that of quality 0 if even that takes more.
 
     make: the file of a quality. Sizes grow about exponentially with the quality.
     """
@@ -127,7 +127,7 @@ def largest_file(target: int, make: Callable[[float], bytes]) -> bytes | None:
 
     found = bracket(make, miss, goal=math.log(FULL) / 2, tolerance=-math.log(FULL) / 2)
     fitting = [data for data in found if len(data) <= target]
-    return max(fitting, key=len, default=None)
+    return max(fitting, key=len) if fitting else min(found, key=len)
 
 
 def smallest_file(target: float, make: Callable[[float], tuple[bytes, float]]) -> bytes:

@@ -97,7 +97,7 @@ def _outline(data: bytes, chunks: Iterator[container.Chunk]) -> tuple[dict[str, 
     try:
         for chunk in chunks:
             alpha |= chunk.tag == "A"
-            if name := {"i": "icc", "e": "exif", "x": "xmp"}.get(chunk.tag):
+            if name := container.METADATA.get(chunk.tag):
                 metadata[name] = wire.inflate(chunk.payload, chunk.name, Limits.metadata) or b""
     except FormatError:  # the business of load() and verify()
         with contextlib.suppress(FormatError):
