@@ -119,7 +119,7 @@ def sampling(floats: list, priors: list, rounds: int, device: str, positions: in
     jobs = [ops.SampleJob(shapes, random_words(shapes, i)) for i in range(128)]
     many = milliseconds(lambda: ops.wavefront_sample_batch(priors, jobs, backend=device), rounds) / len(jobs)
     torch.set_default_device("cuda")
-    naive = 1e3 * sum(Naive(prior.cuda()).seconds_per_map(shape, [m for m in maps[:number]], positions)
+    naive = 1e3 * sum(Naive(prior.cuda()).seconds_per_map(shape, maps[:number], positions)
                       for number, (prior, shape) in enumerate(zip(floats, shapes)))
     torch.set_default_device("cpu")
     print("\n## Sampling 256 x 256, milliseconds per picture\n")

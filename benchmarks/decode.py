@@ -15,21 +15,23 @@ was encoded before anything is timed. Contenders take turns; the tables show med
     weights  bytes of weights that the steps of the wavefront read in all, per second, as a share
              of the second-level cache's bandwidth
 
-CompressAI is optional (`pip install compressai`). Its models have random weights, too, which makes
-no difference to the number of their steps: one per latent position. Their decoders make a picture,
-so the loop over positions is timed apart, and only it is compared.
+CompressAI is optional and may live in an environment of its own (`--compressai PYTHON`). Its models
+have random weights, too, which makes no difference to the number of their steps: one per latent
+position. Their decoders make a picture, so the loop over positions is timed apart, and only it is
+compared.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,7 @@ if os.environ.get("VQCODEC_CPU") == "avx2":  # read by the peers when they are i
 import numpy as np
 import torch
 
+from benchmarks.rows import Row, dump
 from vqcodec import entropy, ops
 from vqcodec.models import config as configs
 from vqcodec.models.integer import IntegerPrior, Tables, load_prior
@@ -50,6 +53,7 @@ from vqcodec.models.prior import Prior
 from vqcodec.ops import native, ref
 
 CLASSES = 16
+PEERS = ("mbt2018", "cheng2020_anchor", "bmshj2018_hyperprior")
 FLAGS = {
     "avx2": ["-mavx2", "-mfma"],
     "avx512": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"],
@@ -137,34 +141,26 @@ class Ours:
         )
 
 
-class Peer:
-    """A CompressAI model; `times` are those of its loop over positions alone."""
+class Peers:
+    """CompressAI in a process of its own: see compressai_peer.py."""
 
-    def __init__(self, name: str, size: tuple[int, int]) -> None:
-        from compressai import zoo
+    def __init__(self, python: str, size: tuple[int, int], threads: int) -> None:
+        script = Path(__file__).with_name("compressai_peer.py")
+        self._process = subprocess.Popen([python, str(script), *map(str, (*size, threads))], stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        first = self._process.stdout.readline()
+        if not first:
+            said = self._process.communicate()[1].strip().splitlines()
+            raise ImportError(said[-1] if said else "it ended without a word")
+        self.versions = json.loads(first)
 
-        model = getattr(zoo, name)(quality=4, pretrained=False).eval()
-        model.update(force=True)
-        width, height = (-(-side // 64) * 64 for side in size)
-        picture = torch.rand(1, 3, height, width)
-        with torch.inference_mode():
-            packed = model.compress(picture)
-        self.model, self.strings, self.shape = model, packed["strings"], packed["shape"]
-        self.loop = 0.0
-        if hasattr(model, "_decompress_ar"):
-            decompress_ar = model._decompress_ar
+    def decode(self, name: str) -> dict[str, float]:
+        """Seconds of one decode: "whole" and "loop"."""
+        print(name, file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
 
-            def timed(*arguments: object, **more: object) -> object:
-                start = time.perf_counter()
-                result = decompress_ar(*arguments, **more)
-                self.loop = time.perf_counter() - start
-                return result
-
-            model._decompress_ar = timed
-
-    def decode(self) -> object:
-        with torch.inference_mode():
-            return self.model.decompress(self.strings, self.shape)
+    def close(self) -> None:
+        self._process.communicate()
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -173,8 +169,8 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def report_ours(ours: Ours, size: tuple[int, int], rounds: int, max_threads: int) -> float:
-    """Prints the table of our own figures; the median with all threads, in seconds."""
+def report_ours(ours: Ours, size: tuple[int, int], rounds: int, max_threads: int) -> list[float]:
+    """Prints the table of our own figures; seconds with all threads."""
     variant = native.select_variant()
     counts = sorted({1, max_threads})
     times: dict[int, list[float]] = {n: [] for n in counts}
@@ -200,28 +196,33 @@ def report_ours(ours: Ours, size: tuple[int, int], rounds: int, max_threads: int
         f"{ours.macs() / size[0] / size[1] / 1e3:.1f} kMAC per pixel, {ours.macs() / 1e9:.2f} GMAC in all; "
         f"{steps} steps per map, {max(p.macs() for p in ours.priors) / 1e3:.0f} kB of weights per step"
     )
-    return statistics.median(times[max_threads])
+    return times[max_threads]
 
 
-def report_peers(own: float, size: tuple[int, int], rounds: int) -> None:
+def report_peers(own: list[float], python: str, size: tuple[int, int], threads: int, rounds: int) -> list[Row]:
+    """Prints the table of the peers; our times against those of each."""
+    job = f"decode all maps of {size[0]} x {size[1]} ({native.select_variant()}, {threads} threads)"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            peers = {n: Peer(n, size) for n in ("mbt2018", "cheng2020_anchor", "bmshj2018_hyperprior")}
-    except ImportError as error:
-        print(f"\nCompressAI is not installed ({error}): no comparison")
-        return
-    whole: dict[str, list[float]] = {name: [] for name in peers}
-    loop: dict[str, list[float]] = {name: [] for name in peers}
-    for _ in range(rounds):
-        for name, peer in peers.items():
-            whole[name].append(seconds(peer.decode))
-            loop[name].append(peer.loop)
-    print("\n| decoder | s, whole picture | s, loop over positions | loop / all our maps |")
+        peers = Peers(python, size, threads)
+    except (ImportError, OSError) as error:
+        print(f"\nCompressAI cannot be used ({error}): no comparison")
+        return [Row.timed(job, f"CompressAI {name}", own, None, "not installed") for name in PEERS]
+    whole: dict[str, list[float]] = {name: [] for name in PEERS}
+    loop: dict[str, list[float]] = {name: [] for name in PEERS}
+    for number in range(rounds + 1):
+        for name in PEERS:
+            taken = peers.decode(name)
+            if number:  # the first warms up
+                whole[name].append(taken["whole"])
+                loop[name].append(taken["loop"])
+    peers.close()
+    print(f"\nCompressAI {peers.versions['compressai']}, torch {peers.versions['torch']}\n")
+    print("| decoder | s, whole picture | s, loop over positions | loop / all our maps |")
     print("|---------|-----------------:|-----------------------:|--------------------:|")
-    for name in peers:
+    for name in PEERS:
         alone = statistics.median(loop[name])
-        print(f"| {name} | {statistics.median(whole[name]):.2f} | {alone:.2f} | {alone / own:.1f}x |")
+        print(f"| {name} | {statistics.median(whole[name]):.2f} | {alone:.2f} | {alone / statistics.median(own):.1f}x |")
+    return [Row.timed(job, f"CompressAI {name}, loop over positions", own, loop[name]) for name in PEERS if any(loop[name])]
 
 
 def main() -> None:
@@ -231,6 +232,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--peer-rounds", type=int, default=5)
     parser.add_argument("--model", type=Path, help="a model file (default: random weights)")
+    parser.add_argument("--compressai", default=sys.executable, metavar="PYTHON", help="of the environment that has CompressAI")
+    parser.add_argument("--json", type=Path, help="write rows for python -m benchmarks")
     options = parser.parse_args()
 
     width, height = (int(side) for side in options.size.split("x"))
@@ -251,7 +254,7 @@ def main() -> None:
         f"torch {torch.__version__}); medians of {options.rounds}\n"
     )
     own = report_ours(ours, (width, height), options.rounds, options.threads)
-    report_peers(own, (width, height), options.peer_rounds)
+    dump(options.json, report_peers(own, options.compressai, (width, height), options.threads, options.peer_rounds))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ if os.environ.get("VQCODEC_CPU") == "avx2":  # read by the peers when they are i
 import numpy as np
 import torch
 
+from benchmarks.rows import Row, dump
 from vqcodec.ops import native, nearest_codebook, ref_nearest
 
 try:
@@ -119,6 +120,7 @@ def main() -> None:
     parser.add_argument("--codes", type=int, default=512)
     parser.add_argument("--dims", type=int, nargs="+", default=[4, 16, 64])
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--json", type=Path, help="write rows for python -m benchmarks")
     options = parser.parse_args()
 
     native.set_num_threads(options.threads)
@@ -129,7 +131,7 @@ def main() -> None:
     measure_peak = FmaPeak(variant, options.threads) if variant in FLAGS else lambda: float("nan")
 
     peak = measure_peak()
-    results = []
+    results, rows = [], []
     for dims in options.dims:
         random = np.random.default_rng(dims)
         z = random.standard_normal((options.rows, dims), dtype=np.float32)
@@ -142,7 +144,10 @@ def main() -> None:
             for name, call in calls.items():
                 times[name].append(time_call(call))
         results.append((dims, {name: statistics.median(taken) for name, taken in times.items()}, memory))
+        job = f"nearest of {options.codes} codes, {options.rows} vectors of {dims} ({variant}, {options.threads} threads)"
+        rows += [Row.timed(job, name, times["vqcodec"], times.get(name), "not installed") for name in NAMES[1:]]
         peak = max(peak, measure_peak())
+    dump(options.json, rows)
 
     print(
         f"N = {options.rows}, K = {options.codes}, {options.threads} threads, {variant}, at most {peak:.0f} GMAC/s "

@@ -23,6 +23,7 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
 if os.environ.get("VQCODEC_CPU") == "avx2":  # read by the peers when they are imported
     os.environ.setdefault("OPENBLAS_CORETYPE", "Haswell")
@@ -34,6 +35,7 @@ import numpy as np
 import torch
 
 from benchmarks.decode import map_shapes, random_priors, random_words, seconds
+from benchmarks.rows import Row, dump
 from vqcodec import ops
 from vqcodec.models import config as configs
 from vqcodec.models.prior import Gate, Prior, QuantizedConv2d, stream
@@ -210,6 +212,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--cached-rounds", type=int, default=5)
     parser.add_argument("--naive-positions", type=int, default=20, help="of every map")
+    parser.add_argument("--json", type=Path, help="write rows for python -m benchmarks")
     options = parser.parse_args()
 
     width, height = (int(side) for side in options.size.split("x"))
@@ -243,10 +246,11 @@ def main() -> None:
     for _ in range(options.cached_rounds):
         times["cached"].append(seconds(sample_cached))
     median = {name: statistics.median(taken) for name, taken in times.items()}
-    median["naive (extrapolated)"] = sum(
+    naive = sum(
         Naive(prior).seconds_per_map(shape, maps[:m], options.naive_positions)
         for m, (prior, shape) in enumerate(zip(floats, shapes))
     )
+    median["naive (extrapolated)"] = naive
 
     print(
         f"{width} x {height}, {len(shapes)} maps, {sum(m.size for m in maps)} codes, {options.threads} threads, "
@@ -256,6 +260,9 @@ def main() -> None:
     print("|------|---------------:|----------:|")
     for name, taken in median.items():
         print(f"| {name} | {taken * 1e3:.1f} | {taken / median['vqcodec']:.1f}x |")
+    job = f"sample all maps of {width} x {height} ({native.select_variant()}, {options.threads} threads)"
+    dump(options.json, [Row.timed(job, "a cached loop in NumPy", times["vqcodec"], times["cached"]),
+                        Row.timed(job, "a naive loop in torch (extrapolated)", times["vqcodec"], [naive])])
 
 
 if __name__ == "__main__":
