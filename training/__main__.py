@@ -59,7 +59,7 @@ def main() -> None:
 def run(plan: recipe.Recipe, args: argparse.Namespace, stages: tuple[str, ...] | list[str], device: torch.device) -> None:
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
-    options = dict(photo_crops=plan.data.photo_crops, crop=plan.data.crop)
+    options = dict(crops=plan.data.crops, photo_crops=plan.data.photo_crops, crop=plan.data.crop)
     distributed.alone(lambda: [data.load(args.data, split, work, **options) for split in ("train", "val")])
     train, val = (data.load(args.data, split, work, **options) for split in ("train", "val"))
     if distributed.first():

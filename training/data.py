@@ -53,14 +53,14 @@ def classes_of(root: Path) -> tuple[str, ...]:
     return tuple(sorted(d.name for d in folder.iterdir() if d.is_dir() and d.name not in ("train", "val", "photos")))
 
 
-def load(root: Path, split: str, cache: Path, *, seed: int = 0, photo_crops: int = 64, crop: int = CROP) -> Crops:
-    """Crops of ``split`` ("train" or "val"), each ``crop`` pixels wide and high.
+def load(root: Path, split: str, cache: Path, *, seed: int = 0, crops: int = 1, photo_crops: int = 64, crop: int = CROP) -> Crops:
+    """Crops of ``split`` ("train" or "val"), each ``crop`` pixels wide and high, ``crops`` of every picture.
 
     ``photo_crops`` are taken of every picture in ROOT/photos, which join the training split only.
     """
     if not root.is_dir():
         raise SystemExit(f"{root} is not a folder")
-    jobs = list(_jobs(root, split, photo_crops))
+    jobs = list(_jobs(root, split, crops, photo_crops))
     listing = [[str(job.file.relative_to(root)), job.label, len(job.seeds)] for job in jobs]
     key = hashlib.sha256(json.dumps([listing, seed, crop]).encode()).hexdigest()[:16]
     pixels, labels = cache / f"{split}-{key}.npy", cache / f"{split}-{key}-labels.npy"
@@ -76,7 +76,7 @@ def evenly(root: Path, split: str, count: int, *, seed: int = 0, crop: int = CRO
 
     Decodes only these, and keeps no cache. Photographs are left out.
     """
-    jobs = [job for job in _jobs(root, split, 0) if job.seeds]
+    jobs = [job for job in _jobs(root, split, 1, 0) if job.seeds]
     found = []
     edges = np.linspace(0, len(jobs), count + 1).astype(int)
     for part in (jobs[a:b] for a, b in pairwise(edges)):  # the first usable picture of each part
@@ -88,7 +88,7 @@ def evenly(root: Path, split: str, count: int, *, seed: int = 0, crop: int = CRO
     return Crops(np.stack(pixels), np.array(labels, np.int64), classes_of(root))
 
 
-def _jobs(root: Path, split: str, photo_crops: int) -> Iterator[_Job]:
+def _jobs(root: Path, split: str, crops: int, photo_crops: int) -> Iterator[_Job]:
     classes = classes_of(root)
     own_split = (root / "train").is_dir()
     base = root / split if own_split else root
@@ -97,7 +97,7 @@ def _jobs(root: Path, split: str, photo_crops: int) -> Iterator[_Job]:
         held_out = set() if own_split else _held_out(files)
         for file in files:
             if own_split or (file in held_out) == (split == "val"):
-                yield _Job(file, label, range(1))
+                yield _Job(file, label, range(crops))
     if split == "train":
         for file in _pictures(root / "photos"):
             yield _Job(file, 0, range(1, photo_crops + 1))

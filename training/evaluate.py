@@ -62,7 +62,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("model", metavar="MODEL", help="model file, or 'default' for the shipped one")
     parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="folder of pictures, see training/data.py")
     parser.add_argument("--only", default=",".join(SECTIONS), metavar="LIST", help=f"sections (default: {','.join(SECTIONS)})")
-    parser.add_argument("--qualities", type=qualities, default=[10, 50, 90], metavar="LIST", help="for nll and reconstruction (default: 10,50,90)")
+    parser.add_argument("--qualities", type=qualities, default=[10, 50, 90], metavar="LIST",
+                        help="for nll and reconstruction (default: 10,50,90)")
     parser.add_argument("--pictures", type=int, default=200, metavar="N", help="of each split, for nll and reconstruction")
     parser.add_argument("--samples", type=int, default=256, metavar="N", help="in every set of the section samples")
     parser.add_argument("--size", type=int, default=256, help="side of all pictures, in pixels (default: 256)")

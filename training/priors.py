@@ -60,8 +60,8 @@ def start(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, m: int,
     torch.manual_seed(seed + 1000 * m)
     auto = config.autoencoder
     device = next(autoencoder.parameters()).device
-    prior, average = (Prior(config.priors[m], auto.maps[: m + 1], len(config.classes), auto.levels).to(device, memory_format=torch.channels_last)
-                      for _ in range(2))
+    prior, average = (Prior(config.priors[m], auto.maps[: m + 1], len(config.classes), auto.levels)
+                      .to(device, memory_format=torch.channels_last) for _ in range(2))
     prior.start([q.codebook for q in autoencoder.quantizers[: m + 1]], autoencoder.quantizers[m].usage.mean(0))
     average.load_state_dict(prior.state_dict())
     run = Run(prior, average, optimizers(prior, recipe), work / f"prior.{m}.pt", of_map(recipe.steps, m), of_map(recipe.batch, m))

@@ -14,6 +14,7 @@ class Data:
     """Pictures, see :mod:`training.data`."""
 
     crop: int = 256  #: side of the square crops that are kept, in pixels
+    crops: int = 1  #: of every picture: more for a folder of few and large ones
     photo_crops: int = 64  #: of every picture in ROOT/photos
 
 
