@@ -1,9 +1,14 @@
 # make demo      set up, then compress, decompress and sample: pictures in out/
 # make test      set up, then all tests (PYTEST_ARGS for more)
+# make lint      ruff, mypy, and clang-tidy where it is installed
+# make wheel     source archive and wheel, checked in an environment of its own: build/wheel
+# make cross     the core on aarch64 and on big-endian s390x, by QEMU (needs what tests/cross.sh says)
 # make build     set up only: .venv with the compiled core and all dependencies
+# make bench     all benchmarks, one table (IMAGES=FOLDER for pictures, BENCH_ARGS for more)
 # make sanitize  the C++ tests, and the CUDA kernels run by the CPU, under the address and
 #                undefined-behaviour sanitizers
 # make fuzz      the fuzz targets for 10 minutes in all (needs Clang and atheris, see docs/FUZZING.md)
+# make docs      the documentation as a site: build/site
 # make clean     remove everything that the above made
 
 PYTHON ?= python3
@@ -12,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/built
 INPUTS := pyproject.toml setup.py constraints.txt CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: demo test build sanitize fuzz clean
+.PHONY: demo test bench build lint wheel cross docs sanitize fuzz clean
 
 build: $(STAMP)
 
@@ -20,7 +25,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMP): $(INPUTS) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lint,test]'
 	touch $@
 
 demo: $(STAMP)
@@ -28,6 +33,42 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+ifneq ($(shell command -v clang-tidy),)
+	cmake -S . -B build/tidy -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DVQCODEC_CUDA=off -DVQCODEC_PYTHON=OFF -DVQCODEC_TESTS=ON
+	clang-tidy -p build/tidy --quiet csrc/cpu/*.cpp
+endif
+
+wheel: $(STAMP)
+	rm -rf build/wheel
+	VQCODEC_CUDA=off $(BIN)/python -m build --outdir build/wheel .
+	$(BIN)/python tests/check_wheel.py build/wheel
+
+cross: $(STAMP)
+	PYTHON=$(abspath $(BIN))/python tests/cross.sh aarch64 s390x
+
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# Peers that cannot be installed are absent from the table. CompressAI wants an older NumPy than ours: its own environment.
+PEERS := .venv-peers
+
+$(VENV)/bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	-$(BIN)/python -m pip install --quiet faiss-cpu
+	touch $@
+
+$(PEERS)/done:
+	$(PYTHON) -m venv $(PEERS)
+	-$(PEERS)/bin/python -m pip install --quiet compressai==1.2.8
+	touch $@
+
+bench: $(VENV)/bench $(PEERS)/done
+	$(BIN)/python -m benchmarks $(IMAGES) --compressai $(PEERS)/bin/python $(BENCH_ARGS)
 
 # Python itself is not instrumented, so it must load the sanitizers' library (and libstdc++) first.
 PRELOAD = $(shell c++ -print-file-name=libasan.so) $(shell c++ -print-file-name=libstdc++.so)
@@ -46,6 +87,6 @@ fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.run --seconds 66
 
 clean:
-	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist out *.egg-info .pytest_cache .hypothesis
 	rm -f vqcodec/_native*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

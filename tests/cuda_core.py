@@ -6,6 +6,7 @@ Without a GPU the very sources of csrc/cuda are built by the host compiler (test
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import subprocess
@@ -34,10 +35,13 @@ def build() -> ModuleType:
                  f"-DVQCODEC_SANITIZE={SANITIZE}",
                  f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={BUILD}", f"-DPython_EXECUTABLE={sys.executable}",
                  f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"]
-    for command in (configure, ["cmake", "--build", str(BUILD), "--parallel", "--target", "_cuda_host", "cuda_host_tests"]):
-        # What is preloaded for this process is not for compilers.
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LD_PRELOAD": ""})
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as lock:  # one of several test processes builds
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in (configure, ["cmake", "--build", str(BUILD), "--parallel", "--target", "_cuda_host", "cuda_host_tests"]):
+            # What is preloaded for this process is not for compilers.
+            done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LD_PRELOAD": ""})
+            assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
     (path,) = BUILD.glob("_cuda_host.*.so")
     spec = importlib.util.spec_from_file_location("_cuda_host", path)
     module = importlib.util.module_from_spec(spec)

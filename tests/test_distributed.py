@@ -24,7 +24,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two ranks have trained."""
     root = tmp_path_factory.mktemp("two_ranks")
     for i in range(8):
-        folder = root / "pictures" / "cats dogs".split()[i % 2]
+        folder = root / "pictures" / ("cats", "dogs")[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(scene(256, 256, i)).save(folder / f"{i}.png")
     (root / "work").mkdir()

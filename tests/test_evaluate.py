@@ -152,7 +152,8 @@ def test_wrong_usage(folder, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(folder, "--only", "nll,beauty")
     assert "--only takes a list of nll, reconstruction, samples" in capsys.readouterr().err
-    for option, value, complaint in (("--samples", "3", "at least 4"), ("--qualities", "10,x", "qualities"), ("--qualities", "101", "qualities")):
+    for option, value, complaint in (("--samples", "3", "at least 4"), ("--qualities", "10,x", "qualities"),
+                                     ("--qualities", "101", "qualities")):
         with pytest.raises(SystemExit, match="2"):
             run(folder, option, value)
         assert complaint in capsys.readouterr().err

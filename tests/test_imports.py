@@ -18,7 +18,7 @@ PACKAGE = ROOT / "vqcodec"
 # that makes no cycle (which a test of its own looks for).
 LAYERS = [
     ["__main__"],
-    ["cli", "demo", "pillow", "batch", "ray", "compare"],
+    ["cli", "demo", "pillow", "batch", "ray", "compare", "bench"],
     ["api"],
     ["codec"],
     ["encoding", "decoding"],
@@ -34,8 +34,8 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 # Importing any of these must not bring in torch, however indirectly at import time.
 LIGHT = [
-    "container", "reader", "alpha", "header", "wire", "entropy", "images", "files", "errors", "cli/*", "ops/ref*", "ops/cuda", "ops/selftest",
-    "models/integer", "models/arithmetic", "models/config",
+    "container", "reader", "alpha", "header", "wire", "entropy", "images", "files", "errors", "cli/*", "ops/ref*", "ops/cuda",
+    "ops/selftest", "models/integer", "models/arithmetic", "models/config",
 ]  # fmt: skip
 FOUNDATIONS = {
     "csrc/core": ["core"],
@@ -115,6 +115,17 @@ def test_vqcodec_imports_no_training_and_no_tests():
         assert not {"training", "tests"} & {name.split(".")[0] for name in imports(path)}, path
 
 
+def test_benchmarks_are_imported_by_the_command_line_alone():
+    for path in modules():
+        if part_of(path) == "bench":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        outside = [ast.unparse(each) for each in tree.body if isinstance(each, (ast.Import, ast.ImportFrom))]
+        assert not [each for each in outside if "vqcodec.bench" in each], f"{path}: where it is used, not above"
+        if part_of(path) != "cli":
+            assert not [each for each in imports(path) if each.startswith("vqcodec.bench")], path
+
+
 def test_native_has_one_importer():
     found = {str(p.relative_to(PACKAGE)) for p in modules() if any("_native" in name for name in imports(p))}
     assert found == {"ops/native.py"}
@@ -139,6 +150,35 @@ def test_light_modules_name_no_torch():
 )
 def test_what_importing_loads(name, forbidden):
     script = f"import sys, {name}; sys.exit(' '.join({forbidden} & set(sys.modules)) or 0)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+HEAVY = {"torch", "numpy", "PIL", "constriction", "safetensors", "matplotlib"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compress", "--help"], ["info", "tests/golden/colour.vqc"]])
+def test_commands_that_answer_at_once(arguments):
+    script = f"""
+import sys
+from vqcodec.cli import main
+try:
+    status = main({arguments})
+except SystemExit as end:
+    status = end.code
+assert status == 0, status
+print(" ".join({HEAVY} & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout
+    assert done.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("call", ["vqcodec.decompress(vqcodec.compress(pixels))", "vqcodec.compress(pixels, effort=0)",
+                                  'vqcodec.sample("flower-roses", size=(64, 64))'])
+def test_pixels_do_without_the_compiler_of_torch(call):
+    """torch imports its compiler and sympy lazily; together they take longer than torch itself."""
+    script = f"import sys, numpy, vqcodec; pixels = numpy.zeros((64, 64, 3), 'uint8'); {call}\n"
+    script += "sys.exit(' '.join({'torch._dynamo', 'sympy'} & set(sys.modules)) or 0)"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 

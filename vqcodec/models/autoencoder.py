@@ -41,7 +41,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.config = config
         self.transform = TRANSFORMS[config.transform](config)
-        self.quantizers = nn.ModuleList(
+        self.quantizers: Sequence[Quantizer] = nn.ModuleList(  # type: ignore[assignment]  # what it holds
             Quantizer(m, decay=config.decay, null_code=config.null_code, levels=config.levels) for m in config.maps
         )
 
@@ -131,7 +131,9 @@ class Autoencoder(nn.Module):
         config = self.config
         if not codes or len(codes) > len(config.maps):
             raise InvalidArgument(f"expected 1 to {len(config.maps)} code maps, got {len(codes)}")
-        return self.transform.synthesis(self.context(codes, config.strides)).clamp(0, 1)
+        context = self.context(codes, config.strides)
+        assert context is not None  # a model has a stride
+        return self.transform.synthesis(context).clamp(0, 1)
 
     @torch.no_grad()
     def context(self, codes: Sequence[Tensor], strides: Sequence[int]) -> Tensor | None:

@@ -240,7 +240,7 @@ def default() -> ModelConfig:
 
 def imagenet256() -> ModelConfig:
     """ImageNet at 256 x 256: tables 3 and 5 of VQ-VAE-2."""
-    common = dict(hidden=512, layers=20, kernel=5, first_kernel=5, embedding=512, dropout=0.1)
+    common: dict[str, Any] = dict(hidden=512, layers=20, kernel=5, first_kernel=5, embedding=512, dropout=0.1)
     return ModelConfig(
         name="imagenet256",
         autoencoder=_paper_autoencoder(strides=(8, 4)),
@@ -259,7 +259,7 @@ def ffhq1024() -> ModelConfig:
     Table 4 lists one attention layer for the middle prior and gives the number of
     heads (8) in the top prior's column only; the middle prior uses 8 as well.
     """
-    common = dict(hidden=512, kernel=5, first_kernel=5, embedding=512)
+    common: dict[str, Any] = dict(hidden=512, kernel=5, first_kernel=5, embedding=512)
     condition = dict(condition_blocks=8, condition_residual=1024, condition_embedding=512)
     return ModelConfig(
         name="ffhq1024",

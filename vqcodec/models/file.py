@@ -93,7 +93,7 @@ class Model:
         expected = {name: value.shape for name, value in module.state_dict().items() if not training_only(name)}
         found = {name: value.shape for name, value in state.items()}
         if expected != found:
-            wrong = sorted(set(expected.items()) ^ set(found.items()))[0]
+            wrong = min(set(expected.items()) ^ set(found.items()))
             raise ModelError(f"autoencoder: tensor {wrong[0]} {tuple(wrong[1])} does not fit the description")
         if not all(bool(value.isfinite().all()) for value in state.values()):
             raise ModelError("autoencoder: a tensor holds values that are not finite")
@@ -159,9 +159,9 @@ def fingerprint(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> bytes
     del description["card"]
     digest = hashlib.sha256(json.dumps(description, sort_keys=True, separators=(",", ":")).encode())
     for name in sorted(tensors):
-        array = tensors[name]
+        array = np.ascontiguousarray(tensors[name], tensors[name].dtype.newbyteorder("<"))
         digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.data)
     return digest.digest()
 
 

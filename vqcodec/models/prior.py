@@ -19,7 +19,8 @@ through roundings unchanged (straight-through).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class _Requantize(torch.autograd.Function):
     """Round to multiples of 2**-fraction (if asked) and clamp; gradients pass inside the range."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, scale: float, low: float, high: float, rounding: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: float, low: float, high: float, rounding: bool) -> Tensor:
         ctx.save_for_backward(x)
         ctx.range = low, high
         if not rounding:
@@ -42,7 +43,7 @@ class _Requantize(torch.autograd.Function):
         return (x * scale).add_(0.5).floor_().mul_(1 / scale).clamp_(low, high)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (x,), (low, high) = ctx.saved_tensors, ctx.range
         return torch.ops.aten.hardtanh_backward(grad, x, low, high), None, None, None, None
 
@@ -51,7 +52,7 @@ class _GateProduct(torch.autograd.Function):
     """tanh(a) * sigmoid(b), in forward with both factors and the product rounded as the tables do."""
 
     @staticmethod
-    def forward(ctx, a: Tensor, b: Tensor, rounding: bool) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, rounding: bool) -> Tensor:
         t, s = torch.tanh(a), torch.sigmoid(b)
         ctx.save_for_backward(t, s)
         if not rounding:
@@ -63,7 +64,7 @@ class _GateProduct(torch.autograd.Function):
         return tq.mul_(sq).add_(unit / 2).mul_(1 / unit).floor_().mul_(1 / unit)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         t, s = ctx.saved_tensors
         gs = grad * s
         return gs * (1 - t * t), gs * t * (1 - s), None
@@ -73,7 +74,7 @@ class _AddToStream(torch.autograd.Function):
     """h + y with y rounded to the stream's format first, then saturated."""
 
     @staticmethod
-    def forward(ctx, h: Tensor, y: Tensor, rounding: bool) -> Tensor:
+    def forward(ctx: Any, h: Tensor, y: Tensor, rounding: bool) -> Tensor:
         scale, top = 2.0**fmt.STREAM, 2**15 - 1
         total = (y * scale).add_(0.5).floor_().mul_(1 / scale).add_(h) if rounding else h + y
         ctx.save_for_backward(total)
@@ -81,7 +82,7 @@ class _AddToStream(torch.autograd.Function):
         return total.clamp(*ctx.range)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad = torch.ops.aten.hardtanh_backward(grad, ctx.saved_tensors[0], *ctx.range)
         return grad, grad, None
 
@@ -107,13 +108,15 @@ class QuantizedConv2d(nn.Module):
     ``offsets`` are the taps that are kept; all others are masked.
     """
 
+    mask: Tensor
+
     def __init__(self, inputs: int, outputs: int, kernel: int, offsets: list[tuple[int, int]], *,
                  fraction_in: int = fmt.ACTIVATION, fraction_out: int = fmt.STREAM, zero: bool = False) -> None:
         super().__init__()
         self.kernel, self.offsets = kernel, offsets
         self.fraction_in, self.fraction_out = fraction_in, fraction_out
         # Causal kernels have no rows below the centre.
-        self.half = half = kernel // 2
+        self.margin = half = kernel // 2
         self.rows_below = max(r for r, _ in offsets)
         mask = torch.zeros(half + 1 + self.rows_below, kernel)
         for r, c in offsets:
@@ -132,7 +135,8 @@ class QuantizedConv2d(nn.Module):
 
     def forward(self, x: Tensor, quantized: bool) -> Tensor:
         """Outputs not yet rounded: the caller's :func:`requantize` also saturates."""
-        weight, bias = self.weight * self.mask, self.bias
+        weight: Tensor = self.weight * self.mask
+        bias: Tensor = self.bias
         if quantized:
             p = torch.exp2(self.exponents())[:, None, None, None]
             top = fmt.WEIGHT_MAX
@@ -140,12 +144,12 @@ class QuantizedConv2d(nn.Module):
             unit = p.flatten() * 2**self.fraction_in
             bias = straight_through(torch.floor(bias.detach() * unit + 0.5) / unit, bias)
         # Where the kernel has fewer rows below the centre than above, the padding below makes rows too many.
-        return F.conv2d(x, weight, bias, padding=self.half)[:, :, : x.shape[2]]
+        return F.conv2d(x, weight, bias, padding=self.margin)[:, :, : x.shape[2]]
 
     def export(self) -> dict[str, np.ndarray]:
         """``weight`` int8 outputs x taps x inputs, ``bias`` int32 and ``shift`` uint8 per output."""
         p = self.exponents().double().numpy()
-        half = self.half
+        half = self.margin
         taps = [self.weight.detach().double().numpy()[:, :, half + r, half + c] for r, c in self.offsets]
         weight = np.floor(np.stack(taps, 1) * 2.0 ** p[:, None, None] + 0.5)
         bias = np.floor(self.bias.detach().double().numpy() * 2.0 ** (p + self.fraction_in) + 0.5)
@@ -193,6 +197,8 @@ class Gate(nn.Module):
 
 class Attention(nn.Module):
     """h + out(causal multi-head attention), masked by wavefront step, self always seen."""
+
+    exp: Tensor
 
     def __init__(self, hidden: int, heads: int, lag: int, dropout: float) -> None:
         super().__init__()
@@ -265,24 +271,27 @@ class Prior(nn.Module):
         self.class_embedding = Embedding(classes + 1, hidden, bits=16, fraction=fmt.STREAM, std=0.02)
         self.level_embedding = Embedding(levels, hidden, bits=16, fraction=fmt.STREAM, std=0.02)
         self.factors = [m.stride // self.map.stride for m in maps[:-1]]
-        self.coarser = nn.ModuleList(
+        # Annotated as what they hold: for a type checker, PyTorch's lists hold modules of any kind.
+        self.coarser: Sequence[Embedding] = nn.ModuleList(  # type: ignore[assignment]
             Embedding(m.codes, f * f * config.condition_embedding) for m, f in zip(maps, self.factors)
         )
-        self.condition = nn.ModuleList()
+        self.condition: Sequence[ConditionBlock] = nn.ModuleList()  # type: ignore[assignment]
         if self.coarser:
             channels = len(self.coarser) * config.condition_embedding
             self.condition_in = QuantizedConv2d(channels, hidden, 3, fmt.window_offsets(3))
-            self.condition = nn.ModuleList(
+            self.condition = nn.ModuleList(  # type: ignore[assignment]
                 ConditionBlock(hidden, config.condition_residual) for _ in range(config.condition_blocks)
             )
-        self.blocks = nn.ModuleList(
+        self.blocks: Sequence[Gate] = nn.ModuleList(  # type: ignore[assignment]
             Gate(hidden, config.residual, config.kernel, config.dropout) for _ in range(config.layers)
         )
-        self.attention = nn.ModuleDict({
+        self.attention: Mapping[str, Attention] = nn.ModuleDict({  # type: ignore[assignment]
             str(i): Attention(hidden, config.heads, config.lag, config.attention_dropout)
             for i in range(config.layers) if config.attends_after(i)
         })
-        self.output = nn.ModuleList(Gate(hidden, config.residual, 1, 0.0) for _ in range(config.output_layers))
+        self.output: Sequence[Gate] = nn.ModuleList(  # type: ignore[assignment]
+            Gate(hidden, config.residual, 1, 0.0) for _ in range(config.output_layers)
+        )
         self.logits = QuantizedConv2d(hidden, self.map.codes, 1, [(0, 0)], fraction_out=fmt.LOGIT)
         with torch.no_grad():
             self.logits.weight.mul_(0.1)
@@ -318,8 +327,8 @@ class Prior(nn.Module):
                 e = e.reshape(b, rows, columns, f, f, -1).permute(0, 5, 1, 3, 2, 4)
                 parts.append(e.reshape(b, -1, rows * f, columns * f))
             g = stream(self.condition_in(torch.cat(parts, 1), q).float(), q)
-            for block in self.condition:
-                g = block(g, q)
+            for residual in self.condition:
+                g = residual(g, q)
             h = h + g
         h = h + (self.class_embedding(class_id, q) + self.level_embedding(level, q))[:, :, None, None]
         h = stream(h, q)
@@ -350,15 +359,15 @@ class Prior(nn.Module):
             put(f"coarser.{j}", table)
         if self.coarser:
             put("condition.in", self.condition_in)
-        for j, block in enumerate(self.condition):
-            put(f"condition.{j}.conv", block.conv)
-            put(f"condition.{j}.out", block.out)
+        for j, residual in enumerate(self.condition):
+            put(f"condition.{j}.conv", residual.conv)
+            put(f"condition.{j}.out", residual.out)
         for group, blocks in (("block", self.blocks), ("output", self.output)):
             for i, block in enumerate(blocks):
                 put(f"{group}.{i}.gate", block.conv)
                 put(f"{group}.{i}.out", block.out)
-        for i, block in self.attention.items():
-            put(f"attention.{i}.qkv", block.qkv)
-            put(f"attention.{i}.out", block.out)
+        for after, attention in self.attention.items():
+            put(f"attention.{after}.qkv", attention.qkv)
+            put(f"attention.{after}.out", attention.out)
         put("logits", self.logits)
         return tensors

@@ -61,11 +61,12 @@ class Quantizer(nn.Module):
     def __init__(self, m: CodeMap, *, decay: float, null_code: bool, levels: int) -> None:
         super().__init__()
         self.decay, self.null_code = decay, null_code
-        self.register_buffer("codebook", torch.randn(m.codes, m.dim) / m.codes)
+        self.register_buffer("codebook", torch.zeros(m.codes, m.dim))
         self.register_buffer("count", torch.full((m.codes,), 1.0 / m.codes))
         self.register_buffer("total", torch.zeros(m.codes, m.dim))
         self.register_buffer("usage", torch.full((levels, m.codes), 1.0 / m.codes))
-        self.reset(self.codebook)
+        if not self.codebook.is_meta:  # arithmetic on which would load PyTorch's compiler: seconds
+            self.reset(torch.randn(m.codes, m.dim) / m.codes)
 
     @torch.no_grad()
     def reset(self, codebook: Tensor, count: Tensor | None = None) -> None:
@@ -183,7 +184,7 @@ def lloyd(z: Tensor, codes: int, lagrangian: float, steps: int = 12) -> tuple[Te
     for _ in range(steps):
         bits = -torch.log2(usage / usage.sum() + 1e-9).clamp(min=-MAX_BITS)
         bias = codebook.square().sum(1) + lagrangian * bits
-        chosen = torch.cat([torch.addmm(bias[None], part, codebook.t(), alpha=-2).argmin(1) for part in z.split(65536)])
+        chosen = torch.cat([torch.addmm(bias[None], part, codebook.t(), alpha=-2).argmin(1) for part in torch.split(z, 65536)])
         n = torch.bincount(chosen, minlength=codes).float()
         total = torch.zeros_like(codebook).index_add_(0, chosen, z)
         codebook = torch.where(n[:, None] > 0, total / n.clamp(min=1)[:, None], codebook)

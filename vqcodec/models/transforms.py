@@ -18,6 +18,9 @@ Pixels are float in [0, 1], B x 3 x H x W, with H and W multiples of the largest
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,11 +36,16 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, inner, 3, padding=1)
         self.conv2 = nn.Conv2d(inner, channels, 1)
         if zero:
-            nn.init.zeros_(self.conv2.weight)
-            nn.init.zeros_(self.conv2.bias)
+            zero_convolution(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.leaky_relu(self.conv1(x), 0.1))
+
+
+def zero_convolution(conv: nn.modules.conv._ConvNd) -> None:
+    nn.init.zeros_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
 
 
 def residual_stack(channels: int, inner: int, blocks: int, *, zero: bool) -> nn.Sequential:
@@ -77,7 +85,8 @@ class LappedTransform(nn.Module):
         self.encoder = residual_stack(c, inner, config.encoder_blocks, zero=True)
         self.to_latent = nn.Conv2d(c, self.latent_dim, 1)
         # Each coarser stride takes a 2x2 block of the latent tensor below it.
-        self.down, self.up = nn.ModuleDict(), nn.ModuleDict()
+        self.down: MutableMapping[str, nn.Conv2d] = nn.ModuleDict()  # type: ignore[assignment]  # what it holds
+        self.up: MutableMapping[str, nn.ConvTranspose2d] = nn.ModuleDict()  # type: ignore[assignment]  # what it holds
         below = self.latent_dim
         for stride in reversed(config.strides[:-1]):
             dim = config.latent_dim(stride)
@@ -91,10 +100,9 @@ class LappedTransform(nn.Module):
         self.refine = nn.Sequential(
             nn.Conv2d(c, 4 * r, 1), nn.PixelShuffle(2),
             residual_stack(r, r, config.refine_blocks, zero=True),
-            nn.LeakyReLU(0.1), nn.Conv2d(r, pixels // 4, 3, padding=1),
+            nn.LeakyReLU(0.1), last := nn.Conv2d(r, pixels // 4, 3, padding=1),
         )
-        nn.init.zeros_(self.refine[-1].weight)
-        nn.init.zeros_(self.refine[-1].bias)
+        zero_convolution(last)
 
     @property
     def encoder_reach(self) -> int:
@@ -132,8 +140,7 @@ class LappedTransform(nn.Module):
         blocks = F.pixel_unshuffle(images - 0.5, self.block).permute(0, 2, 3, 1).reshape(-1, self.patch.in_channels)
         basis = _principal(blocks, c)
         for conv in (self.patch, self.to_latent, self.from_latent, self.unpatch, *self.down.values(), *self.up.values()):
-            nn.init.zeros_(conv.weight)
-            nn.init.zeros_(conv.bias)
+            zero_convolution(conv)
         self.patch.weight[:, :, 1, 1] = basis
         self.unpatch.weight[:, :, 1, 1] = basis.t()
         keep = torch.arange(self.latent_dim)
@@ -155,8 +162,8 @@ class ConvTransform(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         c, inner = config.hidden, config.residual
-        plain = dict(kernel_size=config.encoder_kernel, padding=config.encoder_kernel // 2)
-        resize = dict(kernel_size=config.upsample_kernel, stride=2, padding=(config.upsample_kernel - 2) // 2)
+        plain: dict[str, Any] = dict(kernel_size=config.encoder_kernel, padding=config.encoder_kernel // 2)
+        resize: dict[str, Any] = dict(kernel_size=config.upsample_kernel, stride=2, padding=(config.upsample_kernel - 2) // 2)
 
         def encoder(inputs: int, factor: int) -> nn.Sequential:
             layers: list[nn.Module] = []
@@ -242,4 +249,4 @@ def _principal(rows: Tensor, components: int) -> Tensor:
     return vectors.flip(1)[:, :components].t().float()
 
 
-TRANSFORMS = {"lapped": LappedTransform, "conv": ConvTransform}
+TRANSFORMS: dict[str, type[LappedTransform] | type[ConvTransform]] = {"lapped": LappedTransform, "conv": ConvTransform}

@@ -8,7 +8,8 @@
     wavefront_choose      code maps for an encoder, from candidates by distortion and rate
 
 `ref`, `ref_range` and `ref_nearest` define them in NumPy, `native` runs the compiled core, `cuda` its kernels
-on GPUs (`selftest` says whether a GPU can be trusted), `torch_ops` makes them PyTorch custom ops. Importing this package loads neither PyTorch nor the core.
+on GPUs (`selftest` says whether a GPU can be trusted), `torch_ops` makes them PyTorch custom ops. Importing this
+package loads neither PyTorch nor the core.
 """
 
 from vqcodec.ops import cuda, native

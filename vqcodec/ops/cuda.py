@@ -46,10 +46,10 @@ class Device:
                           level: int) -> tuple[np.ndarray, np.ndarray]:
         return self.core.prior_frequencies(prior, codes, coarser, class_id, level)
 
-    def wavefront_decode(self, priors: list[Any], jobs: list[tuple]) -> tuple[list[list[np.ndarray]], list[int]]:
+    def wavefront_decode(self, priors: list[Any], jobs: list[Any]) -> tuple[list[list[np.ndarray]], list[int]]:
         return self.core.wavefront_decode(priors, jobs)
 
-    def wavefront_sample(self, priors: list[Any], jobs: list[tuple], sharpness: int,
+    def wavefront_sample(self, priors: list[Any], jobs: list[Any], sharpness: int,
                          nucleus: int) -> tuple[list[list[np.ndarray]], list[int]]:
         return self.core.wavefront_sample(priors, jobs, sharpness, nucleus)
 

@@ -13,11 +13,14 @@ from __future__ import annotations
 import functools
 import os
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vqcodec.errors import BackendError, InvalidArgument
+
+if TYPE_CHECKING:
+    from vqcodec import _native
 
 __all__ = [
     "codebook_statistics",
@@ -55,9 +58,20 @@ def _core() -> ModuleType:
     return _native
 
 
+class _Lazy:
+    """Stands for the compiled core until it is asked for something."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_core(), name)
+
+
+if not TYPE_CHECKING:
+    _native = _Lazy()
+
+
 def cuda_core() -> ModuleType:
     """The kernels for GPUs. Raises BackendError in a build without them."""
-    core = getattr(_core(), "cuda", None)
+    core: ModuleType | None = getattr(_native, "cuda", None)
     if core is None:
         raise BackendError("this build of vqcodec has no CUDA kernels: it was compiled without nvcc")
     return core
@@ -65,17 +79,17 @@ def cuda_core() -> ModuleType:
 
 def set_num_threads(n: int) -> None:
     """Set how many threads the compiled core uses, 1 to 1024. Results never depend on it."""
-    _core().set_num_threads(n)
+    _native.set_num_threads(n)
 
 
 def get_num_threads() -> int:
     """How many threads the compiled core uses: by default the cores that the process may use."""
-    return _core().get_num_threads()
+    return _native.get_num_threads()
 
 
 def cpu_variants() -> list[str]:
     """The kernel variants that this CPU runs: "scalar" and perhaps "avx2" and "avx512"."""
-    return _core().cpu_variants()
+    return _native.cpu_variants()
 
 
 def select_variant(requested: str | None = None) -> str:
@@ -83,7 +97,7 @@ def select_variant(requested: str | None = None) -> str:
 
     Raises InvalidArgument for an unknown name, BackendError if this CPU cannot run it.
     """
-    return _core().select_variant(requested or "")
+    return _native.select_variant(requested or "")
 
 
 def nearest_codebook(
@@ -93,19 +107,19 @@ def nearest_codebook(
     variant: str | None = None,
 ) -> np.ndarray:
     """See `vqcodec.ops.nearest_codebook`."""
-    return _core().nearest_codebook(z, codebook, bias, variant or "")
+    return _native.nearest_codebook(z, codebook, bias, variant or "")
 
 
 def codebook_statistics(
     z: np.ndarray, indices: np.ndarray, codes: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """See `vqcodec.ops.codebook_statistics`."""
-    return _core().codebook_statistics(z, indices, codes)
+    return _native.codebook_statistics(z, indices, codes)
 
 
 def load_prior(**tensors: Any) -> Any:
     """Check and pack a prior; csrc/bindings/prior.cpp lists the tensors."""
-    return _core().load_prior(**tensors)
+    return _native.load_prior(**tensors)
 
 
 def prior_frequencies(
@@ -117,26 +131,26 @@ def prior_frequencies(
     variant: str = "",
 ) -> tuple[np.ndarray, np.ndarray]:
     """See `vqcodec.ops.prior_frequencies`; ``prior`` comes from `load_prior`."""
-    return _core().prior_frequencies(prior, codes, coarser, class_id, level, variant)
+    return _native.prior_frequencies(prior, codes, coarser, class_id, level, variant)
 
 
 def wavefront_decode(
-    priors: list[Any], jobs: list[tuple], variant: str = ""
+    priors: list[Any], jobs: list[Any], variant: str = ""
 ) -> tuple[list[list[np.ndarray]], list[int]]:
     """The maps of every job, and for each job its first corrupt map or -1.
 
     A job is (class, level, given maps, shapes, streams); see `vqcodec.ops.wavefront_decode`.
     """
-    return _core().wavefront_decode(priors, jobs, variant)
+    return _native.wavefront_decode(priors, jobs, variant)
 
 
 def wavefront_sample(
-    priors: list[Any], jobs: list[tuple], sharpness: int = 256, nucleus: int = 65536, variant: str = ""
+    priors: list[Any], jobs: list[Any], sharpness: int = 256, nucleus: int = 65536, variant: str = ""
 ) -> tuple[list[list[np.ndarray]], list[int]]:
     """As `wavefront_decode`, with words in place of streams."""
-    return _core().wavefront_sample(priors, jobs, sharpness, nucleus, variant)
+    return _native.wavefront_sample(priors, jobs, sharpness, nucleus, variant)
 
 
-def wavefront_choose(priors: list[Any], jobs: list[tuple], variant: str = "") -> list[list[np.ndarray]]:
+def wavefront_choose(priors: list[Any], jobs: list[Any], variant: str = "") -> list[list[np.ndarray]]:
     """As `wavefront_decode`, with (codes, costs) in place of streams; see `vqcodec.ops.wavefront_choose`."""
-    return _core().wavefront_choose(priors, jobs, variant)[0]
+    return _native.wavefront_choose(priors, jobs, variant)[0]

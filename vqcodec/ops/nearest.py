@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from vqcodec.ops import native
 if TYPE_CHECKING:
     import torch
 
-    Array = Union[np.ndarray, torch.Tensor]
+    Array = np.ndarray | torch.Tensor
 
 __all__ = ["CodebookStatistics", "codebook_statistics", "nearest_codebook"]
 
@@ -22,13 +22,28 @@ __all__ = ["CodebookStatistics", "codebook_statistics", "nearest_codebook"]
 class CodebookStatistics(NamedTuple):
     """What an exponential moving average of a codebook needs (VQ-VAE-2, section 2.1)."""
 
-    counts: Array
+    # Arrays of the kind that was given.
+    counts: Any
     """K, float32: how many rows have each code."""
 
-    sums: Array
+    sums: Any
     """K x D, float32: the sum of those rows."""
 
 
+@overload
+def nearest_codebook(
+    z: np.ndarray, codebook: np.ndarray, bias: np.ndarray | None = None, *, return_statistics: Literal[False] = False,
+    variant: str | None = None,
+) -> np.ndarray: ...
+@overload
+def nearest_codebook(
+    z: torch.Tensor, codebook: torch.Tensor, bias: torch.Tensor | None = None, *, return_statistics: Literal[False] = False,
+    variant: str | None = None,
+) -> torch.Tensor: ...
+@overload
+def nearest_codebook(
+    z: Array, codebook: Array, bias: Array | None = None, *, return_statistics: Literal[True], variant: str | None = None,
+) -> tuple[Any, CodebookStatistics]: ...
 def nearest_codebook(
     z: Array,
     codebook: Array,
@@ -65,7 +80,7 @@ def nearest_codebook(
     codebook = arrays.checked("codebook", codebook, "float32", ("K", z.shape[1]))
     if bias is not None:
         bias = arrays.checked("bias", bias, "float32", (codebook.shape[0],))
-    indices = arrays.backend.nearest_codebook(z, codebook, bias, variant)
+    indices: Array = arrays.backend.nearest_codebook(z, codebook, bias, variant)
     if not return_statistics:
         return indices
     statistics = arrays.backend.codebook_statistics(z, indices, codebook.shape[0])
@@ -121,7 +136,7 @@ class _Arrays(NamedTuple):
         if not fits:
             wanted = ", ".join(map(str, shape))
             raise InvalidArgument(f"{name} must have shape [{wanted}], got {list(x.shape)}")
-        if self.kind is not np.ndarray:
+        if not isinstance(x, np.ndarray):
             if x.device.type not in ("cpu", "cuda", "meta"):
                 raise InvalidArgument(f"{name} must be on the CPU or on a CUDA device, got {x.device}")
             if self.place not in (None, x.device):

@@ -76,6 +76,9 @@ class SampleJob:
     """The coarser maps, where they are known already."""
 
 
+Job = DecodeJob | SampleJob
+
+
 def prior_frequencies(
     prior: IntegerPrior,
     codes: np.ndarray,
@@ -142,9 +145,9 @@ def wavefront_decode_batch(
         return _reference(priors, jobs, lambda job, m: RangeDecoder(streams[job][m]).decode)
     networks = [_network(prior, core) for prior in priors]
     maps, corrupt = core.wavefront_decode(networks, _tuples(priors, jobs, streams))
-    for job, number in enumerate(corrupt):
+    for which, number in enumerate(corrupt):
         if number >= 0:
-            raise _corrupt(number, job, jobs)
+            raise _corrupt(number, which, jobs)
     return maps
 
 
@@ -232,24 +235,26 @@ def wavefront_choose(
 
 @dataclass(frozen=True)
 class _Cpu:
-    """The compiled core with an instruction set ("": the best)."""
+    """The compiled core with an instruction set ("": the best). Arguments are those of `vqcodec.ops.native`."""
 
     variant: str
 
     def load_prior(self, **tensors: Any) -> Any:
         return native.load_prior(**tensors)
 
-    def prior_frequencies(self, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
-        return native.prior_frequencies(*arguments, self.variant)
+    def prior_frequencies(self, prior: Any, codes: np.ndarray, coarser: list[np.ndarray], class_id: int,
+                          level: int) -> tuple[np.ndarray, np.ndarray]:
+        return native.prior_frequencies(prior, codes, coarser, class_id, level, self.variant)
 
-    def wavefront_decode(self, *arguments: Any) -> tuple[list[list[np.ndarray]], list[int]]:
-        return native.wavefront_decode(*arguments, self.variant)
+    def wavefront_decode(self, priors: list[Any], jobs: list[Any]) -> tuple[list[list[np.ndarray]], list[int]]:
+        return native.wavefront_decode(priors, jobs, self.variant)
 
-    def wavefront_sample(self, *arguments: Any) -> tuple[list[list[np.ndarray]], list[int]]:
-        return native.wavefront_sample(*arguments, self.variant)
+    def wavefront_sample(self, priors: list[Any], jobs: list[Any], sharpness: int,
+                         nucleus: int) -> tuple[list[list[np.ndarray]], list[int]]:
+        return native.wavefront_sample(priors, jobs, sharpness, nucleus, self.variant)
 
-    def wavefront_choose(self, *arguments: Any) -> list[list[np.ndarray]]:
-        return native.wavefront_choose(*arguments, self.variant)
+    def wavefront_choose(self, priors: list[Any], jobs: list[Any]) -> list[list[np.ndarray]]:
+        return native.wavefront_choose(priors, jobs, self.variant)
 
 
 def _core(backend: str | None) -> _Cpu | cuda.Device | None:
@@ -319,9 +324,9 @@ def tensors_of(prior: IntegerPrior) -> dict[str, Any]:
 
 def _tuples(
     priors: Sequence[IntegerPrior],
-    jobs: Sequence[DecodeJob] | Sequence[SampleJob],
+    jobs: Sequence[Job],
     streams: list[list[Any]],
-) -> list[tuple]:
+) -> list[Any]:
     """The jobs as the compiled core takes them."""
     return [
         (job.class_id, job.level, _given(job), _shapes(job, priors), job_streams)
@@ -360,7 +365,7 @@ class _Choose:
 
 def _reference(
     priors: Sequence[IntegerPrior],
-    jobs: Sequence[DecodeJob] | Sequence[SampleJob],
+    jobs: Sequence[Job],
     chooser: Callable[[int, int], Callable[[np.ndarray], np.ndarray]],
     sharpness: int = 256,
     nucleus: int = ref.WHOLE,
@@ -386,7 +391,7 @@ def _reference(
 # -- checks --------------------------------------------------------------------------------
 
 
-def _corrupt(number: int, job: int, jobs: Sequence[DecodeJob]) -> CorruptChunk:
+def _corrupt(number: int, job: int, jobs: Sequence[Job]) -> CorruptChunk:
     where = f" (job {job})" if len(jobs) > 1 else ""
     return CorruptChunk(f"map {number}", f"the stream is not one that an encoder writes{where}")
 
@@ -399,11 +404,11 @@ def _code_map(name: str, codes: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(codes, np.int32)
 
 
-def _given(job: DecodeJob | SampleJob) -> list[np.ndarray]:
+def _given(job: Job) -> list[np.ndarray]:
     return [_code_map(f"map {j}", codes) for j, codes in enumerate(job.given)]
 
 
-def _shapes(job: DecodeJob | SampleJob, priors: Sequence[IntegerPrior]) -> list[Shape]:
+def _shapes(job: Job, priors: Sequence[IntegerPrior]) -> list[Shape]:
     _count("shapes", job.shapes, priors)
     return [(int(height), int(width)) for height, width in job.shapes]
 

@@ -10,6 +10,7 @@ the NumPy reference gives (tests/test_cuda.py).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,11 +56,12 @@ def failure(device: Device) -> str | None:
     def wrong(expected: tuple[str, ...], found: tuple[list[list[np.ndarray]], list[int]]) -> bool:
         return [digest(*maps) for maps in found[0]] != [expected[i % PICTURES] for i in range(count)]
 
-    jobs = [(CLASS, LEVEL, [], SHAPES, streams[i % PICTURES]) for i in range(count)]
-    if wrong(DECODED, device.wavefront_decode(networks, jobs)):
+    def jobs(of: Sequence[object]) -> list[tuple[object, ...]]:
+        return [(CLASS, LEVEL, [], SHAPES, of[i % PICTURES]) for i in range(count)]
+
+    if wrong(DECODED, device.wavefront_decode(networks, jobs(streams))):
         return "it decodes golden streams wrongly"
-    jobs = [(CLASS, LEVEL, [], SHAPES, words[i % PICTURES]) for i in range(count)]
-    if wrong(SAMPLED, device.wavefront_sample(networks, jobs, SHARPNESS, NUCLEUS)):
+    if wrong(SAMPLED, device.wavefront_sample(networks, jobs(words), SHARPNESS, NUCLEUS)):
         return "its golden samples are wrong"
     return None
 
@@ -135,7 +137,7 @@ def digest(*arrays: np.ndarray) -> str:
     """SHA-256 of the arrays' bytes, little-endian."""
     found = hashlib.sha256()
     for array in arrays:
-        found.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")))
+        found.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
     return found.hexdigest()
 
 
@@ -147,7 +149,8 @@ class _Draw:
 
     def words(self, size: int) -> np.ndarray:
         """uint32 below 2**24."""
-        return (self._generator.random_raw(size) >> np.uint64(40)).astype(np.uint32)
+        raw: np.ndarray = self._generator.random_raw(size)
+        return (raw >> np.uint64(40)).astype(np.uint32)
 
     def int8(self, largest: int, *shape: int) -> np.ndarray:
         """int8 in -largest .. largest."""
@@ -160,7 +163,7 @@ def measure() -> dict[str, Any]:
     from vqcodec import ops
 
     priors, (coarser, codes), (streams, words) = golden_priors(), golden_map(), golden_streams()
-    rule = dict(sharpness=SHARPNESS, nucleus=NUCLEUS, backend="reference")
+    rule: dict[str, Any] = dict(sharpness=SHARPNESS, nucleus=NUCLEUS, backend="reference")
     found = ops.prior_frequencies(priors[-1], codes, coarser, CLASS, LEVEL, backend="reference")
     decoded = [ops.wavefront_decode(priors, SHAPES, each, CLASS, LEVEL, backend="reference") for each in streams]
     sampled = [ops.wavefront_sample(priors, SHAPES, each, CLASS, LEVEL, **rule) for each in words]

@@ -1,6 +1,7 @@
 """The ops of the compiled core as PyTorch custom ops, `torch.ops.vqcodec.*`, on the CPU and on GPUs.
 
-Imported when the first tensor arrives, so that `vqcodec.ops` does not load PyTorch.
+Imported when the first tensor arrives, so that `vqcodec.ops` does not load PyTorch. Defined by schema, not by
+`torch.library.custom_op`, whose first call loads PyTorch's compiler, which takes seconds.
 Tensors share their memory with the core: nothing is copied. On a GPU the work is queued on
 PyTorch's current stream.
 """
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import Optional  # torch.library reads the annotations, of Python 3.10 too
 
 import numpy as np
 import torch
@@ -18,11 +18,22 @@ from torch import Tensor
 from vqcodec.errors import BackendError, InvalidArgument
 from vqcodec.ops import cuda, native, selftest
 
+torch.library.define("vqcodec::nearest_codebook", "(Tensor z, Tensor codebook, Tensor? bias=None, str? variant=None) -> Tensor")
+torch.library.define("vqcodec::codebook_statistics", "(Tensor z, Tensor indices, int codes) -> (Tensor, Tensor)")
 
-@torch.library.custom_op("vqcodec::nearest_codebook", mutates_args=(), device_types="cpu")
-def nearest_codebook(
-    z: Tensor, codebook: Tensor, bias: Optional[Tensor] = None, variant: Optional[str] = None
-) -> Tensor:
+
+def nearest_codebook(z: Tensor, codebook: Tensor, bias: Tensor | None = None, variant: str | None = None) -> Tensor:
+    found: Tensor = torch.ops.vqcodec.nearest_codebook(z, codebook, bias, variant)
+    return found
+
+
+def codebook_statistics(z: Tensor, indices: Tensor, codes: int) -> tuple[Tensor, Tensor]:
+    found: tuple[Tensor, Tensor] = torch.ops.vqcodec.codebook_statistics(z, indices, codes)
+    return found
+
+
+@torch.library.impl("vqcodec::nearest_codebook", "cpu")
+def _nearest_on_cpu(z: Tensor, codebook: Tensor, bias: Tensor | None = None, variant: str | None = None) -> Tensor:
     indices = native.nearest_codebook(
         z.detach().numpy(),
         codebook.detach().numpy(),
@@ -32,8 +43,8 @@ def nearest_codebook(
     return torch.from_numpy(indices)
 
 
-@nearest_codebook.register_kernel("cuda")
-def _(z, codebook, bias=None, variant=None):
+@torch.library.impl("vqcodec::nearest_codebook", "cuda")
+def _nearest_on_gpu(z: Tensor, codebook: Tensor, bias: Tensor | None = None, variant: str | None = None) -> Tensor:
     _check(z, "z", z, torch.float32, (None, None))
     _check(z, "codebook", codebook, torch.float32, (None, z.shape[1]))
     if bias is not None:
@@ -46,19 +57,19 @@ def _(z, codebook, bias=None, variant=None):
     return indices
 
 
-@nearest_codebook.register_fake
-def _(z, codebook, bias=None, variant=None):
+@torch.library.register_fake("vqcodec::nearest_codebook")
+def _nearest_fake(z: Tensor, codebook: Tensor, bias: Tensor | None = None, variant: str | None = None) -> Tensor:
     return z.new_empty(z.shape[0], dtype=torch.int64)
 
 
-@torch.library.custom_op("vqcodec::codebook_statistics", mutates_args=(), device_types="cpu")
-def codebook_statistics(z: Tensor, indices: Tensor, codes: int) -> tuple[Tensor, Tensor]:
+@torch.library.impl("vqcodec::codebook_statistics", "cpu")
+def _statistics_on_cpu(z: Tensor, indices: Tensor, codes: int) -> tuple[Tensor, Tensor]:
     counts, sums = native.codebook_statistics(z.detach().numpy(), indices.numpy(), codes)
     return torch.from_numpy(counts), torch.from_numpy(sums)
 
 
-@codebook_statistics.register_kernel("cuda")
-def _(z, indices, codes):
+@torch.library.impl("vqcodec::codebook_statistics", "cuda")
+def _statistics_on_gpu(z: Tensor, indices: Tensor, codes: int) -> tuple[Tensor, Tensor]:
     _check(z, "z", z, torch.float32, (None, None))
     _check(z, "indices", indices, torch.int64, (len(z),))
     indices = indices.contiguous()
@@ -68,12 +79,12 @@ def _(z, indices, codes):
     return counts, sums
 
 
-@codebook_statistics.register_fake
-def _(z, indices, codes):
+@torch.library.register_fake("vqcodec::codebook_statistics")
+def _statistics_fake(z: Tensor, indices: Tensor, codes: int) -> tuple[Tensor, Tensor]:
     return z.new_empty(codes), z.new_empty(codes, z.shape[1])
 
 
-def _check(z: Tensor, name: str, x: Tensor, dtype: torch.dtype, shape: tuple[Optional[int], ...]) -> None:
+def _check(z: Tensor, name: str, x: Tensor, dtype: torch.dtype, shape: tuple[int | None, ...]) -> None:
     """What addresses do not tell the kernels. None in a shape stands for any size."""
     fits = x.dim() == len(shape) and all(want in (None, have) for want, have in zip(shape, x.shape))
     if x.device != z.device or x.dtype != dtype or not fits:

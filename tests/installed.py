@@ -1,0 +1,86 @@
+"""Checks the vqcodec that is installed: a wheel, or the core on another processor (tests/cross.sh).
+
+    python tests/installed.py [--maps-only]
+
+Golden networks (`vqcodec.ops.selftest`) and the code maps of the golden files, computed by every variant that
+the processor has; then, unless ``--maps-only`` says that there is no PyTorch, a picture through API and command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import vqcodec
+from vqcodec import ops
+from vqcodec.decoding import CodedPicture
+from vqcodec.engine import Engine
+from vqcodec.ops import selftest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def check_networks(backend: str) -> None:
+    priors, (coarser, codes), (streams, words) = selftest.golden_priors(), selftest.golden_map(), selftest.golden_streams()
+    place = selftest.CLASS, selftest.LEVEL
+    found = ops.prior_frequencies(priors[-1], codes, coarser, *place, backend=backend)
+    assert selftest.digest(*found) == selftest.FREQUENCIES, backend
+    for stream, numbers, decoded, sampled in zip(streams, words, selftest.DECODED, selftest.SAMPLED, strict=True):
+        maps = ops.wavefront_decode(priors, selftest.SHAPES, stream, *place, backend=backend)
+        assert selftest.digest(*maps) == decoded, backend
+        maps = ops.wavefront_sample(priors, selftest.SHAPES, numbers, *place, sharpness=selftest.SHARPNESS,
+                                    nucleus=selftest.NUCLEUS, backend=backend)
+        assert selftest.digest(*maps) == sampled, backend
+
+
+def check_files(backend: str) -> None:
+    expected = json.loads((GOLDEN / "expected.json").read_text())
+    engine = Engine()
+    engine.backend = backend
+    assert engine.model.fingerprint.hex() == expected["model"]
+    for name, wanted in expected["maps"].items():
+        with CodedPicture(engine, GOLDEN / f"{name}.vqc") as picture:
+            found = hashlib.sha256()
+            for codes in picture.code_maps():
+                found.update(f"{codes.shape}".encode() + np.ascontiguousarray(codes, "<i4").tobytes())
+        assert found.hexdigest() == wanted, (name, backend)
+
+
+def check_pictures() -> None:
+    y, x = np.mgrid[0:96, 0:144]
+    pixels = np.stack([127 + 100 * np.sin(x / 20 + i) * np.cos(y / 15) for i in range(3)], 2).astype(np.uint8)
+    data = vqcodec.compress(pixels)
+    error = np.asarray(vqcodec.decompress(data), float) - pixels
+    assert 10 * np.log10(255**2 / np.square(error).mean()) > 30
+    (drawn,) = vqcodec.sample("flower-roses", size=(64, 48), seed=1)
+    assert drawn.size == (64, 48)
+
+    with tempfile.TemporaryDirectory() as folder:
+        drawn.save(Path(folder, "in.png"))
+        command = str(Path(sys.executable).with_name("vqcodec"))
+        for arguments in (["compress", "in.png", "a.vqc"], ["verify", "a.vqc"], ["info", "a.vqc"],
+                          ["decompress", "a.vqc", "out.png"]):
+            subprocess.run([command, *arguments], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        assert Path(folder, "out.png").stat().st_size > 0
+
+
+def main() -> None:
+    variants = ops.native.cpu_variants()
+    for backend in variants:
+        check_networks(backend)
+        check_files(backend)
+    if "--maps-only" not in sys.argv:
+        check_pictures()
+    print(f"vqcodec {vqcodec.__version__} in {Path(vqcodec.__file__).parent}: all right on {platform.machine()}, "
+          f"{sys.byteorder}-endian, {', '.join(variants)}")
+
+
+if __name__ == "__main__":
+    main()
