@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from PIL import Image
 
 import vqcodec
 from tests.conftest import scene
-from vqcodec import cli, container, demo, files
+from vqcodec import cli, container, demo, files, geometry
 from vqcodec.cli import commands, completion, names
 from vqcodec.cli.arguments import parser
 from vqcodec.cli.screen import Failure, progress_line
@@ -95,6 +96,65 @@ def test_extension_chooses_the_format(run, folder, extension):
     image = Image.open(f"back.{extension}")
     assert image.size == (56, 40)
     assert image.format == {"jpg": "JPEG"}.get(extension, extension.upper())
+
+
+@pytest.mark.parametrize("kind", ["RGB", "L", "RGBA"])
+@pytest.mark.parametrize("options, parts", [
+    ([], {}), (["--region", "3,5,50,38"], {"region": (3, 5, 50, 38)}), (["--scale", "4"], {"scale": 4}), (["--maps", "1"], {"maps": 1}),
+])  # fmt: skip
+def test_strips_are_what_pillow_writes(run, folder, model, monkeypatch, kind, options, parts):
+    """PPM and PGM, which are written as they are decoded; several strips here."""
+    monkeypatch.setattr(geometry, "AREA", 16)
+    Image.open("photo.png").convert(kind).save("given.png")
+    run("compress", "given.png", "photo.vqc")
+    status, _, err = run("decompress", "photo.vqc", "back.ppm", *options)
+    assert status == 0 and ("PPM holds no alpha" in err) == (kind == "RGBA")
+    expected = io.BytesIO()
+    vqcodec.decompress("photo.vqc", model=model, **parts).convert("L" if kind == "L" else "RGB").save(expected, "PPM")
+    assert Path("back.ppm").read_bytes() == expected.getvalue()
+
+
+def test_strips_of_a_damaged_file(run, folder, monkeypatch):
+    """It is checked before anything is written; what fails later leaves nothing; with --partial, the coarser picture."""
+    run("compress", "photo.png", "-q", "90")
+    data = bytearray(Path("photo.vqc").read_bytes())
+    at = [c["offset"] for c in vqcodec.info(bytes(data))["chunks"] if c["tag"] == "M"][2] + 4
+    data[at] ^= 1
+    Path("bad.vqc").write_bytes(data)
+    status, _, err = run("decompress", "bad.vqc", "back.ppm")
+    assert status == 1 and one_line(err) and "map 2: CRC-32" in err
+    status, _, err = run("decompress", "--maps", "3", "bad.vqc", "back.ppm")
+    assert status == 1 and one_line(err) and "map 2: CRC-32" in err
+    assert files_in(folder) == {"photo.png", "photo.vqc", "bad.vqc"}
+    status, _, err = run("decompress", "--partial", "bad.vqc", "back.ppm")
+    assert status == 0 and "not complete: map 2: " in err and Image.open("back.ppm").size == (56, 40)
+
+
+def test_limits(run, folder):
+    assert run("compress", "photo.png", "--max-pixels", "3072")[0] == 0  # of 64 x 48 with padding
+    for arguments, message in [
+        (["compress", "-f", "photo.png", "--max-pixels", "2239"], "at most 2239 pixels are allowed, found 56 x 40"),
+        (["decompress", "photo.vqc", "x.png", "--max-pixels", "2k"], "at most 2000 pixels"),
+        (["decompress", "photo.vqc", "x.png", "--max-memory", "1k"], "at most 1000 bytes of memory"),
+        (["decompress", "photo.vqc", "x.ppm", "--max-memory", "1k"], "at most 1000 bytes of memory"),
+        (["decompress", "photo.vqc", "x.png", "--max-chunks", "3"], "at most 3 chunks"),
+        (["decompress", "photo.vqc", "x.png", "--max-map-bytes", "1"], "at most 1 bytes"),
+        (["verify", "photo.vqc", "--max-memory", "100"], "at most 100 bytes of memory"),
+        (["info", "photo.vqc", "--max-chunks", "3"], "at most 3 chunks"),
+    ]:  # fmt: skip
+        status, _, err = run(*arguments)
+        assert status == 1 and one_line(err) and message in err
+    assert run("decompress", "photo.vqc", "x.png", "--max-memory", "1G", "--max-metadata", "1")[0] == 0
+
+
+def test_our_limit_takes_the_place_of_pillows(run, folder, monkeypatch):
+    """Also in processes of their own."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    status, _, err = run("compress", "photo.png")
+    assert status == 0 and "bomb" not in err
+    Image.fromarray(scene(16, 16)).save("small.png")
+    status, _, err = run("compress", "photo.png", "small.png", "-o", "out/", "-j", "2", "--max-pixels", "256")
+    assert status == 1 and "at most 256 pixels" in err and os.listdir("out") == ["small.vqc"]
 
 
 def test_metadata_and_alpha_reach_the_file(run, folder):
@@ -611,6 +671,20 @@ def test_full_disk_leaves_nothing(run, folder, monkeypatch):
     assert files_in(folder) == {"photo.png", "photo.vqc"}
 
 
+@pytest.mark.parametrize("extension", ["ppm", "png", "tif"])
+def test_files_that_may_not_grow_leave_nothing(folder, model, extension):
+    """A real failure in the midst of writing, for each way of writing."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)).save("noise.png")
+    Path("a.vqc").write_bytes(vqcodec.compress("noise.png", quality=100, effort=0, model=model))
+    os.remove("noise.png")
+    result = subprocess.run(
+        [*COMMAND, "decompress", "a.vqc", f"b.{extension}", "--model", model], capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (1, f"vqcodec: b.{extension}: File too large\n")
+    assert files_in(folder) == {"photo.png", "a.vqc"}
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 def test_full_device(run, folder):
     status, _, err = run("compress", "photo.png", "/dev/full")
@@ -685,6 +759,56 @@ def test_links_are_written_through(folder):
     os.symlink("real", "link")
     files.write("link", b"new", force=True)
     assert os.path.islink("link") and Path("real").read_bytes() == b"new"
+
+
+def test_folders_with_more_than_pictures(run, folder):
+    """A pipe is passed over, links that lead round are not followed, and those that lead nowhere fail alone."""
+    os.makedirs("in/named.png")
+    shutil.copy("photo.png", "in/a.png")
+    os.symlink(".", "in/loop")
+    os.symlink("self.png", "in/self.png")
+    os.symlink("nowhere", "in/dangling.png")
+    os.mkfifo("in/pipe.png")
+    status, _, err = run("compress", "-r", "in", "-o", "out/", "-j", "1")
+    assert status == 1 and os.listdir("out") == ["a.vqc"]
+    assert sorted(line.split(":")[0] for line in err.splitlines() if line.startswith("vqcodec: ")) == ["vqcodec"] * 2
+    assert "in/dangling.png: no such file" in err and "in/self.png: cannot be read" in err
+
+
+def test_closed_folders_are_not_passed_over(run, folder, monkeypatch):
+    def scandir(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return unpatched(path)
+
+    os.makedirs("in/closed")
+    shutil.copy("photo.png", "in/a.png")
+    unpatched = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    status, _, err = run("compress", "-r", "in", "-o", "out/", "-j", "1")
+    assert status == 1 and os.listdir("out") == ["a.vqc"] and "in/closed: cannot be read" in err
+
+
+def test_links_that_lead_round(run, folder):
+    os.symlink("b.vqc", "a.vqc")
+    os.symlink("a.vqc", "b.vqc")
+    status, _, err = run("compress", "-f", "photo.png", "a.vqc")
+    assert (status, err) == (1, "vqcodec: a.vqc: Too many levels of symbolic links\n")
+    assert files_in(folder) == {"photo.png", "a.vqc", "b.vqc"}
+
+
+def test_any_name(folder, model):
+    """A line break, bytes that are no text: each file has one line, and nothing fails where only UTF-8 may be printed."""
+    for name in (b"new\nline.png", b"caf\xe9.png"):
+        shutil.copy("photo.png", name)
+    os.remove("photo.png")
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    for arguments, stream in ((["compress", ".", "-j", "1"], "stderr"), (["verify", "."], "stdout")):
+        result = subprocess.run([*COMMAND, *arguments, "--model", model], capture_output=True, text=True, env=environment)
+        said = getattr(result, stream).splitlines()
+        assert result.returncode == 0 and len(said) == 2
+        assert {line.split(":")[0].removeprefix("./") for line in said} == {"new\\nline.vqc", "caf\\udce9.vqc"}
+    assert sorted(os.listdir(b".")) == [b"caf\xe9.png", b"caf\xe9.vqc", b"new\nline.png", b"new\nline.vqc"]
 
 
 # -- weight ------------------------------------------------------------------------------

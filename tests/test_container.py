@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from tests import format_v1
 from vqcodec import alpha, container
-from vqcodec.container import Container, Header, Limits, tile_grid
+from vqcodec.container import Box, Container, Header, Limits, tile_grid
 from vqcodec.errors import (
     CorruptChunk,
     FormatError,
@@ -24,6 +24,7 @@ from vqcodec.errors import (
     TruncatedFile,
     UnsupportedVersion,
 )
+from vqcodec.header import tiles_touching
 from vqcodec.wire import Cursor, encode_varint
 
 FINGERPRINT = bytes(range(16))
@@ -431,6 +432,23 @@ def test_tile_grid_covers_every_pixel_once(width, height, tile):
     assert (seen == 1).all()
     assert boxes == sorted(boxes, key=lambda box: (box.y0, box.x0))
     assert len(boxes) == header(width=width, height=height, tile=tile).tile_count
+
+
+@given(st.integers(1, 900), st.integers(1, 900), st.sampled_from([0, 64, 128, 320]), st.data())
+def test_tiles_touching_are_those_that_a_scan_finds(width, height, tile, data):
+    x0, y0 = data.draw(st.integers(-70, 1000)), data.draw(st.integers(-70, 1000))
+    box = Box(x0, y0, x0 + data.draw(st.integers(1, 1000)), y0 + data.draw(st.integers(1, 1000)))
+    scan = [
+        (number, found) for number, found in enumerate(tile_grid(width, height, tile))
+        if found.x0 < box.x1 and box.x0 < found.x1 and found.y0 < box.y1 and box.y0 < found.y1
+    ]  # fmt: skip
+    assert list(tiles_touching(width, height, tile, box)) == scan
+
+
+def test_tiles_touching_looks_at_no_other():
+    """Of 2**46 tiles."""
+    assert [number for number, _ in tiles_touching(2**29, 2**29, 64, Box(2**29 - 65, 63, 2**29, 65))] == [
+        2**23 - 2, 2**23 - 1, 2**24 - 2, 2**24 - 1]
 
 
 @given(st.integers(0, 2**35 - 1))

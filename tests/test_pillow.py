@@ -79,6 +79,45 @@ def test_ordinary_work(picture, model):
     assert thumbnail.size == (20, 14)
 
 
+@pytest.mark.parametrize("size, scale", [
+    ((120, 100), 1), ((60, 50), 2), ((59, 50), 2), ((61, 50), 1), ((15, 12), 8), ((1, 1), 16), ((7, 60), 1),
+])  # fmt: skip
+def test_draft_loads_a_reduced_picture(model, size, scale):
+    pixels = np.dstack([scene(100, 120), np.arange(12000, dtype=np.uint8).reshape(100, 120)])
+    stream = io.BytesIO(vqcodec.compress(pixels, model=model))
+    image = Image.open(stream)
+    expected = vqcodec.decompress(stream.getvalue(), scale=scale, model=model)
+    mode, box = image.draft("RGB", size)
+    assert (mode, box) == ("RGBA", (0, 0, 120 / scale, 100 / scale))
+    assert image.size == expected.size and np.array_equal(np.asarray(image), np.asarray(expected))
+    assert image.draft("RGB", (1, 1)) is None  # too late
+
+
+def test_thumbnails_and_opening_read_what_they_need(model):
+    """Opening takes heads and metadata, a thumbnail its maps."""
+    class Recorder(io.BytesIO):
+        count = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            self.count += len(data)
+            return data
+
+    stream = Recorder(vqcodec.compress(scene(400, 600), quality=100, model=model))
+    image = Image.open(stream)
+    assert stream.count < 600
+    image.thumbnail((10, 10))
+    assert image.size == (10, 7) and stream.count < 0.8 * len(stream.getvalue())
+    assert image.info["quality"] == 100
+
+
+def test_limits_of_loading(picture, model):
+    data = vqcodec.compress(picture, model=model)
+    vqcodec.pillow.use(model, limits=container.Limits(memory=1000))
+    with pytest.raises(Image.DecompressionBombError, match="1000 bytes of memory"):
+        Image.open(io.BytesIO(data)).load()
+
+
 def test_metadata_given_to_save(picture, model):
     exif = Image.Exif()
     exif[0x010E] = "a garden"

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 import vqcodec
 from tests.conftest import scene
-from vqcodec import decoding, geometry
+from vqcodec import container, decoding, geometry
 from vqcodec.codec import Codec
-from vqcodec.errors import FormatError, InvalidArgument
+from vqcodec.container import Container, Header, Limits
+from vqcodec.engine import Engine
+from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded
 from vqcodec.header import Box
 from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.config import preset
@@ -245,3 +247,49 @@ def test_maps_for_scale(small_model):
     engine = Codec(small_model)._engine
     counts = [decoding.maps_for(engine, scale) for scale in (16, 8, 4, 2, 1)]
     assert counts == sorted(counts) and counts[-1] == len(small_model.config.autoencoder.maps)
+
+
+class TestMemory:
+    """``Limits.memory``: an estimate from the header, before anything is allocated."""
+
+    def test_refusal_names_both_figures(self, small_model, tiled):
+        with vqcodec.open(tiled, model=small_model, limits=Limits(memory=20_000)) as coded:
+            for ask in (coded.picture, coded.rows, coded.code_maps):
+                with pytest.raises(LimitExceeded, match=rf"20000 bytes .* about \d+ of a picture of {WIDTH} x {HEIGHT}"):
+                    ask()
+            assert coded._canvas.known == [0] * 24  # nothing was decoded
+
+    def test_a_hostile_header_costs_nothing(self, small_model):
+        """2**28 pixels, of which no byte is there: refused at once, before a page of the maps was touched."""
+        fields = Header(small_model.fingerprint[:16], width=1 << 14, height=1 << 14, maps=1)
+        data = container.write(Container(fields, maps=[[b""]]))
+        with vqcodec.open(data, model=small_model, limits=Limits(memory=1 << 28)) as coded:
+            with pytest.raises(LimitExceeded, match="bytes of memory are allowed"):
+                coded.picture()
+            assert coded._canvas.known == [0]
+
+    def test_less_is_asked_of_parts(self, small_model):
+        """Strips need less than the picture, a region less than strips, code maps least."""
+        fields = Header(small_model.fingerprint[:16], width=20_000, height=12_000, tile=512, maps=1)
+        canvas = decoding.Canvas(Engine(small_model), fields)
+        whole, all_tiles = Box(0, 0, 20_000, 12_000), range(len(canvas.boxes))
+        strip = canvas.memory(all_tiles, whole._replace(y1=geometry.AREA))
+        region = canvas.memory(canvas.tiles(Box(0, 0, 600, 600)), Box(0, 0, 600, 600))
+        codes = sum(a * b for a, b in geometry.map_shapes(small_model.config, 12_000, 20_000))
+        assert region < strip < canvas.memory(all_tiles, whole)
+        assert 4 * codes < canvas.memory(all_tiles) < strip
+        assert strip < 3 * 20_000 * 12_000 + 4 * codes  # although that is the picture alone
+
+    def test_progressive(self, small_model, tiled):
+        decoder = vqcodec.Decoder(model=small_model, limits=Limits(memory=20_000))
+        with pytest.raises(LimitExceeded, match="bytes of memory"):
+            decoder.feed(tiled)
+
+    def test_the_default_is_more_than_the_default_pixels_need(self):
+        """With the shipped model, tiled or not, with alpha."""
+        engine = Engine()
+        side = 1 << 14
+        for tile in (0, 512):
+            canvas = decoding.Canvas(engine, Header(engine.model.fingerprint[:16], width=side, height=side, tile=tile))
+            needed = canvas.memory(range(len(canvas.boxes)), Box(0, 0, side, geometry.AREA)) + 10 * side**2
+            assert side**2 == decoding.LIMITS.pixels and 2 << 30 < needed < decoding.LIMITS.memory

@@ -16,7 +16,7 @@ import zlib
 import numpy as np
 
 from vqcodec.errors import CorruptChunk
-from vqcodec.wire import inflate
+from vqcodec.wire import Memory, blocks, inflate_blocks
 
 _CONSTANT = 0
 _AXES = {1: (), 2: (1,), 3: (0,), 4: (1, 0)}  # method: axes that are differenced; 1 is horizontal
@@ -40,17 +40,20 @@ def decode(payload: bytes | memoryview, width: int, height: int) -> np.ndarray:
     if method not in _AXES:
         found = bytes(payload[:2]).hex(" ") or "nothing"
         raise CorruptChunk("alpha", f"must begin with a method from 0 to 4, found {found}")
-    content = inflate(payload[1:], "alpha", width * height)
-    if content is None or len(content) < width * height:
-        size = "more" if content is None else len(content)
-        raise CorruptChunk("alpha", f"must hold {width * height} bytes, found {size}")
-    plane = np.frombuffer(bytearray(content), np.uint8).reshape(height, width)
+    content, size = np.empty(width * height, np.uint8), 0
+    for piece in inflate_blocks(blocks(Memory(payload), 1, len(payload)), "alpha", content.size):
+        if size + len(piece) <= content.size:
+            content[size : size + len(piece)] = np.frombuffer(piece, np.uint8)
+        size += len(piece)
+    if size != content.size:
+        raise CorruptChunk("alpha", f"must hold {content.size} bytes, found {'more' if size > content.size else size}")
+    plane = content.reshape(height, width)
     for axis in reversed(_AXES[method]):
-        plane = np.cumsum(plane, axis=axis, dtype=np.uint8)
+        np.cumsum(plane, axis=axis, dtype=np.uint8, out=plane)
     return plane
 
 
 def _deflate(plane: np.ndarray, method: int) -> bytes:
     for axis in _AXES[method]:
         plane = np.diff(plane, axis=axis, prepend=np.uint8(0))
-    return bytes([method]) + zlib.compress(plane.tobytes(), 9)
+    return bytes([method]) + zlib.compress(np.ascontiguousarray(plane).data, 9)

@@ -13,7 +13,7 @@ from vqcodec import codec, container, images
 from vqcodec.checks import check_effort, check_quality, check_tile
 from vqcodec.codec import Codec
 from vqcodec.container import Limits
-from vqcodec.decoding import CodedPicture
+from vqcodec.decoding import LIMITS, CodedPicture
 from vqcodec.errors import InvalidArgument
 from vqcodec.models.file import Model
 from vqcodec.sampling import Critic
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def compress(image: Image, *, quality: float = 50, effort: int = 3, class_id: int | str | None = None,
              target_bytes: int | None = None, target_psnr: float | None = None, tile: int | None = None,
-             metadata: bool = True, model: ModelLike = None, device: str = "cpu") -> bytes:
+             metadata: bool = True, limits: Limits | None = None, model: ModelLike = None, device: str = "cpu") -> bytes:
     """Compress a picture into the bytes of a ``.vqc`` file.
 
     ``image``: PIL image, path, uint8 array (H x W, H x W x 3 or x 4; a memory-mapped one is read piece by
@@ -38,27 +38,31 @@ def compress(image: Image, *, quality: float = 50, effort: int = 3, class_id: in
 
     Instead of a quality: ``target_bytes``, the best picture in at most so many bytes, or ``target_psnr``, the
     smallest file with at least so many decibels (of the colours, without alpha); both try several qualities and
-    come within 2 % or 0.05 dB, except where the model passes from one of its rate levels to the next: there sizes
-    jump by up to a quarter.
+    come within 2 % or 0.05 dB, where qualities reach so far.
 
     ``tile``: side of the tiles in pixels, a multiple of 64, or 0 for one tile. Tiles are what a region is decoded
     from and what processors share; small ones cost bytes. The default: one tile up to 1024 x 1024 pixels, else 512.
-    ``metadata``: keep ICC profile, EXIF and XMP. ``model``: a model file, a loaded model, or None for the shipped
-    one. ``device``: "cpu", "cuda" or "cuda:1", see :class:`~vqcodec.Codec`.
+    ``metadata``: keep ICC profile, EXIF and XMP. ``limits``: how many pixels a picture may have. ``model``: a model
+    file, a loaded model, or None for the shipped one. ``device``: "cpu", "cuda" or "cuda:1", see :class:`~vqcodec.Codec`.
+
+    Pictures become 8-bit RGB or grey, with alpha where they have any: 16-bit grey (integers from 0 to 65535) is divided by
+    257 and rounded, palettes, inks and other colour spaces are converted, an orientation in the EXIF is applied to the
+    pixels, and of an animation the first frame is taken, with a warning. Float pictures (mode F) are refused.
 
     Raises :class:`~vqcodec.errors.ImageError` for an unusable picture,
-    :class:`~vqcodec.errors.LimitExceeded` for one of more than 2**28 pixels,
+    :class:`~vqcodec.errors.LimitExceeded` for one of more than ``limits`` allow (2**28 pixels),
     :class:`~vqcodec.errors.InvalidArgument` for the rest, such as a target that cannot be reached.
 
         >>> data = vqcodec.compress("photo.png", quality=50)
         >>> vqcodec.decompress(data).save("back.png")
         >>> small = vqcodec.compress("photo.png", target_bytes=20_000)
     """
-    picture = images.to_array(image)
+    picture = images.to_array(image, (limits or LIMITS).pixels)
     if not metadata:
         picture = dataclasses.replace(picture, metadata={})
     return Codec(model, device=device).compress(
-        picture, quality=quality, effort=effort, class_id=class_id, tile=tile, target_bytes=target_bytes, target_psnr=target_psnr)
+        picture, limits=limits, quality=quality, effort=effort, class_id=class_id, tile=tile, target_bytes=target_bytes,
+        target_psnr=target_psnr)
 
 
 def decompress(data: Source, *, partial: bool = False, region: Sequence[int] | None = None, scale: int = 1,
@@ -78,7 +82,7 @@ def decompress(data: Source, *, partial: bool = False, region: Sequence[int] | N
     missing (because of ``partial`` or ``maps``) from the prior: a picture with details that look right and
     are invented; ``seed`` chooses which.
 
-    ``limits``: :class:`~vqcodec.container.Limits` of what a file may ask for (pixels, chunks, bytes).
+    ``limits``: :class:`~vqcodec.container.Limits` of what a file may ask for (pixels, chunks, bytes, memory).
     """
     with open(data, partial=partial, limits=limits, model=model, device=device) as coded:
         return images.to_pil(coded.picture(region=region, scale=scale, maps=maps, complete=complete, seed=seed))
@@ -152,7 +156,7 @@ def sample(class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (2
     Scores are floats: another machine may swap pictures whose scores are as good as equal.
 
         >>> vqcodec.sample("flower-roses", n=4, seed=1)[0].save("rose.png")
-        >>> best = vqcodec.sample("flower-roses", candidates=64, keep=4)
+        >>> best = vqcodec.sample("flower-roses", candidates=8, keep=2)
     """
     pictures = Codec(model, device=device).sample(class_id, n, size=size, seed=seed, temperature=temperature,
                                                   top_p=top_p, candidates=candidates, keep=keep, critic=critic)

@@ -11,20 +11,22 @@ all, whatever is killed. :mod:`vqcodec.ray` does the same on many machines.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vqcodec import files, pool
 from vqcodec.errors import ImageError, InvalidArgument, VqcodecError
 
 if TYPE_CHECKING:
     import PIL.Image
+
+    from vqcodec.decoding import CodedPicture
 
     Path_ = str | os.PathLike[str]
 
@@ -57,6 +59,10 @@ class Record:
         return {**vars(self), "seconds": round(self.seconds, 4), "warnings": list(self.warnings), "error": error}
 
 
+#: From what to read and the output's name to the output's content and a record.
+Coding = Callable[[Any, str], tuple[files.Content, Record]]
+
+
 @dataclass(frozen=True)
 class Encoder:
     """Pictures to ``.vqc`` files. ``options`` are those of :func:`vqcodec.compress`."""
@@ -65,14 +71,14 @@ class Encoder:
     device: str = "cpu"
     options: dict[str, Any] = field(default_factory=dict)
 
-    def start(self) -> Callable[[Any, str], tuple[bytes, Record]]:
+    def start(self) -> Coding:
         """Load the model; returns a function from a picture and the output's name to bytes and a record."""
         import vqcodec
         from vqcodec import container
 
         model = vqcodec.Codec(self.model, device=self.device).model
 
-        def encode(source: Any, output: str) -> tuple[bytes, Record]:
+        def encode(source: Any, output: str) -> tuple[files.Content, Record]:
             data = vqcodec.compress(source, model=model, device=self.device, **self.options)
             header = container.read_header(data)
             return data, Record("", output, len(data), header.width, header.height)
@@ -91,22 +97,48 @@ class Decoder:
     device: str = "cpu"
     options: dict[str, Any] = field(default_factory=dict)
 
-    def start(self) -> Callable[[Any, str], tuple[bytes, Record]]:
-        """Load the model; returns a function from a file and the output's name to bytes and a record."""
+    def start(self) -> Coding:
+        """Load the model; returns a function from a file and the output's name to its content and a record."""
         import vqcodec
-        from vqcodec import container
 
         model = vqcodec.Codec(self.model, device=self.device).model
+        opening = {name: value for name, value in self.options.items() if name in ("partial", "limits")}
+        wanted = {name: value for name, value in self.options.items() if name not in opening}
 
-        def decode(source: Any, output: str) -> tuple[bytes, Record]:
+        def decode(source: Any, output: str) -> tuple[files.Content, Record]:
             format = format_of(output)
             data = source.read() if hasattr(source, "read") else Path(source).read_bytes()
-            image = vqcodec.decompress(data, model=model, device=self.device, **self.options)
-            if self.options.get("partial") and (error := container.read(data, partial=True).error):
-                warnings.warn(f"the picture is not complete: {error}", stacklevel=1)
-            return encoded(image, format), Record("", output, len(data), image.width, image.height)
+            coded = vqcodec.open(data, model=model, device=self.device, **opening)
+            if coded.error:
+                warnings.warn(f"the picture is not complete: {coded.error}", stacklevel=1)
+            height, width = coded.shape(**{name: wanted[name] for name in ("region", "scale") if name in wanted})
+            made = _rows(coded, wanted) if format == "PPM" else _picture(coded, wanted, format)
+            return made, Record("", output, len(data), width, height)
 
         return decode
+
+
+def _rows(coded: CodedPicture, wanted: dict[str, Any]) -> files.Content:
+    """PPM, or PGM of a grey picture, written as it is decoded."""
+    if coded.has_alpha:
+        warnings.warn("PPM holds no alpha channel; it is left out", stacklevel=1)
+    if not wanted.keys() & {"region", "scale", "maps"}:
+        coded.verify()
+    rows = coded.rows(**wanted)
+    height, width = coded.shape(**{name: wanted[name] for name in ("region", "scale") if name in wanted})
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"P%d\n%d %d\n255\n" % (5 if coded.header.grey else 6, width, height))
+        file.writelines((strip[..., 0] if coded.header.grey else strip).tobytes() for strip in rows)
+
+    return write
+
+
+def _picture(coded: CodedPicture, wanted: dict[str, Any], format: str) -> files.Content:
+    from vqcodec import images
+
+    image = images.to_pil(coded.picture(**wanted))
+    return lambda file: save(image, format, file)
 
 
 # -- the public functions ----------------------------------------------------------------
@@ -127,7 +159,7 @@ def compress(
     picture for each process. Raises :class:`~vqcodec.errors.VqcodecError` at once for what is wrong with
     every picture: model, device, options.
     """
-    from vqcodec.codec import check_effort, check_quality
+    from vqcodec.checks import check_effort, check_quality
 
     check_quality(options.get("quality", 50))
     check_effort(options.get("effort", 3))
@@ -161,14 +193,18 @@ def run(
 def pictures_in(folder: Path_, suffix: str, recursive: bool) -> Iterator[Path]:
     """The files that compressing to (``.vqc``) or decompressing to another ``suffix`` would take, in order.
 
-    Pictures are known by the extensions that Pillow reads. Hidden files and folders are passed over.
+    Pictures are known by the extensions that Pillow reads. Hidden files and folders are passed over, as are
+    pipes and devices; links to folders are not followed.
     """
     wanted = _readable() if suffix == SUFFIX else {SUFFIX}
-    for place, folders, names in os.walk(folder):
+    closed: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in wanted:
-                yield Path(place, name)
+            path = Path(place, name)
+            if not name.startswith(".") and path.suffix.lower() in wanted and not files.is_device(str(path)):
+                yield path
+    yield from closed  # each fails as an input does, instead of being passed over
 
 
 # -- work --------------------------------------------------------------------------------
@@ -190,27 +226,30 @@ class _Start:
     coder: Encoder | Decoder
 
     def __call__(self) -> Callable[[_Task], Record]:
+        import PIL.Image
+
         from vqcodec import set_num_threads
 
         set_num_threads(1)
+        PIL.Image.MAX_IMAGE_PIXELS = None  # a process of our own, which has the limits of ``compress``
         code = self.coder.start()
 
         def work(task: _Task) -> Record:
-            return attempt(code, task.input, task.output, lambda data: files.write_temporary(task.temporary, data))
+            return attempt(code, task.input, task.output, lambda content: files.write_temporary(task.temporary, content))
 
         return work
 
 
-def attempt(code: Callable[[Any, str], tuple[bytes, Record]], source: Any, output: str, write: Callable[[bytes], None]) -> Record:
-    """Code one file and hand its bytes to ``write``: a record, whatever happens."""
+def attempt(code: Coding, source: Any, output: str, write: Callable[[files.Content], None]) -> Record:
+    """Code one file and hand its content to ``write``: a record, whatever happens."""
     begun = time.perf_counter()
     name = files.STANDARD if hasattr(source, "read") else os.fspath(source)
     record = Record(name, output)
     with warnings.catch_warnings(record=True) as caught:
         try:
-            data, record = code(source, output)
+            content, record = code(source, output)
             try:
-                write(data)
+                write(content)
             except OSError as error:  # its file name would be that of the temporary file
                 raise (type(error)(error.errno, error.strerror, output) if error.errno else error) from None
         except Exception as error:
@@ -226,7 +265,7 @@ def _run(coder: Encoder | Decoder, pairs: Iterable[tuple[Path_, Path_]], jobs: i
         code = coder.start()
         for task in tasks:
             yield from _drained(refused)
-            yield attempt(code, task.input, task.output, lambda data, to=task.output: files.write(to, data, force))  # type: ignore[misc]
+            yield attempt(code, task.input, task.output, lambda content, to=task.output: files.write(to, content, force))  # type: ignore[misc]
     else:
         yield from _run_in_processes(coder, tasks, jobs, force, refused)
     yield from _drained(refused)
@@ -323,16 +362,23 @@ def format_of(path: str) -> str:
 
 def encoded(image: PIL.Image.Image, format: str) -> bytes:
     """The bytes of an image file, with the metadata that the format can hold. Raises :class:`ImageError`."""
-    stream = io.BytesIO()
+    return files.held(lambda file: save(image, format, file))
+
+
+def save(image: PIL.Image.Image, format: str, file: BinaryIO) -> None:
+    """Write an image file, with the metadata that the format can hold. Raises :class:`ImageError`, and ``OSError`` of the file."""
     if format in ("JPEG", "BMP", "PPM", "GIF") and "A" in image.getbands():
         warnings.warn(f"{format} holds no alpha channel; it is left out", stacklevel=1)
         image = image.convert(image.mode.removesuffix("A"))
     metadata = {name: image.info[name] for name in ("icc_profile", "exif", "xmp") if name in image.info}
+    # Without the file's number, to which Pillow would write by itself and lose the reason of a failure.
+    stream: Any = SimpleNamespace(**{name: getattr(file, name) for name in ("write", "read", "seek", "tell", "flush")})
     try:
         image.save(stream, format, **metadata)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         raise ImageError(f"{format} cannot hold this picture: {error}") from error
-    return stream.getvalue()
 
 
 def _readable() -> set[str]:

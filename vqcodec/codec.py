@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from typing import BinaryIO
@@ -26,7 +27,7 @@ from vqcodec.checks import (
 )
 from vqcodec.container import Container, Header, Limits
 from vqcodec.decoding import LIMITS, CodedPicture, Progressive, check_size
-from vqcodec.encoding import Encoding, Maps, code_streams, largest_file, smallest_file
+from vqcodec.encoding import Encoding, Maps, Trial, code_streams, largest_file, smallest_file
 from vqcodec.engine import Engine
 from vqcodec.errors import InvalidArgument
 from vqcodec.header import Box, tile_grid
@@ -59,8 +60,10 @@ class Codec:
     def encode_maps(self, pixels: np.ndarray, quality: float = 50, *, effort: int = EFFORT, class_id: int = 0,
                     tile: int | None = None) -> Maps:
         """Code maps of an H x W x 3 uint8 array, coarse to fine: int32, each ceil'd to whole codes."""
-        side = geometry.tile_side(*pixels.shape[:2], tile)
-        return Encoding(self._engine, pixels, tile=side, effort=effort, class_id=class_id).maps(quality)
+        height, width = pixels.shape[:2]
+        side = geometry.tile_side(height, width, tile)
+        encoding = Encoding(self._engine, pixels, tile=side, effort=effort, class_id=class_id)
+        return encoding.maps(encoding.rate(quality))
 
     def decode_pixels(self, maps: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
         """H x W x 3 uint8 from code maps; fewer maps than the model has give a coarser picture."""
@@ -72,37 +75,42 @@ class Codec:
     # -- files -----------------------------------------------------------------------
 
     def compress(self, picture: Picture, *, quality: float = 50, effort: int = EFFORT, class_id: int | str | None = None,
-                 tile: int | None = None, target_bytes: int | None = None, target_psnr: float | None = None) -> bytes:
+                 tile: int | None = None, target_bytes: int | None = None, target_psnr: float | None = None,
+                 limits: Limits | None = None) -> bytes:
         """A file's bytes, see :func:`vqcodec.compress`."""
         quality, effort, tile = check_quality(quality), check_effort(effort), check_tile(tile)
         if target_bytes is not None and target_psnr is not None:
             raise InvalidArgument("target_bytes and target_psnr both choose the quality: give one of them")
         height, width = picture.pixels.shape[:2]
-        check_size(self._engine, height, width, LIMITS)
+        check_size(self._engine, height, width, limits or LIMITS)
         number = self.model.config.class_number(class_id)
         side = geometry.tile_side(height, width, tile)
         encoding = Encoding(self._engine, picture.pixels, tile=side, effort=effort, class_id=number)
 
-        def file(quality: float, maps: Maps) -> bytes:
-            return self.write(maps, height, width, quality=quality, class_id=number, picture=picture, tile=side)
+        def make(quality: float, level: int | None = None) -> Trial:
+            rate = encoding.rate(quality, level)
+            maps = encoding.maps(rate)
+            data = self.write(maps, height, width, quality=quality, level=rate.level, class_id=number, picture=picture, tile=side)
+            reached = psnr(picture.pixels, self.decode_pixels(maps, height, width)) if target_psnr is not None else math.nan
+            return Trial(quality, rate.level, data, reached)
 
         if target_bytes is not None:
             target = whole_number("target_bytes", target_bytes, 1, 1 << 62)
-            found = largest_file(target, lambda q: file(q, encoding.maps(q)))
+            found = largest_file(target, make)
             return found if len(found) <= target else self._shortened(found, target)
         if target_psnr is not None:
-            def measured(quality: float) -> tuple[bytes, float]:
-                maps = encoding.maps(quality)
-                return file(quality, maps), psnr(picture.pixels, self.decode_pixels(maps, height, width))
+            return smallest_file(check_decibels(target_psnr), make)
+        return make(quality).data
 
-            return smallest_file(check_decibels(target_psnr), measured)
-        return file(quality, encoding.maps(quality))
-
-    def write(self, maps: Maps, height: int, width: int, *, quality: float = 50, class_id: int = 0,
+    def write(self, maps: Maps, height: int, width: int, *, quality: float = 50, level: int | None = None, class_id: int = 0,
               picture: Picture | None = None, tile: int | None = None) -> bytes:
-        """A file from code maps; metadata and alpha come from ``picture``."""
+        """A file from code maps; metadata and alpha come from ``picture``.
+
+        level: the rate level whose priors code the maps; None for the one that was trained for the quality.
+        """
         config = self.model.config
-        level = config.autoencoder.level(config.autoencoder.position(quality))
+        if level is None:
+            level = config.autoencoder.level(config.autoencoder.position(quality))
         tile = geometry.tile_side(height, width, tile)
         header = Header(
             fingerprint=self.model.fingerprint[:16], width=width, height=height, tile=tile, class_id=class_id,
@@ -143,7 +151,7 @@ class Codec:
 
     def _shortened(self, data: bytes, target: int) -> bytes:
         """A file with as many of its maps as fit into ``target`` bytes."""
-        found = container.read(data, limits=LIMITS)
+        found = container.read(data, limits=Limits(pixels=1 << 60))
         while len(data) > target and len(found.maps) > 1:
             found.maps.pop()
             found.header = dataclasses.replace(found.header, maps=len(found.maps))

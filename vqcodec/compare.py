@@ -71,7 +71,7 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
         raise ImageError(f"MS-SSIM needs {MS_SSIM_SIDE} x {MS_SSIM_SIDE} pixels, found {a.shape[1]} x {a.shape[0]}")
     try:
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as measure
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # the latter for parts of PyTorch that do not fit each other
         raise ImportError(f"MS-SSIM needs torchmetrics: pip install 'vqcodec[evaluate]' ({error})") from error
     import torch
 

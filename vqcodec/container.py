@@ -59,6 +59,8 @@ class Limits:
     metadata: bytes of one inflated metadata chunk.
     chunks: number of chunks in the file.
     map_bytes: bytes of one map chunk, or of one of an unknown kind.
+    memory: bytes that decoding works in, as estimated from the header before anything is allocated, see
+        :meth:`vqcodec.decoding.Canvas.memory`. Only what decodes knows it: reading the container does not ask.
 
     From these follows how long any chunk may be, see ``chunk_bytes``.
     """
@@ -67,6 +69,7 @@ class Limits:
     metadata: int = 16 << 20
     chunks: int = 1024
     map_bytes: int = 1 << 30
+    memory: int = 8 << 30
 
     def chunk_bytes(self, tag: str, pixels: int) -> int:
         """The longest payload of a chunk in a picture of ``pixels``: no zlib stream need be twice its content."""

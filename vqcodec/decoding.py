@@ -18,18 +18,21 @@ from vqcodec.container import Header, Limits
 from vqcodec.engine import Engine, memory_errors, torch
 from vqcodec.errors import CorruptChunk, FormatError, InvalidArgument, LimitExceeded, ModelMismatch
 from vqcodec.geometry import part
-from vqcodec.header import Box, tile_grid
+from vqcodec.header import Box, tile_grid, tiles_touching
 from vqcodec.images import Picture
 from vqcodec.reader import Parser, Reader
 from vqcodec.sampling import uniform_words
 
 if TYPE_CHECKING:
+    from vqcodec.models.config import AutoencoderConfig
     from vqcodec.models.windows import Windows
 
 #: Tiles that are decoded at a time: enough for all cores, few enough for their working memory.
 BATCH = 16
 #: What :func:`vqcodec.decompress` may reduce pictures by.
 SCALES = (1, 2, 4, 8, 16)
+#: Working memory of the fused loop in bytes a code: its own copy of the maps, and the features that it looks back to.
+LOOP = 16
 #: What a file may ask for unless the caller says otherwise.
 LIMITS = Limits(pixels=1 << 28)
 
@@ -85,8 +88,30 @@ class Canvas:
 
     def tiles(self, box: Box) -> list[int]:
         """The tiles that the pixels of a box depend on."""
-        around = self.windows.around(box)
-        return [number for number, tile in enumerate(self.boxes) if geometry.touches(tile, around)]
+        header = self.header
+        return [number for number, _ in tiles_touching(header.width, header.height, header.tile, self.windows.around(box))]
+
+    def memory(self, tiles: Sequence[int], strip: Box | None = None) -> int:
+        """About how many bytes decoding these tiles, which are a rectangle, and then a strip of pixels works in at most.
+
+            code maps     4 a code, of all tiles
+            fused loop    LOOP a code, of BATCH tiles
+            strip         9 a pixel: as it is decoded, as it is shown, and one copy
+            window        as many values a pixel as the networks hold at their widest
+
+        What the caller keeps, the file, the program and the model are not in it. Allocates nothing.
+        """
+        config, first, last = self.engine.model.config, self.boxes[tiles[0]], self.boxes[tiles[-1]]
+
+        def codes(box: Box) -> int:
+            return sum(rows * columns for rows, columns in geometry.map_shapes(config, box.y1 - box.y0, box.x1 - box.x0))
+
+        needed = 4 * codes(Box(first.x0, first.y0, last.x1, last.y1)) + LOOP * min(BATCH, len(tiles)) * codes(first)
+        if strip is not None:
+            side = self.windows.side
+            window = self.windows.around(strip._replace(x1=min(strip.x0 + side, strip.x1), y1=min(strip.y0 + side, strip.y1)))
+            needed += 9 * strip.area + 4 * widest(config.autoencoder) * window.area
+        return needed
 
     @property
     def windows(self) -> Windows:
@@ -102,7 +127,8 @@ class Canvas:
         with torch().inference_mode(), memory_errors():
             pixels = self.windows.pixels(self.maps[:count], box)
         if self.header.grey:
-            pixels = np.repeat(pixels.mean(2, keepdims=True).round().astype(np.uint8), 3, 2)
+            mean = (2 * pixels.sum(2, keepdims=True, dtype=np.uint16) + 3) // 6
+            pixels = np.repeat(mean.astype(np.uint8), 3, 2)
         return pixels
 
 
@@ -116,9 +142,11 @@ class CodedPicture:
     def __init__(self, engine: Engine, source: bytes | str | os.PathLike[str] | BinaryIO, *, partial: bool = False,
                  limits: Limits | None = None) -> None:
         self._limits, self._partial = limits or LIMITS, partial
-        self._file = open(source, "rb") if isinstance(source, (str, os.PathLike)) else None
+        self._file: BinaryIO | None = None
+        if isinstance(source, (str, os.PathLike)):
+            source = self._file = open(source, "rb")  # noqa: SIM115  closed by close()
         try:
-            self._reader = Reader(self._file or source, partial=partial, limits=self._limits)
+            self._reader = Reader(source, partial=partial, limits=self._limits)
             self.header = self._reader.header
             check_size(engine, self.header.height, self.header.width, self._limits)
             if partial:
@@ -139,6 +167,16 @@ class CodedPicture:
         """Width and height in pixels."""
         return self.header.width, self.header.height
 
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the file has an alpha plane; with ``partial``, a whole one."""
+        return any(chunk.tag == "A" for chunk in self._reader.chunks)
+
+    def shape(self, *, region: Sequence[int] | None = None, scale: int = 1) -> tuple[int, int]:
+        """Height and width of what :meth:`picture` and :meth:`rows` give."""
+        box, scale = self._box(region), _scale(scale)
+        return -(-(box.y1 - box.y0) // scale), -(-(box.x1 - box.x0) // scale)
+
     def verify(self) -> None:
         """Check the whole file, also what no picture needs. Raises :class:`FormatError`, unless ``partial`` says not to."""
         if not self._partial:
@@ -147,33 +185,45 @@ class CodedPicture:
     def code_maps(self) -> list[np.ndarray]:
         """All code maps, int32, h x w each, coarse to fine; with ``partial``, those that are whole."""
         self.verify()
-        known = self._need(self._canvas, range(len(self._canvas.boxes)), self.header.maps)
+        tiles = range(len(self._canvas.boxes))
+        self._check_memory(self._canvas.memory(tiles))
+        known = self._need(self._canvas, tiles, self.header.maps)
         return self._canvas.maps if known == self.header.maps else self._canvas.maps[:known]
 
     def picture(self, *, region: Sequence[int] | None = None, scale: int = 1, maps: int | None = None,
                 complete: str | None = None, seed: int = 0) -> Picture:
         """The picture or a part of it, see :func:`vqcodec.decompress`."""
-        box = self._box(region)
+        box, (height, width) = self._box(region), self.shape(region=region, scale=scale)
         if region is None and maps is None and scale == 1:
             self.verify()
-        parts = list(self.rows(region=region, scale=scale, maps=maps, complete=complete, seed=seed))
+        # The picture once more as Pillow has it; an alpha plane as it is inflated, as it is stored and as it is given.
+        kept = 7 * height * width + 3 * self.header.height * self.header.width * self.has_alpha
+        rows = self._rows(kept, region=region, scale=scale, maps=maps, complete=complete, seed=seed)
+        pixels, y = np.empty((height, width, 3), np.uint8), 0
+        for strip in rows:
+            pixels[y : y + len(strip)] = strip
+            y += len(strip)
         alpha = self._reader.alpha()
         if alpha is not None:
             alpha = reduced(alpha[box.y0 : box.y1, box.x0 : box.x1], scale)
-        return Picture(pixels=np.concatenate(parts) if len(parts) > 1 else parts[0], grey=self.header.grey, alpha=alpha,
-                       metadata=self.metadata)
+        return Picture(pixels=pixels, grey=self.header.grey, alpha=alpha, metadata=self.metadata)
 
     def rows(self, *, region: Sequence[int] | None = None, scale: int = 1, maps: int | None = None,
              complete: str | None = None, seed: int = 0) -> Iterator[np.ndarray]:
         """The same pixels from the top down, a strip at a time, h x W x 3 uint8: memory for one strip is enough."""
-        box = self._box(region)
-        if scale not in SCALES:
-            raise InvalidArgument(f"scale must be one of {', '.join(map(str, SCALES))}, got {scale!r}")
+        return self._rows(0, region=region, scale=scale, maps=maps, complete=complete, seed=seed)
+
+    def _rows(self, kept: int, *, region: Sequence[int] | None, scale: int, maps: int | None, complete: str | None,
+              seed: int) -> Iterator[np.ndarray]:
+        """Strips for a caller that keeps so many bytes."""
+        box, scale = self._box(region), _scale(scale)
         if complete not in (None, "sample"):
             raise InvalidArgument(f'complete must be None or "sample", got {complete!r}')
         count = len(self._canvas.maps) if maps is None else whole_number("maps", maps, 1, len(self._canvas.maps) + 1)
         count = min(count, self.header.maps, maps_for(self._canvas.engine, scale))
         seed = whole_number("seed", seed, 0, 1 << 64)
+        strip = box._replace(y1=min(box.y0 + geometry.AREA, box.y1))
+        self._check_memory(kept + self._canvas.memory(self._canvas.tiles(box), strip))
         return self._strips(box, scale, count, seed if complete else None)
 
     def _strips(self, box: Box, scale: int, count: int, seed: int | None) -> Iterator[np.ndarray]:
@@ -189,6 +239,9 @@ class CodedPicture:
                 canvas.draw([tile for tile in tiles if canvas.known[tile] < self.header.maps], seed)
                 known = self.header.maps
             yield reduced(canvas.pixels(strip, known), scale)
+
+    def _check_memory(self, needed: int) -> None:
+        check_memory(self.header, needed, self._limits)
 
     def _need(self, canvas: Canvas, tiles: Sequence[int], count: int) -> int:
         """Decode the first ``count`` maps of tiles, or as many as are whole: returns how many."""
@@ -246,7 +299,10 @@ class Progressive:
             return None
         if self._canvas is None:
             check_size(self._engine, header.height, header.width, self._limits)
-            self._canvas = Canvas(self._engine, header)
+            canvas, whole = Canvas(self._engine, header), Box(0, 0, header.width, header.height)
+            needed = canvas.memory(range(len(canvas.boxes)), whole) + 7 * header.width * header.height
+            check_memory(header, needed, self._limits)
+            self._canvas = canvas
         fresh, self._shown = maps[self._shown :], len(maps)
         if fresh:
             self._canvas.decode(range(len(self._canvas.boxes)), fresh)
@@ -275,6 +331,20 @@ def check_size(engine: Engine, height: int, width: int, limits: Limits) -> None:
         raise LimitExceeded(f"at most {limits.pixels} pixels are allowed, {width} x {height} needs {pixels} with padding")
 
 
+def check_memory(header: Header, needed: int, limits: Limits) -> None:
+    """Raise :class:`LimitExceeded` for a picture that needs more memory than is allowed."""
+    if needed > limits.memory:
+        raise LimitExceeded(f"at most {limits.memory} bytes of memory are allowed, this needs about {needed} "
+                            f"of a picture of {header.width} x {header.height}")
+
+
+def widest(auto: AutoencoderConfig) -> int:
+    """About how many values a pixel the decoder's networks hold at their widest: a few tensors of every resolution."""
+    if auto.transform == "lapped":  # pixels, the filter at a quarter of the resolution, features at an eighth
+        return 12 + 6 * auto.refine // 16 + 6 * auto.hidden // 64
+    return 9 + 3 * auto.hidden // 4
+
+
 def maps_for(engine: Engine, scale: int) -> int:
     """How many maps a reduced picture needs: those whose vectors have as many values as it has for a code's area."""
     auto = engine.model.config.autoencoder
@@ -287,6 +357,12 @@ def maps_for(engine: Engine, scale: int) -> int:
         if values >= wanted:
             return number
     return len(auto.maps)
+
+
+def _scale(scale: int) -> int:
+    if scale not in SCALES:
+        raise InvalidArgument(f"scale must be one of {', '.join(map(str, SCALES))}, got {scale!r}")
+    return scale
 
 
 def reduced(pixels: np.ndarray, scale: int) -> np.ndarray:

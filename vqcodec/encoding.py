@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from vqcodec import entropy, geometry, ops
 from vqcodec.engine import Engine, memory_errors, torch
 from vqcodec.errors import InvalidArgument
 from vqcodec.geometry import part
-from vqcodec.header import Box, tile_grid
+from vqcodec.header import Box, tiles_touching
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,12 +41,17 @@ class Encoding:
         self._height, self._width = pixels.shape[:2]
         self._windows = Windows(engine.autoencoder, self._height, self._width)
 
-    def maps(self, quality: float) -> Maps:
-        """Code maps, coarse to fine: int32, each ceil'd to whole codes."""
+    def rate(self, quality: float, level: int | None = None) -> Rate:
+        """What a bit costs at a quality, for ``level`` or the rate level that was trained for it."""
         from vqcodec.models.quantizer import Rate
 
         auto = self._config.autoencoder
-        rate = Rate.at(auto, auto.position(quality))
+        position = auto.position(quality)
+        return Rate(auto.lagrangian(position), auto.level(position) if level is None else level)
+
+    def maps(self, rate: Rate) -> Maps:
+        """Code maps, coarse to fine: int32, each ceil'd to whole codes."""
+        auto = self._config.autoencoder
         maps = [np.zeros(shape, np.int32) for shape in geometry.map_shapes(self._config, self._height, self._width)]
         with torch().inference_mode(), memory_errors():
             for stride in auto.strides:
@@ -56,11 +62,12 @@ class Encoding:
                         part(self._config, maps[number], number, area)[...] = codes.cpu().numpy()
         return maps
 
-    def _codes(self, stride: int, z: Tensor, rate: Rate | None, maps: Maps, area: Box) -> list[Tensor]:
+    def _codes(self, stride: int, z: Tensor, rate: Rate, maps: Maps, area: Box) -> list[Tensor]:
         """The code maps of a stride in an area."""
         autoencoder = self._engine.autoencoder
-        if rate is None or self._effort == 0:
-            found = autoencoder.quantize(stride, z[None], autoencoder.maps_before(stride), rate)[1]
+        entropy_constrained = self._config.autoencoder.null_code
+        if self._effort == 0 or not entropy_constrained:
+            found = autoencoder.quantize(stride, z[None], autoencoder.maps_before(stride), rate if entropy_constrained else None)[1]
             return [each.codes[0] for each in found]
         return autoencoder.choose(stride, z, rate, CANDIDATES * self._effort, self._chooser(rate, maps, area))
 
@@ -82,19 +89,20 @@ class Encoding:
                 inner = geometry.shifted(box, area)
                 streams = []
                 for number, pair in zip(numbers, arrays):
-                    order = ops.coding_order(*tiles[number].shape, model.priors[number].lag)
+                    height, width = tiles[number].shape
+                    order = ops.coding_order(height, width, model.priors[number].lag)
                     streams.append(tuple(part(self._config, array, number, inner)[order] for array in pair))
                 chosen = ops.wavefront_choose(
                     model.priors[first : numbers.stop], [tiles[number].shape for number in numbers], streams,
                     self._class_id, rate.level, given=tiles[:first])
-                for number, codes in zip(numbers, chosen):
-                    tiles[number][...] = codes
+                for number, best in zip(numbers, chosen):
+                    tiles[number][...] = best
             return [torch().from_numpy(part(self._config, maps[number], number, area).astype(np.int64)) for number in numbers]
 
         return choose
 
     def _tiles(self, area: Box) -> list[Box]:
-        return [box for box in tile_grid(self._width, self._height, self._tile) if geometry.within(box, area)]
+        return [box for _, box in tiles_touching(self._width, self._height, self._tile, area)]
 
 
 def code_streams(engine: Engine, maps: Maps, boxes: list[Box], class_id: int, level: int, count: int) -> list[list[bytes]]:
@@ -115,59 +123,91 @@ def code_streams(engine: Engine, maps: Maps, boxes: list[Box], class_id: int, le
 FULL = 0.985
 #: A picture is good enough when it is no better than asked for by this many decibels.
 SLACK = 0.05
+#: How far below the qualities that a rate level was trained for it may be used.
+STRETCH = 30.0
 
 
-def largest_file(target: int, make: Callable[[float], bytes]) -> bytes:
+@dataclass(frozen=True)
+class Trial:
+    """A file that the search made on its way."""
+
+    quality: float
+    level: int  #: rate level
+    data: bytes
+    psnr: float = math.nan  #: of the decoded picture in dB, where it counts
+
+
+#: Makes the file of a quality, at the rate level that was trained for it or at a given one.
+Make = Callable[[float, "int | None"], Trial]
+
+
+def largest_file(target: int, make: Make) -> bytes:
     """The file of the best quality that takes at most ``target`` bytes; that of quality 0 if even that takes more.
 
-    make: the file of a quality. Sizes grow about exponentially with the quality.
+    Sizes grow about exponentially with the quality.
     """
-    def miss(data: bytes) -> float:
-        return math.log(len(data) / target)
+    def miss(trial: Trial) -> float:
+        return math.log(len(trial.data) / target)
 
-    found = bracket(make, miss, goal=math.log(FULL) / 2, tolerance=-math.log(FULL) / 2)
-    fitting = [data for data in found if len(data) <= target]
-    return max(fitting, key=len) if fitting else min(found, key=len)
+    found = search(make, miss, goal=math.log(FULL) / 2, tolerance=-math.log(FULL) / 2)
+    fitting = [trial.data for trial in found if len(trial.data) <= target]
+    return max(fitting, key=len) if fitting else min((trial.data for trial in found), key=len)
 
 
-def smallest_file(target: float, make: Callable[[float], tuple[bytes, float]]) -> bytes:
+def smallest_file(target: float, make: Make) -> bytes:
     """The smallest file whose picture has a PSNR of at least ``target`` dB.
 
-    make: the file of a quality, and its PSNR. Raises :class:`InvalidArgument` if quality 100 does not reach it.
+    Raises :class:`InvalidArgument` if quality 100 does not reach it.
     """
-    found = bracket(make, lambda made: made[1] - target, goal=SLACK / 2, tolerance=SLACK / 2)
-    good = [made for made in found if made[1] >= target]
+    found = search(make, lambda trial: trial.psnr - target, goal=SLACK / 2, tolerance=SLACK / 2)
+    good = [trial.data for trial in found if trial.psnr >= target]
     if not good:
-        best = max(made[1] for made in found)
+        best = max(trial.psnr for trial in found)
         raise InvalidArgument(f"target_psnr {target:g} cannot be reached: the best quality gives {best:.2f} dB")
-    return min(good, key=lambda made: len(made[0]))[0]
+    return min(good, key=len)
 
 
-def bracket(make: Callable[[float], object], miss: Callable[..., float], *, goal: float, tolerance: float,
-            tries: int = 12) -> list:
-    """What ``make`` gives at qualities that close in on ``miss`` = ``goal``, to within ``tolerance``, by false position.
+def search(make: Make, miss: Callable[[Trial], float], *, goal: float, tolerance: float) -> list[Trial]:
+    """What ``make`` gives at qualities that close in on ``miss`` = ``goal``, to within ``tolerance``.
 
-    ``miss`` grows with the quality. Ends early at 0 and 100 if the goal lies beyond.
+    ``miss`` grows with the quality, and jumps where the rate level changes. If the goal lies in a jump, the search
+    goes on with the upper level at lower qualities, where its sizes fall without a jump.
+    """
+    found = bracket(lambda quality: make(quality, None), miss, goal, tolerance, 0, 100)
+    below = [trial for trial in found if miss(trial) <= goal]
+    above = [trial for trial in found if miss(trial) > goal]
+    if below and above and min(abs(miss(trial) - goal) for trial in found) > tolerance:
+        upper, lower = min(above, key=miss), max(below, key=miss)
+        if upper.level != lower.level:
+            low = max(0.0, lower.quality - STRETCH)
+            found += bracket(lambda quality: make(quality, upper.level), miss, goal, tolerance, low, upper.quality)
+    return found
+
+
+def bracket(make: Callable[[float], Trial], miss: Callable[[Trial], float], goal: float, tolerance: float,
+            low: float, high: float, tries: int = 12) -> list[Trial]:
+    """Trials between two qualities that close in on ``miss`` = ``goal``, by false position.
+
+    Ends early at the two ends if the goal lies beyond.
     """
     made = []
 
-    def at(quality: float) -> float:
+    def at(quality: float) -> tuple[float, float]:
         made.append(make(quality))
-        return miss(made[-1]) - goal
+        return quality, miss(made[-1]) - goal
 
-    middle = at(50.0)
-    if abs(middle) <= tolerance:
+    middle = at((low + high) / 2)
+    if abs(middle[1]) <= tolerance:
         return made
-    low, high = ((50.0, middle), (100.0, at(100.0))) if middle < 0 else ((0.0, at(0.0)), (50.0, middle))
+    below, above = (middle, at(high)) if middle[1] < 0 else (at(low), middle)
     for turn in range(tries):
-        if low[1] >= -tolerance or high[1] <= tolerance or high[0] - low[0] < 0.01:
+        if below[1] >= -tolerance or above[1] <= tolerance or above[0] - below[0] < 0.1:
             break
-        share = -low[1] / (high[1] - low[1])
+        share = -below[1] / (above[1] - below[1])
         if turn % 3 == 2:  # false position may creep from one side
             share = 0.5
-        quality = low[0] + min(max(share, 0.05), 0.95) * (high[0] - low[0])
-        value = at(quality)
-        if abs(value) <= tolerance:
+        found = at(below[0] + min(max(share, 0.05), 0.95) * (above[0] - below[0]))
+        if abs(found[1]) <= tolerance:
             break
-        low, high = ((quality, value), high) if value < 0 else (low, (quality, value))
+        below, above = (found, above) if found[1] < 0 else (below, found)
     return made

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 STANDARD = "-"
+#: What goes into a file: bytes, or a function that writes them to it piece by piece.
+Content = bytes | Callable[[BinaryIO], object]
 
 
 def read(path: str) -> bytes:
@@ -26,11 +30,20 @@ def check_new(path: str, force: bool) -> None:
             raise FileExistsError("standard output is a terminal: name a file, or redirect it")
     elif not force and os.path.lexists(path) and not is_device(path):
         raise FileExistsError(f"{path} exists: use -f to overwrite it")
-    elif not os.access(Path(path).parent, os.W_OK | os.X_OK):
+    elif not os.access(_target(path).parent, os.W_OK | os.X_OK):
         raise FileNotFoundError(f"{path}: its folder does not exist or cannot be written to")
 
 
-def write(path: str, data: bytes, force: bool = False) -> None:
+def held(content: Content) -> bytes:
+    """The bytes of a content."""
+    if isinstance(content, bytes):
+        return content
+    stream = io.BytesIO()
+    content(stream)
+    return stream.getvalue()
+
+
+def write(path: str, content: Content, force: bool = False) -> None:
     """Write a file under another name in the same folder, then rename it.
 
     So nothing half-written is ever seen, whatever interrupts. Without ``force`` an existing
@@ -38,15 +51,15 @@ def write(path: str, data: bytes, force: bool = False) -> None:
     """
     if path == STANDARD:
         stream = _open_stream(sys.stdout, "output").buffer
-        stream.write(data)
+        stream.write(held(content))
         stream.flush()
         return
-    if is_device(path):  # /dev/null, a pipe: nothing to rename
-        Path(path).write_bytes(data)
+    if is_device(path):  # /dev/null, a pipe: nothing to rename, and nothing to seek in
+        Path(path).write_bytes(held(content))
         return
     temporary = temporary_name(path)
     try:
-        write_temporary(temporary, data)
+        write_temporary(temporary, content)
         publish(temporary, path, force)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -59,10 +72,13 @@ def temporary_name(path: str) -> str:
     return str(target.parent / f".{target.name[:40]}.{secrets.token_hex(6)}.part")
 
 
-def write_temporary(temporary: str, data: bytes) -> None:
-    """Write a new file, down to the disk. Raises ``OSError``."""
-    with open(temporary, "xb") as file:
-        file.write(data)
+def write_temporary(temporary: str, content: Content) -> None:
+    """Write a new file, down to the disk. Raises ``OSError``, and what ``content`` raises."""
+    with open(temporary, "x+b") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            content(file)
         file.flush()
         os.fsync(file.fileno())
 
@@ -77,7 +93,11 @@ def publish(temporary: str, path: str, force: bool = False) -> None:
 
 def _target(path: str) -> Path:
     target = Path(path)
-    return target.resolve() if target.is_symlink() else target
+    if not target.is_symlink():
+        return target
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(path)  # OSError if the links lead round
+    return target.resolve()
 
 
 def _rename_new(source: str, target: Path) -> None:
@@ -103,4 +123,3 @@ def is_device(path: str) -> bool:
         return not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path)
     except OSError:
         return False
-

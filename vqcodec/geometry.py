@@ -48,6 +48,3 @@ def shifted(box: Box, origin: Box) -> Box:
 def within(box: Box, outer: Box) -> bool:
     return outer.x0 <= box.x0 and outer.y0 <= box.y0 and box.x1 <= outer.x1 and box.y1 <= outer.y1
 
-
-def touches(box: Box, other: Box) -> bool:
-    return box.x0 < other.x1 and other.x0 < box.x1 and box.y0 < other.y1 and other.y0 < box.y1

@@ -134,6 +134,10 @@ class Box(NamedTuple):
     x1: int
     y1: int
 
+    @property
+    def area(self) -> int:
+        return (self.x1 - self.x0) * (self.y1 - self.y0)
+
 
 def tile_grid(width: int, height: int, tile: int) -> Iterator[Box]:
     """The tiles of an image in raster order; those at the right and bottom may be smaller.
@@ -147,3 +151,20 @@ def tile_grid(width: int, height: int, tile: int) -> Iterator[Box]:
     for y in range(0, height, step_y):
         for x in range(0, width, step_x):
             yield Box(x, y, min(x + step_x, width), min(y + step_y, height))
+
+
+def tiles_touching(width: int, height: int, tile: int, box: Box) -> Iterator[tuple[int, Box]]:
+    """The tiles that share pixels with a box, each with its number: those of :func:`tile_grid`, without a look at the others.
+
+        >>> [(number, tuple(tile)) for number, tile in tiles_touching(100, 128, 64, Box(70, 60, 90, 65))]
+        [(1, (64, 0, 100, 64)), (3, (64, 64, 100, 128))]
+    """
+    step_x, step_y = (tile, tile) if tile else (width, height)
+    columns = -(-width // step_x)
+    x0, y0, x1, y1 = max(0, box.x0), max(0, box.y0), min(box.x1, width), min(box.y1, height)
+    if x0 >= x1 or y0 >= y1:
+        return
+    for row in range(y0 // step_y, -(-y1 // step_y)):
+        for column in range(x0 // step_x, -(-x1 // step_x)):
+            x, y = column * step_x, row * step_y
+            yield row * columns + column, Box(x, y, min(x + step_x, width), min(y + step_y, height))

@@ -26,11 +26,12 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from vqcodec.errors import ImageError, InvalidArgument, VqcodecError
+from vqcodec.errors import ImageError, InvalidArgument, LimitExceeded, VqcodecError
 
 _EXIF_HEADER = b"Exif\0\0"
 _ORIENTATION = ExifTags.Base.Orientation
 _UPRIGHT = 1
+_STRIP = 1024  # rows
 # What is worth keeping of a TIFF file's tags; the others say how its pixels are stored.
 _DESCRIPTIVE = {
     ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,
@@ -55,21 +56,23 @@ class Picture:
     metadata: dict[str, bytes] = field(default_factory=dict)
 
 
-def to_array(image: Any) -> Picture:
+def to_array(image: Any, most: int | None = None) -> Picture:
     """Read ``image``.
 
     image: a path or a binary file object with any picture that Pillow reads; a PIL image; a
     uint8 NumPy array, H x W, or H x W x 1, 3 or 4 (alpha last); a torch tensor, H x W, or
     1, 3 or 4 x H x W, uint8 or float in [0, 1].
+    most: pixels; a file with more raises ``LimitExceeded`` before they are decoded. Pillow's own
+    limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds as well.
 
     Raises ``ImageError`` for a picture that cannot be read or is of an unsupported kind, and
     ``InvalidArgument`` for another type, shape or dtype.
     """
     if isinstance(image, Image.Image):
         with _reading("the image"):
-            return _from_pil(image)
+            return _from_pil(image, most)
     if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
-        return _from_file(image)
+        return _from_file(image, most)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(image, torch.Tensor):
         return _from_tensor(image)
@@ -106,15 +109,17 @@ def _reading(name: str) -> Iterator[None]:
         raise ImageError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _from_file(file: Any) -> Picture:
+def _from_file(file: Any, most: int | None) -> Picture:
     name = "the image" if hasattr(file, "read") else os.fspath(file)
     with _reading(name), Image.open(file) as image:
-        return _from_pil(image)
+        return _from_pil(image, most)
 
 
-def _from_pil(image: Image.Image) -> Picture:
+def _from_pil(image: Image.Image, most: int | None) -> Picture:
     if 0 in image.size:
         raise InvalidArgument(f"the image must have pixels, got {image.width} x {image.height}")
+    if most is not None and image.width * image.height > most:
+        raise LimitExceeded(f"at most {most} pixels are allowed, found {image.width} x {image.height}")
     if getattr(image, "is_animated", False) and image.format != "MPO":
         frames = getattr(image, "n_frames", "several")
         warnings.warn(f"only one of the image's {frames} frames is used", stacklevel=4)
@@ -125,7 +130,7 @@ def _from_pil(image: Image.Image) -> Picture:
     if image.mode.startswith("I"):
         return _from_sixteen_bits(image, metadata)
     if image.mode in ("CMYK", "LAB"):
-        return Picture(np.asarray(_to_srgb(image, metadata.pop("icc", None))), metadata=metadata)
+        return Picture(_array(_to_srgb(image, metadata.pop("icc", None))), metadata=metadata)
     grey = image.mode in ("1", "L", "LA", "La")
     if image.mode == "La":
         image = image.convert("LA")
@@ -133,7 +138,16 @@ def _from_pil(image: Image.Image) -> Picture:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = np.asarray(image.getchannel("A"))
-    return Picture(np.asarray(image.convert("RGB")), grey, alpha, metadata)
+    return Picture(_array(image), grey, alpha, metadata)
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """The colours of an image. Strip by strip: Pillow would hold each of its own copies in full."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for y in range(0, image.height, _STRIP):
+        strip = image.crop((0, y, image.width, min(y + _STRIP, image.height)))
+        pixels[y : y + _STRIP] = np.asarray(strip.convert("RGB"))
+    return pixels
 
 
 def _from_sixteen_bits(image: Image.Image, metadata: dict[str, bytes]) -> Picture:

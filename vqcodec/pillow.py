@@ -3,24 +3,23 @@
     >>> import vqcodec.pillow
     >>> Image.open("photo.vqc").resize((300, 200)).save("small.vqc", quality=40)
 
-Opening reads the chunks, not the pixels: size, mode and metadata are there at once, and
-torch is imported when the pixels are first asked for. Pillow looks for no plugins by itself,
-so the import is needed once per process.
+Opening reads the heads of the chunks and the metadata: size and mode are there at once, and
+torch is imported when the pixels are first asked for. ``draft`` and ``thumbnail`` decode a
+reduced picture only. Pillow looks for no plugins by itself, so the import is needed once per process.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from typing import IO, Any
 
 from PIL import Image, ImageFile
 
 import vqcodec
-from vqcodec import container, wire
 from vqcodec.container import MAGIC, VERSION, Limits
+from vqcodec.decoding import LIMITS, SCALES
 from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded, VqcodecError
+from vqcodec.reader import Reader
 
 __all__ = ["VqcImageFile", "use"]
 
@@ -30,14 +29,17 @@ MIME = "image/x-vqcodec"
 
 _INFO = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
 #: What ``Image.save`` passes on to :func:`vqcodec.compress`.
-_OPTIONS = {"quality", "effort", "class_id", "model", "device", "tile", "target_bytes", "target_psnr", "metadata"}
+_OPTIONS = {"quality", "effort", "class_id", "model", "device", "tile", "target_bytes", "target_psnr", "metadata", "limits"}
 
 _decoder: dict[str, Any] = {}
 
 
-def use(model: str | os.PathLike[str] | Any = None, device: str = "cpu") -> None:
-    """The model and device for pictures that are loaded from now on, see :class:`vqcodec.Codec`."""
-    _decoder.update(model=model, device=device)
+def use(model: str | os.PathLike[str] | Any = None, device: str = "cpu", limits: Limits | None = None) -> None:
+    """The model, device and limits for pictures that are loaded from now on, see :func:`vqcodec.open`.
+
+    Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds as well.
+    """
+    _decoder.update(model=model, device=device, limits=limits)
 
 
 class VqcImageFile(ImageFile.ImageFile):
@@ -51,22 +53,33 @@ class VqcImageFile(ImageFile.ImageFile):
 
     def _open(self) -> None:
         assert self.fp is not None
-        data = self.fp.read()
-        chunks = container.chunks(data)
         try:
-            header = container.Header.from_bytes(next(chunks).payload)
+            reader = Reader(self.fp, partial=True, limits=_limits())
         except FormatError as error:
+            if isinstance(error, LimitExceeded):
+                raise Image.DecompressionBombError(str(error)) from error
             raise SyntaxError(str(error)) from error  # so that Pillow tries its other formats
-        metadata, alpha = _outline(data, chunks)
-        self.info |= {_INFO[name]: content for name, content in metadata.items()}
+        header = reader.header
+        self.info |= {_INFO[name]: content for name, content in reader.metadata().items()}
         self._size = header.width, header.height
-        self._mode = ("L" if header.grey else "RGB") + "A" * alpha
+        self._mode = ("L" if header.grey else "RGB") + "A" * any(chunk.tag == "A" for chunk in reader.chunks)
         self.info["quality"] = header.quality
+        self._scale = 1
         self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)]  # tells Pillow that there is something to load
+
+    def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Load the picture reduced by 2, 4, 8 or 16, as far as it stays as large as ``size``. The mode stays."""
+        if not self.tile or self._scale > 1 or size is None:
+            return None
+        width, height = self.size
+        self._scale = max(scale for scale in SCALES if scale == 1 or width >= scale * size[0] and height >= scale * size[1])
+        self._size = -(-width // self._scale), -(-height // self._scale)
+        return self.mode, (0, 0, width / self._scale, height / self._scale)
 
     def load(self) -> Any:
         if self.tile:
-            decoded = _pillow_errors(vqcodec.decompress, self._data(), partial=ImageFile.LOAD_TRUNCATED_IMAGES, **_decoder)
+            file = self._file()
+            decoded = _pillow_errors(vqcodec.decompress, file, partial=ImageFile.LOAD_TRUNCATED_IMAGES, scale=self._scale, **_decoder)
             self.im = decoded.convert(self.mode).im  # the mode may not change any more
             self.tile = []
             self.readonly = 0
@@ -75,15 +88,15 @@ class VqcImageFile(ImageFile.ImageFile):
 
     def verify(self) -> None:
         """Check every chunk, without decoding. Raises ``OSError``."""
-        _pillow_errors(container.read, self._data())
+        file = self._file()
+        _pillow_errors(lambda: Reader(file, limits=_limits()).verify())
         self._release()
         super().verify()
 
-    def _data(self) -> bytes:
+    def _file(self) -> IO[bytes]:
         if self.fp is None:
             raise ValueError("operation on a closed image")
-        self.fp.seek(0)
-        return self.fp.read()
+        return self.fp
 
     def _release(self) -> None:
         if self._exclusive_fp and self.fp is not None:
@@ -91,19 +104,8 @@ class VqcImageFile(ImageFile.ImageFile):
         self.fp = None
 
 
-def _outline(data: bytes, chunks: Iterator[container.Chunk]) -> tuple[dict[str, bytes], bool]:
-    """Metadata, and whether there is an alpha plane; of a damaged file, as far as that can be known."""
-    metadata, alpha = {}, False
-    try:
-        for chunk in chunks:
-            alpha |= chunk.tag == "A"
-            if name := container.METADATA.get(chunk.tag):
-                metadata[name] = wire.inflate(chunk.payload, chunk.name, Limits.metadata) or b""
-    except FormatError:  # the business of load() and verify()
-        with contextlib.suppress(FormatError):
-            found = container.read(data, partial=True, limits=Limits(pixels=1 << 28))
-            return found.metadata, found.alpha is not None
-    return metadata, alpha
+def _limits() -> Limits:
+    return _decoder.get("limits") or LIMITS
 
 
 def _accept(prefix: bytes) -> bool | str:

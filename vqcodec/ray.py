@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqcodec import batch
+from vqcodec import batch, files
 from vqcodec.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Coder:
         for value in rows[self._column] if self._paths else rows.pop(self._column):
             contents.append(b"")
             source = str(value) if self._paths else io.BytesIO(value)
-            records.append(batch.attempt(self._code, source, self._output, lambda data: contents.__setitem__(-1, data)))
+            records.append(batch.attempt(self._code, source, self._output, lambda content: contents.__setitem__(-1, files.held(content))))
         failures = [f"{type(r.error).__name__}: {batch.message(r.error)}" if r.error else "" for r in records]
         return {
             **rows, self._made: np.array(contents, object), "width": [r.width for r in records], "height": [r.height for r in records],
@@ -114,7 +114,8 @@ def _mapped(
 
     if paths := not isinstance(source, ray.data.Dataset):  # the workers read, so that a bad name fails alone
         column = "path"
-        source = ray.data.from_items([{column: name if "://" in name else os.path.abspath(name)} for name in map(os.fspath, source)])
+        names = [os.fspath(each) for each in source]
+        source = ray.data.from_items([{column: name if "://" in name else os.path.abspath(name)} for name in names])
     elif column not in (columns := source.columns() or []):
         raise InvalidArgument(f"the dataset must have the column {column!r}, found {', '.join(columns) or 'none'}")
     return source.map_batches(

@@ -33,7 +33,7 @@ def draw(engine: Engine, class_id: int, n: int, *, size: tuple[int, int], seed: 
     auto = engine.model.config.autoencoder
     level = auto.level(auto.position(SAMPLE_QUALITY))
     jobs = [ops.SampleJob(shapes, uniform_words(seed, i, shapes), class_id, level) for i in range(n)]
-    rule = dict(sharpness=max(1, round(256 / temperature)), nucleus=max(1, round(65536 * top_p)))
+    rule: dict[str, int] = dict(sharpness=max(1, round(256 / temperature)), nucleus=max(1, round(65536 * top_p)))
     return ops.wavefront_sample_batch(engine.model.priors, jobs, **rule, backend=engine.backend)
 
 
@@ -49,7 +49,8 @@ def fill(engine: Engine, maps: Maps, unknown: Sequence[np.ndarray], class_id: in
     found: Maps = []
     for number, (codes, missing) in enumerate(zip(maps, unknown)):
         prior = engine.model.priors[number]
-        order = ops.coding_order(*codes.shape, prior.lag)
+        height, width = codes.shape
+        order = ops.coding_order(height, width, prior.lag)
         k = engine.model.config.autoencoder.maps[number].codes
         words = np.random.Philox(key=seed, counter=[0, 0, 0, number]).random_raw(codes.size * k)
         gumbel = -np.log2(-np.log(((words >> np.uint64(40)) + 0.5) / 2**24)).astype(np.float32).reshape(-1, k)
@@ -68,7 +69,7 @@ def best_first(pictures: Sequence[Picture], class_id: int, critic: Critic) -> li
         raise InvalidArgument(f"the critic must give numbers: {error}") from error
     if scores.shape != (len(pictures),) or not np.isfinite(scores).all():
         raise InvalidArgument(f"the critic must give {len(pictures)} finite scores, got {scores.size} of shape {scores.shape}")
-    return np.argsort(-scores, kind="stable").tolist()
+    return [int(number) for number in np.argsort(-scores, kind="stable")]
 
 
 def uniform_words(seed: int, index: int, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
@@ -85,9 +86,9 @@ def uniform_words(seed: int, index: int, shapes: Sequence[tuple[int, int]]) -> l
 
 def covered_codes(config: ModelConfig, mask: np.ndarray) -> list[np.ndarray]:
     """For every map, which codes lie in a block of pixels that ``mask`` (bool, H x W) touches."""
-    found = []
+    found: list[np.ndarray] = []
     for (height, width), m in zip(geometry.map_shapes(config, *mask.shape), config.autoencoder.maps):
         padded = np.zeros((height * m.stride, width * m.stride), bool)
         padded[: mask.shape[0], : mask.shape[1]] = mask
-        found.append(padded.reshape(height, m.stride, width, m.stride).any((1, 3)))
+        found.append(np.any(padded.reshape(height, m.stride, width, m.stride), (1, 3)))
     return found

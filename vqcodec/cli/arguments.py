@@ -55,15 +55,23 @@ def parser() -> argparse.ArgumentParser:
     _sample(add.add_parser(
         "sample", parents=[model, forced], help="draw new pictures of a class",
         description="Draw new pictures. The same arguments give the same code maps on every machine."))
+    limits = argparse.ArgumentParser(add_help=False)
+    _limits(limits, "pixels", "chunks", "metadata", "map_bytes", "memory")
     _verify(add.add_parser(
-        "verify", parents=[model], help="check that .vqc files are whole",
+        "verify", parents=[model, limits], help="check that .vqc files are whole",
         description="Check every CRC, then decode the code maps. Prints a line for each file; the exit status is 1 if any is bad."))
     _compare(add.add_parser(
         "compare", parents=[model, forced], help="what compression did to a picture",
         description="Size, bits per pixel, PSNR and MS-SSIM (the latter from 176 x 176 pixels, and if torchmetrics is installed)."))
+    _bench(add.add_parser(
+        "bench", parents=[model, forced], help="measure against other codecs",
+        description="Compress the pictures of a folder with vqcodec, JPEG, JPEG 2000, WebP, AVIF and JPEG XL: sizes, PSNR, MS-SSIM, "
+                    "SSIMULACRA2, BD-rates, times and memory. Prints tables and writes one page that shows all of it. "
+                    "pip install 'vqcodec[bench]' brings what it can use."))
     p = add.add_parser("info", help="what a .vqc file says of itself", description="Check a file and list its chunks.")
     p.add_argument("input", metavar="FILE")
     p.add_argument("--json", action="store_true", help="for machines")
+    _limits(p, "chunks", "metadata", "map_bytes")
     p.set_defaults(run=commands.info)
     p = add.add_parser(
         "demo", help="a tour on a photograph that ships with vqcodec",
@@ -112,6 +120,7 @@ def _compress(p: argparse.ArgumentParser) -> None:
                    help="what the picture shows, if it is a class of the model: name or number; saves some bytes")
     p.add_argument("--tile", type=_natural, metavar="PIXELS", help="side of a tile, a multiple of 64; 0: one tile")
     p.add_argument("--strip", dest="metadata", action="store_const", const=False, help="leave out ICC profile, EXIF and XMP")
+    _limits(p, "pixels")
     p.set_defaults(run=commands.compress)
 
 
@@ -120,6 +129,7 @@ def _decompress(p: argparse.ArgumentParser) -> None:
     p.add_argument("--region", type=_region, metavar="X0,Y0,X1,Y1", help="only these pixels: x0 <= x < x1, y0 <= y < y1")
     p.add_argument("--scale", type=_positive, metavar="N", help="reduce by 2, 4, 8 or 16; faster than the whole picture")
     p.add_argument("--maps", type=_positive, metavar="N", help="use the first N code maps: a coarser picture")
+    _limits(p, "pixels", "chunks", "metadata", "map_bytes", "memory")
     p.set_defaults(run=commands.decompress)
 
 
@@ -153,6 +163,34 @@ def _compare(p: argparse.ArgumentParser) -> None:
     p.set_defaults(run=commands.compare)
 
 
+_MOST = {
+    "pixels": ("N", "width times height; 100M is 100,000,000 (default: 268M)"),
+    "chunks": ("N", "chunks of a file (default: 1024)"),
+    "metadata": ("BYTES", "ICC profile, EXIF or XMP, inflated (default: 16 MiB)"),
+    "map_bytes": ("BYTES", "one code map in the file (default: 1 GiB)"),
+    "memory": ("BYTES", "memory that decoding works in, as estimated beforehand (default: 8 GiB)"),
+}
+
+
+def _limits(p: argparse.ArgumentParser, *names: str) -> None:
+    """``--max-...`` for some fields of :class:`vqcodec.container.Limits`."""
+    for name in names:
+        value, text = _MOST[name]
+        kind = _bytes if value == "BYTES" else _count
+        p.add_argument(f"--max-{name.replace('_', '-')}", type=kind, metavar=value, help=f"refuse more: {text}")
+
+
+def _bench(p: argparse.ArgumentParser) -> None:
+    p.add_argument("folder", metavar="FOLDER", help="with pictures, best losslessly stored ones")
+    p.add_argument("-o", "--output", metavar="OUT", default="bench.html", help="the page (default: bench.html)")
+    p.add_argument("--json", metavar="OUT", help="write all numbers, for machines")
+    p.add_argument("--png", metavar="OUT", help="write the curves as a picture; needs matplotlib")
+    p.add_argument("--quick", action="store_true", help="at most six pictures, fewer settings and rounds")
+    p.add_argument("-e", "--effort", type=_natural, default=3, metavar="E", help="of vqcodec, 0 (fastest) to 9 (default: 3)")
+    p.add_argument("-j", "--jobs", type=_positive, metavar="N", help="pictures at a time (default: all cores; 1 on a GPU)")
+    p.set_defaults(run=commands.bench)
+
+
 # -- values ------------------------------------------------------------------------------
 
 
@@ -175,10 +213,17 @@ def _positive(text: str) -> int:
 
 
 def _bytes(text: str) -> int:
-    unit = {"k": 1000, "m": 1000**2}.get(text[-1:].lower(), 1)
-    value = _parsed(float, text[:-1] if unit > 1 else text, "a number of bytes such as 900, 20k or 1.5M") * unit
-    if not 1 <= value < 1 << 40:
-        raise argparse.ArgumentTypeError(f"must be a number of bytes from 1, got {text}")
+    return _count(text, "a number of bytes")
+
+
+def _count(text: str, what: str = "a number") -> int:
+    unit = {"k": 1000, "m": 1000**2, "g": 1000**3}.get(text[-1:].lower(), 1)
+    try:
+        value = float(text[:-1] if unit > 1 else text) * unit
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be {what} such as 900, 20k or 1.5M, got {text!r}") from None
+    if not 1 <= value < 1 << 60:
+        raise argparse.ArgumentTypeError(f"must be {what} from 1, got {text}")
     return int(value)
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import io
 import json
+import os
+import shlex
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from vqcodec import files
-from vqcodec.cli.screen import Failure, Progress, failed, report, say, stage
+from vqcodec.cli.screen import Failure, Progress, failed, one_line, report, say, stage
 from vqcodec.errors import VqcodecError
 from vqcodec.files import STANDARD
 
@@ -20,21 +23,33 @@ if TYPE_CHECKING:
 
 
 def compress(arguments: argparse.Namespace) -> int | None:
+    import PIL.Image
+
     from vqcodec.batch import Encoder
 
+    PIL.Image.MAX_IMAGE_PIXELS = None  # --max-pixels is checked instead, before pixels are read
     options = _given(arguments, "quality", "effort", "class_id", "target_bytes", "target_psnr", "tile", "metadata")
+    options |= _limits(arguments)
     return _code(arguments, Encoder(arguments.model, arguments.device, options), ".vqc")
 
 
 def decompress(arguments: argparse.Namespace) -> int | None:
     from vqcodec.batch import Decoder
 
-    options = _given(arguments, "partial", "region", "scale", "maps")
+    options = _given(arguments, "partial", "region", "scale", "maps") | _limits(arguments)
     return _code(arguments, Decoder(arguments.model, arguments.device, options), ".png")
 
 
 def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def _limits(arguments: argparse.Namespace, pixels: int = 1 << 28) -> dict[str, Any]:
+    """The options --max-..., if any is given, as an argument of the API; ``pixels`` unless one of them says so."""
+    from vqcodec.container import Limits
+
+    most = {name.removeprefix("max_"): value for name, value in vars(arguments).items() if name.startswith("max_") and value}
+    return {"limits": Limits(**{"pixels": pixels, **most})} if most else {}
 
 
 def _code(arguments: argparse.Namespace, coder: Encoder | Decoder, suffix: str) -> int | None:
@@ -129,19 +144,18 @@ def verify(arguments: argparse.Namespace) -> int:
     from vqcodec.cli.names import expand
 
     names = [name for name, _ in expand(arguments.files, ".png", arguments.recursive)]
-    model = None if arguments.quick else _codec(arguments).model
+    codec = None if arguments.quick else _codec(arguments)
+    limits = _limits(arguments)
     status = 0
     for name in names:
         found: dict[str, Any] = {"input": name, "bytes": 0, "width": 0, "height": 0, "error": None}
         try:
             data = files.read(name)
             found["bytes"] = len(data)
-            header = container.read(data).header
+            header = container.read(data, **limits).header
             found.update(width=header.width, height=header.height)
-            if model:
-                import vqcodec
-
-                vqcodec.decode_maps(data, model=model, device=arguments.device)
+            if codec:
+                codec.read(data, **limits)
         except (VqcodecError, OSError, MemoryError) as error:
             from vqcodec.batch import message
 
@@ -152,7 +166,7 @@ def verify(arguments: argparse.Namespace) -> int:
         elif found["error"]:
             failed(f"{name}: {found['error']['message'].removeprefix(f'{name}: ')}")
         elif not arguments.quiet:
-            print(f"{name}: ok, {found['width']} x {found['height']}, {found['bytes']:,} bytes", flush=True)
+            print(one_line(f"{name}: ok, {found['width']} x {found['height']}, {found['bytes']:,} bytes"), flush=True)
     return status
 
 
@@ -178,10 +192,43 @@ def compare(arguments: argparse.Namespace) -> None:
         _write(arguments.output, batch.encoded(side_by_side(found, pictures), format), arguments)
 
 
+def bench(arguments: argparse.Namespace) -> None:
+    outputs = [name for name in (arguments.output, arguments.json, arguments.png) if name]
+    for name in outputs:
+        _check_new(name, arguments)
+    if arguments.png and not importlib.util.find_spec("matplotlib"):
+        raise Failure("--png needs matplotlib: pip install 'vqcodec[bench]'")
+    with stage("loading", arguments):
+        from vqcodec.bench import figure, page, text
+        from vqcodec.bench import report as measuring
+
+        plan = measuring.Plan(arguments.folder, arguments.quick, True, arguments.model, arguments.device, arguments.effort, arguments.jobs,
+                              arguments.threads)
+    bars: dict[str, Progress] = {}
+
+    def progress(name: str, done: int, total: int) -> None:
+        if name not in bars:
+            report(arguments, f"{name} ...")
+            bars[name] = Progress(total, arguments)
+        bars[name].step() if done < total else bars[name].hide()
+
+    options = [flag for flag, given in (("--quick", arguments.quick), (f"--effort={arguments.effort}", arguments.effort != 3)) if given]
+    command = shlex.join(["vqcodec", "bench", os.path.basename(os.path.abspath(arguments.folder)), *options])
+    found, gallery = measuring.run(plan, command, progress)
+    print(text.text(found), end="", flush=True)
+    _write(arguments.output, page.html(found, gallery).encode(), arguments)
+    if arguments.json:
+        _write(arguments.json, (json.dumps(found, indent=1) + "\n").encode(), arguments)
+    if arguments.png:
+        _write(arguments.png, figure.figure(found), arguments)
+    report(arguments, f"written: {', '.join(outputs)}")
+
+
 def info(arguments: argparse.Namespace) -> None:
     from vqcodec import container  # not through the API, which loads NumPy
+    from vqcodec.container import Limits
 
-    found = container.describe(files.read(arguments.input))
+    found = container.describe(files.read(arguments.input), **_limits(arguments, pixels=Limits.pixels))
     if arguments.json:
         print(json.dumps(found, indent=2))
         return

@@ -15,7 +15,16 @@ class Failure(Exception):
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(one_line(text), file=sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """``text`` on one line that any terminal can show: names of files may hold line breaks, and bytes that are no text.
+
+    >>> one_line("a\\nb")
+    'a\\\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def report(arguments: argparse.Namespace, text: str) -> None:
