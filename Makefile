@@ -25,7 +25,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMP): $(INPUTS) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lint,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs,lint,test]'
 	touch $@
 
 demo: $(STAMP)
@@ -51,7 +51,6 @@ cross: $(STAMP)
 	PYTHON=$(abspath $(BIN))/python tests/cross.sh aarch64 s390x
 
 docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # Peers that cannot be installed are absent from the table. CompressAI wants an older NumPy than ours: its own environment.
