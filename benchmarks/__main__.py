@@ -128,7 +128,8 @@ def version(package: str) -> str | None:
 def shown(options: argparse.Namespace) -> str:
     flags = [flag for flag, given in (("--full", options.full), ("--short", options.short)) if given]
     folder = [os.path.basename(os.path.abspath(options.folder))] if options.folder else []
-    return shlex.join(["python", "-m", "benchmarks", *folder, *flags])
+    only = ["--only", *options.only] if options.only else []
+    return shlex.join(["python", "-m", "benchmarks", *folder, *flags, *only])
 
 
 def replaced(document: str, content: str) -> str:
