@@ -196,6 +196,16 @@ def test_a_worker_killed_at_a_picture(tmp_path, model):
         assert (tmp_path / "out" / f"{path.stem}.vqc").read_bytes() == vqcodec.compress(path, model=model)
 
 
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_worker_killed_while_it_writes(tmp_path, after):
+    """What it left is no hindrance to the next one."""
+    pairs = [(tmp_path / "died", tmp_path / "out" / "a")]
+    (record,) = batch.run(workers.KilledAtWriting(after=after), pairs, jobs=2)
+    assert record.error is None
+    assert (tmp_path / "out" / "a").read_bytes() == b"half whole"
+    assert names(tmp_path) == {"died", "out/a"}
+
+
 def test_errors_survive_the_pipe():
     for error in (ImageError("bad"), vqcodec.errors.CorruptChunk("map 3", "odd"), FileNotFoundError(2, "gone", "a")):
         assert str(pool._portable(error)) == str(pickle.loads(pickle.dumps(error))) == str(error)

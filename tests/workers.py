@@ -7,8 +7,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from vqcodec import batch
 from vqcodec.errors import InvalidArgument, ModelError
 
 
@@ -37,6 +40,27 @@ def work(folder: str, task: str) -> tuple[str, int]:
     if task == "sleep":
         time.sleep(600)
     return task, os.getpid()
+
+
+@dataclass(frozen=True)
+class KilledAtWriting(batch.Encoder):
+    """Writes "half", " whole", and dies the first time: ``after`` so many of these."""
+
+    after: int = 1
+
+    def start(self) -> batch.Coding:
+        return self.code
+
+    def code(self, source: str, output: str) -> tuple[Callable[[BinaryIO], None], batch.Record]:
+        def write(file: BinaryIO) -> None:
+            for i, part in enumerate((b"half", b" whole"), 1):
+                file.write(part)
+                file.flush()
+                if i == self.after and not os.path.exists(source):
+                    Path(source).touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        return write, batch.Record(source, output, 10)
 
 
 class Unpicklable(Exception):

@@ -73,7 +73,12 @@ def temporary_name(path: str) -> str:
 
 
 def write_temporary(temporary: str, content: Content) -> None:
-    """Write a new file, down to the disk. Raises ``OSError``, and what ``content`` raises."""
+    """Write a new file, down to the disk. Raises ``OSError``, and what ``content`` raises.
+
+    What an attempt that was killed has left under this name gives way.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
     with open(temporary, "x+b") as file:
         if isinstance(content, bytes):
             file.write(content)

@@ -64,7 +64,7 @@ class Pool(Generic[Task, Result]):
                     task, deaths = worker.task
                     try:
                         kind, content = worker.pipe.recv()
-                    except (EOFError, ConnectionError):
+                    except (EOFError, OSError):  # it died, perhaps in the middle of a message
                         how = self._bury(worker)
                         if not worker.ready and not how.startswith("SIG"):
                             raise BackendError(f"a worker ended while it started ({how}); a script that starts workers "
