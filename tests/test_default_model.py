@@ -14,6 +14,7 @@ from tests.golden import make
 from vqcodec import ops
 from vqcodec.codec import Codec
 from vqcodec.demo import PHOTO
+from vqcodec.images import psnr
 from vqcodec.models import file
 from vqcodec.ops import native
 
@@ -31,10 +32,6 @@ def codec() -> Codec:
 @pytest.fixture(scope="module")
 def photo() -> Image.Image:
     return Image.open(PHOTO).convert("RGB")
-
-
-def psnr(a: Image.Image, b: Image.Image) -> float:
-    return float(10 * np.log10(255**2 / np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2)))
 
 
 class TestGolden:

@@ -34,7 +34,7 @@ from vqcodec import ops
 from vqcodec.checks import check_quality
 from vqcodec.codec import Codec
 from vqcodec.errors import InvalidArgument, VqcodecError
-from vqcodec.images import Picture
+from vqcodec.images import Picture, psnr
 from vqcodec.models import critic as critics
 from vqcodec.sampling import SAMPLE_QUALITY, Critic, best_first
 
@@ -174,7 +174,7 @@ def reconstruction(codec: Codec, crops: Crops, split: str, quality: float) -> Ro
         back = codec.decode_pixels(maps, height, width)
         found["bpp"].append(8 * len(codec.write(maps, height, width, quality=quality)) / (height * width))
         found["mse"].append(metrics.mse(pixels, back))
-        found["psnr"].append(metrics.psnr(pixels, back))
+        found["psnr"].append(psnr(pixels, back))
         if min(height, width) >= 176:
             found["ms_ssim"].append(metrics.ms_ssim(pixels, back))
     return {"quality": quality, "split": split, **{name: float(np.mean(v)) if v else None for name, v in found.items()}}

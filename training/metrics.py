@@ -25,12 +25,6 @@ def mse(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(((a.astype(np.float64) - b) / 255) ** 2))
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """-10 log10 of :func:`mse`, in dB; infinite for equal pictures."""
-    error = mse(a, b)
-    return float("inf") if error == 0 else float(-10 * np.log10(error))
-
-
 def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
     """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003), mean of the RGB channels.
 

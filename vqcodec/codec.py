@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Sequence
 from typing import BinaryIO
@@ -31,7 +30,7 @@ from vqcodec.encoding import Encoding, Maps, Trial, code_streams, largest_file, 
 from vqcodec.engine import Engine
 from vqcodec.errors import InvalidArgument
 from vqcodec.header import Box, tile_grid
-from vqcodec.images import Picture
+from vqcodec.images import Picture, psnr
 from vqcodec.models.file import Model
 from vqcodec.sampling import Critic
 
@@ -91,8 +90,10 @@ class Codec:
             rate = encoding.rate(quality, level)
             maps = encoding.maps(rate)
             data = self.write(maps, height, width, quality=quality, level=rate.level, class_id=number, picture=picture, tile=side)
-            reached = psnr(picture.pixels, self.decode_pixels(maps, height, width)) if target_psnr is not None else math.nan
-            return Trial(quality, rate.level, data, reached)
+            if target_psnr is None:
+                return Trial(quality, rate.level, data)
+            reached = psnr(picture.pixels, self.decode_pixels(maps, height, width))
+            return Trial(quality, rate.level, data, min(reached, 100.0))  # finite, for the search to interpolate
 
         if target_bytes is not None:
             target = whole_number("target_bytes", target_bytes, 1, 1 << 62)
@@ -220,9 +221,3 @@ class Codec:
 def set_num_threads(n: int) -> None:
     """Use ``n`` threads in the compiled core and, once it is loaded, in torch."""
     engine.set_num_threads(whole_number("the number of threads", n, 1, 1025))
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of two uint8 arrays in dB; 100 if they are equal."""
-    squares = sum(float(np.square(x.astype(np.float32) - y).sum(dtype=np.float64)) for x, y in zip(a, b))  # row by row
-    return 10 * float(np.log10(255**2 * a.size / squares)) if squares else 100.0

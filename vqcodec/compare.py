@@ -13,7 +13,7 @@ import PIL.Image
 import vqcodec
 from vqcodec import images
 from vqcodec.container import MAGIC
-from vqcodec.demo import grid, labelled, psnr
+from vqcodec.demo import grid, labelled
 from vqcodec.errors import ImageError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def compare(
         similarity = ms_ssim(np.asarray(first), np.asarray(second))
     except (ImageError, ImportError) as error:
         note = str(error)
-    decibels = psnr(first, second)
+    decibels = images.psnr(first, second)
     found = Comparison(len(data), *first.size, 8 * len(data) / (first.width * first.height),
                        decibels if np.isfinite(decibels) else None, similarity, note)
     return found, (first, second)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import vqcodec
+from vqcodec import images
 
 PHOTO = Path(__file__).parent / "data" / "photo.webp"
 QUALITIES = (10, 25, 50, 75, 90)
@@ -49,7 +50,7 @@ def run(folder: Path, *, model: str | None = None) -> None:
     cells = [("original, 24 bits per pixel", photo)]
     for quality in QUALITIES:
         trip = round_trip(codec, photo, quality)
-        distortion = psnr(photo, trip.image)
+        distortion = images.psnr(photo, trip.image)
         print(
             f"{quality:7} {len(trip.data):9,} {trip.bits_per_pixel:15.3f} {distortion:8.2f} "
             f"{trip.encode_seconds:9.2f} {trip.decode_seconds:9.2f}"
@@ -81,12 +82,6 @@ def round_trip(codec: vqcodec.Codec, photo: Image.Image, quality: int) -> Trip:
 def sampled_classes(classes: Sequence[str]) -> list[str]:
     """The classes to show: the demo's own if the model knows them, else its first two."""
     return [name for name in SAMPLED if name in classes] or list(classes[:2])
-
-
-def psnr(a: Image.Image, b: Image.Image) -> float:
-    """Peak signal-to-noise ratio of two 8-bit images in dB; infinite if they are equal."""
-    error = np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
 def grid(pictures: Sequence[Image.Image], columns: int | None = None, gap: int = 4) -> Image.Image:

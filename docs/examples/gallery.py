@@ -11,7 +11,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 import vqcodec
-from vqcodec.demo import PHOTO, grid, labelled, psnr
+from vqcodec.demo import PHOTO, grid, labelled
+from vqcodec.images import psnr
 
 PICTURES = Path(__file__).parents[1] / "pictures"
 QUALITIES = (5, 25, 50, 80)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vqcodec import compare
+from vqcodec import compare, images
 from vqcodec.bench import codecs
 from vqcodec.bench.codecs import Codec
 from vqcodec.errors import ImageError
@@ -81,8 +81,6 @@ def settings(codec: Codec, quick: bool) -> tuple[float, ...]:
 
 def opened(path: str | os.PathLike[str]) -> Image.Image:
     """The picture as all codecs get it: RGB, upright, without alpha and metadata. Raises ``ImageError``."""
-    from vqcodec import images
-
     return Image.fromarray(images.to_array(path).pixels)
 
 
@@ -91,9 +89,7 @@ def opened(path: str | os.PathLike[str]) -> Image.Image:
 
 def psnr(a: Image.Image, b: Image.Image) -> float:
     """In dB, over the RGB channels; 100 for equal pictures."""
-    from vqcodec import codec
-
-    return codec.psnr(np.asarray(a), np.asarray(b))
+    return min(images.psnr(a, b), 100.0)
 
 
 def ms_ssim_decibels(a: Image.Image, b: Image.Image) -> float | None:
