@@ -4,8 +4,8 @@
 
 FOLDER has pictures for rate and distortion, best the 24 of Kodak; without it the photograph that ships with
 vqcodec has to do. Every benchmark is a process of its own. The machine should have nothing else to do; it takes
-about a quarter of an hour on two cores. --write puts the table into docs/BENCHMARKS.md; --short checks
-that all work, in few rounds, and its times mean little.
+about a quarter of an hour on two cores. --write puts the table into docs/BENCHMARKS.md and, with --full, rate and
+distortion into docs/MODEL.md; --short checks that all work, in few rounds, and its times mean little.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import rows
+from benchmarks import model_card, rows
 from benchmarks.rows import Row
 from vqcodec.bench import machine
 from vqcodec.bench.cost import quartiles
@@ -32,7 +32,7 @@ from vqcodec.demo import PHOTO
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs/BENCHMARKS.md"
-BEGIN, END = "<!-- begin: python -m benchmarks --write -->", "<!-- end -->"
+BEGIN = "<!-- begin: python -m benchmarks --write -->"
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,19 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
     yield Task("bench", ["vqcodec", "bench", options.folder or "vqcodec/data", *quick], ["-f"], ["--quick", "--effort", "0"])
 
 
-def measured(task: Task, short: bool, folder: Path) -> list[Row]:
+def measured(task: Task, options: argparse.Namespace, folder: Path) -> list[Row]:
     """Run a task, its output to ours; its rows."""
     result = folder / "rows.json"
     more = ["-o", str(folder / "bench.html")] if task.name == "bench" else []
-    command = [sys.executable, "-m", *task.command, *task.run, *(task.short if short else []), *more, "--json", str(result)]
+    command = [sys.executable, "-m", *task.command, *task.run, *(task.short if options.short else []), *more, "--json", str(result)]
     environment = {**os.environ, **({"VQCODEC_CPU": "avx2"} if task.avx2 else {})}
     subprocess.run(command, check=True, env=environment, cwd=ROOT)
-    found = from_bench(json.loads(result.read_text()), task.shown()) if task.name == "bench" else rows.load(result, task.shown())
-    result.unlink()
-    return found
+    if task.name != "bench":
+        return rows.load(result, task.shown())
+    report = json.loads(result.read_text())
+    if options.write and options.full:
+        model_card.write(report)
+    return from_bench(report, task.shown())
 
 
 def from_bench(report: dict[str, Any], command: str) -> list[Row]:
@@ -132,22 +135,13 @@ def shown(options: argparse.Namespace) -> str:
     return shlex.join(["python", "-m", "benchmarks", *folder, *flags, *only])
 
 
-def replaced(document: str, content: str) -> str:
-    """``document`` with other content between the markers. Raises ``ValueError`` without them."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the document must have the markers {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{content}\n{END}{after}"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help=f"pictures (default: {PHOTO.name} alone)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="decode, sampling, nearest_codebook, startup, bench")
     parser.add_argument("--full", action="store_true", help="rate and distortion of all pictures at all settings: another half hour")
     parser.add_argument("--short", action="store_true", help="few rounds")
-    parser.add_argument("--write", action="store_true", help="into docs/BENCHMARKS.md")
+    parser.add_argument("--write", action="store_true", help="into docs/BENCHMARKS.md and, with --full, docs/MODEL.md")
     parser.add_argument("--compressai", metavar="PYTHON", default=sys.executable, help="of the environment that has CompressAI")
     options = parser.parse_args()
     if options.folder:
@@ -159,14 +153,14 @@ def main() -> int:
                 continue
             print(f"\n$ {task.shown()}\n", flush=True)
             try:
-                found += measured(task, options.short, Path(folder))
+                found += measured(task, options, Path(folder))
             except (subprocess.CalledProcessError, FileNotFoundError) as error:
                 print(f"failed: {error}", file=sys.stderr)
                 status = 1
     print(f"\n{rows.plain(found)}\n")
     text = section(found, options, (time.monotonic() - begun) / 60)
     if options.write:
-        DOCUMENT.write_text(replaced(DOCUMENT.read_text(encoding="utf-8"), text), encoding="utf-8")
+        DOCUMENT.write_text(rows.replaced(DOCUMENT.read_text(encoding="utf-8"), BEGIN, text), encoding="utf-8")
         print(f"written to {DOCUMENT.relative_to(ROOT)}")
     return status
 

@@ -11,6 +11,9 @@ from vqcodec.bench.cost import quartiles
 
 Spread = dict[str, float]
 
+#: Closes a generated section of a document.
+END = "<!-- end -->"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -81,3 +84,12 @@ def plain(rows: Sequence[Row]) -> str:
     lines = ["  ".join(cell.rjust(w) if i in (2, 4) else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths))).rstrip()
              for line in cells]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def replaced(document: str, begin: str, content: str) -> str:
+    """``document`` with other content between a marker and the next ``END``. Raises ``ValueError`` without them."""
+    before, found, rest = document.partition(begin)
+    _, end, after = rest.partition(END)
+    if not (found and end):
+        raise ValueError(f"the document must have the markers {begin} and {END}")
+    return f"{before}{begin}\n\n{content}\n{END}{after}"

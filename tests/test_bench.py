@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import benchmarks.__main__
 import vqcodec
-from benchmarks import rows
-from benchmarks.__main__ import BEGIN, DOCUMENT, END, from_bench, replaced
+from benchmarks import model_card, rows
+from benchmarks.__main__ import from_bench
 from benchmarks.rows import Row
 from tests.conftest import scene
 from vqcodec import cli
@@ -54,7 +55,7 @@ def found(small_model, tmp_path_factory) -> SimpleNamespace:
     model = folder / "model.safetensors"
     model_file.save(model, small_model.config, small_model.tensors)
     outputs = [str(folder / name) for name in ("bench.html", "bench.json", "bench.png")]
-    options = ["--quick", "--model", str(model), "-o", outputs[0], "--json", outputs[1], "--quiet"]
+    options = ["--quick", "--shown", "2", "--model", str(model), "-o", outputs[0], "--json", outputs[1], "--quiet"]
     if not missing("matplotlib"):
         options += ["--png", outputs[2]]
     assert cli.main(["bench", str(pictures), *options]) == 0
@@ -274,12 +275,23 @@ def test_rows_from_a_report(found):
     assert made["decode 176 x 192", "JPEG"].theirs == next(t["decode"] for t in found.report["times"] if t["codec"] == "JPEG")
 
 
-def test_generated_section():
-    text = replaced(f"before {BEGIN} old {END} after", "new")
-    assert text == f"before {BEGIN}\n\nnew\n{END} after"
+@pytest.mark.parametrize("made", [benchmarks.__main__, model_card])
+def test_generated_section(made):
+    text = rows.replaced(f"before {made.BEGIN} old {rows.END} after", made.BEGIN, "new")
+    assert text == f"before {made.BEGIN}\n\nnew\n{rows.END} after"
     with pytest.raises(ValueError, match="markers"):
-        replaced("nothing", "new")
-    assert replaced(DOCUMENT.read_text(encoding="utf-8"), "new")
+        rows.replaced("nothing", made.BEGIN, "new")
+    assert rows.replaced(made.DOCUMENT.read_text(encoding="utf-8"), made.BEGIN, "new")
+
+
+def test_model_card(found):
+    text = model_card.tables(found.report)
+    for point in found.report["curves"]["psnr"]["vqcodec"]:
+        assert f"| {point['setting']:g} | {point['bpp']:.3f} | {point['value']:.2f} |" in text
+    for entry in found.report["bd_rates"]:
+        assert f"{entry['psnr']['range'] or 0:+.1f} %" in text or entry["psnr"]["range"] is None
+    columns = [line.count("|") for line in text.splitlines() if line.startswith("|")]
+    assert set(columns) == {3, 4 + len(found.report["curves"]) - 1, 6, len(found.report["bd_rates"]) + 2}
 
 
 # -- page --------------------------------------------------------------------------------
@@ -340,7 +352,8 @@ def test_claim_follows_the_data():
 
 def test_pictures_in_the_page_are_lossless(found):
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', found.html, re.DOTALL)[1])
-    (picture,) = data["pictures"]
+    assert len(data["pictures"]) == 2
+    picture = data["pictures"][0]
 
     def image(uri: str) -> np.ndarray:
         return opaque(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))

@@ -25,7 +25,10 @@ USUAL = text.USUAL
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure. quick: a third of the settings, at most six pictures, few rounds. pages: also pictures to look at."""
+    """What to measure. quick: a third of the settings, at most six pictures, few rounds.
+
+    shown: how many pictures to look at, 4 unless told (quick: 1). pages: False for none, and no samples.
+    """
 
     folder: str
     quick: bool = False
@@ -35,6 +38,7 @@ class Plan:
     effort: int = 3
     jobs: int | None = None
     threads: int | None = None
+    shown: int | None = None
 
 
 #: Called with the name of a stage, what is done of it, and of how many.
@@ -178,7 +182,7 @@ def _costs(plan: Plan, found: list[Any], working: list[Codec], means: dict[str, 
 def _gallery(plan: Plan, measurement: Measurement, found: list[Any], jobs: int, progress: Progress) -> dict[str, Any]:
     count, each, classes = (1, 2, 4) if plan.quick else (4, 4, 16)
     ranked = sorted(found, key=lambda p: _gain(p, measurement))
-    count = min(count, len(ranked))
+    count = min(plan.shown or count, len(ranked))
     picked = [ranked[i * (len(ranked) - 1) // max(count - 1, 1)] for i in range(count)]  # from where we gain most to least
     side = gallery.Side(measurement, (10, USUAL), picked[0]["path"])
     shown, _ = _through(side, [p["path"] for p in picked], jobs, progress, "pictures to look at")

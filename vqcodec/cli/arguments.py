@@ -186,6 +186,7 @@ def _bench(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", metavar="OUT", help="write all numbers, for machines")
     p.add_argument("--png", metavar="OUT", help="write the curves as a picture; needs matplotlib")
     p.add_argument("--quick", action="store_true", help="at most six pictures, fewer settings and rounds")
+    p.add_argument("--shown", type=_positive, metavar="N", help="pictures behind the page's slider, some megabytes each (default: 4)")
     p.add_argument("-e", "--effort", type=_natural, default=3, metavar="E", help="of vqcodec, 0 (fastest) to 9 (default: 3)")
     p.add_argument("-j", "--jobs", type=_positive, metavar="N", help="pictures at a time (default: all cores; 1 on a GPU)")
     p.set_defaults(run=commands.bench)

@@ -203,7 +203,7 @@ def bench(arguments: argparse.Namespace) -> None:
         from vqcodec.bench import report as measuring
 
         plan = measuring.Plan(arguments.folder, arguments.quick, True, arguments.model, arguments.device, arguments.effort, arguments.jobs,
-                              arguments.threads)
+                              arguments.threads, arguments.shown)
     bars: dict[str, Progress] = {}
 
     def progress(name: str, done: int, total: int) -> None:
