@@ -25,7 +25,8 @@ def tables(report: dict[str, Any]) -> str:
     peers = [codec for codec in report["codecs"][1:] if not codec["missing"]]
     entries = {entry["codec"]: entry for entry in report["bd_rates"]}
     low, high = report["range"]
-    lines = [f"{report['date']}, {counted(report['pictures'], 'picture')} (`{report['command']}`). Real file sizes, means over the pictures.", ""]
+    pictures = counted(report["pictures"], "picture")
+    lines = [f"{report['date']}, {pictures} (`{report['command']}`). Real file sizes, means over the pictures.", ""]
     lines += _table(["quality", "bits per pixel", *labels.values()], (_cells(point) for point in _points(report, "vqcodec")), numbers=True)
     lines += ["", "The same run, the other codecs:", ""]
     described = " / ".join(["setting: bits per pixel", *labels.values()])
@@ -35,7 +36,7 @@ def tables(report: dict[str, Any]) -> str:
              for metric, label in labels.items() for key, where in (("range", f"{low} to {high} bits per pixel"), ("all", "common range"))]
     lines += _table(["", *(c["name"] for c in peers)], ([name, *row] for name, row in rates), numbers=True)
     lines += ["", "What the priors save: bits per pixel of the code maps, all overhead of the files included", ""]
-    bits = ([f"{entry['quality']:g}", *(f"{value:.3f}" for value in map_totals(entry)), f"{saved(entry):.1f} %"] for entry in report["maps"])
+    bits = ([f"{e['quality']:g}", *(f"{value:.3f}" for value in map_totals(e)), f"{saved(e):.1f} %"] for e in report["maps"])
     lines += _table(["quality", "uniform", "zero-order", "files", "fewer than zero-order"], bits, numbers=True)
     return "\n".join(lines) + "\n"
 

@@ -50,8 +50,9 @@ def read_model(data: bytes) -> Model:
 
 
 def fingerprint(config: dict, tensors: dict[str, np.ndarray]) -> bytes:
-    """SHA-256 of the description without its card and of all tensors, 32 bytes."""
+    """SHA-256 of the description, without its card and the encoder's weights, and of all tensors, 32 bytes."""
     described = {name: value for name, value in config.items() if name != "card"}
+    described["autoencoder"] = {name: value for name, value in config["autoencoder"].items() if name != "distortion_weights"}
     found = hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode())
     for name in sorted(tensors):
         tensor = tensors[name]

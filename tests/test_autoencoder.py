@@ -86,6 +86,25 @@ class TestQuantizer:
         assert (z.grad[::2, 0] > 0).all()  # less of it costs fewer bits
 
 
+    @settings(deadline=None)
+    @given(st.integers(1, 7), st.integers(1, 12), st.floats(0.001, 10), st.integers(0, 999))
+    def test_candidates_are_those_of_least_weighted_cost(self, rows, count, lagrangian, seed):
+        torch.manual_seed(seed)
+        q = Quantizer(CodeMap(stride=8, dim=3, codes=9), decay=0.9, null_code=True, levels=2).eval()
+        z, weights = torch.randn(rows, 3), torch.rand(rows) * 3 + 0.1
+        chosen, error = q.candidates(z, Rate(lagrangian, 1), count, weights)
+        square = (z[:, None] - q.codebook).square().sum(2) * weights[:, None] / lagrangian
+        assert chosen.shape == error.shape == (rows, min(count, 9))
+        torch.testing.assert_close(error, square.gather(1, chosen), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close((square + q.bits(1)).sort(1).values[:, : min(count, 9)], error + q.bits(1)[chosen], rtol=1e-3, atol=1e-3)
+
+    def test_weights_make_bits_cheaper_down_to_the_least(self):
+        rate = Rate(0.01, 3, weights=(1.0, 2.0, 0.5, 1000.0), least=0.002)
+        assert [rate.of(i) for i in range(4)] == [Rate(x, 3) for x in (0.01, 0.005, 0.02, 0.002)]
+        assert Rate(0.001, 0, (2.0, 0.5), least=0.002).of(0).lagrangian == 0.001  # already below: as it is
+        assert Rate(0.01, 1).of(5) == Rate(0.01, 1)
+
+
 class TestAutoencoder:
     def model(self) -> Autoencoder:
         torch.manual_seed(0)
@@ -179,6 +198,11 @@ class TestConfig:
     def test_illegal_hierarchies(self, maps):
         with pytest.raises(InvalidArgument):
             AutoencoderConfig(maps=maps)
+
+    @pytest.mark.parametrize("weights", [(1.0,), (1.0, 0.0), (1.0, float("inf")), (1.0, float("nan"))])
+    def test_illegal_weights(self, weights):
+        with pytest.raises(InvalidArgument, match="distortion_weights must be empty or a positive number for each of 2 maps"):
+            AutoencoderConfig(maps=(CodeMap(stride=8, dim=1), CodeMap(stride=8, dim=1)), distortion_weights=weights)
 
     def test_classes(self):
         config = ModelConfig("x", SMALL, (PriorConfig(),) * 4, classes=("cat", "dog"))

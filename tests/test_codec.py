@@ -20,6 +20,7 @@ from vqcodec import container, ops
 from vqcodec.codec import Codec
 from vqcodec.container import Container, Header, Limits
 from vqcodec.demo import PHOTO
+from vqcodec.encoding import MASKING, TEXTURE, visibility
 from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded, ModelMismatch
 from vqcodec.images import Picture
 from vqcodec.models import file as model_file
@@ -229,6 +230,17 @@ def test_huge_picture_is_refused_before_work(small_model):
 
 
 class TestEffort:
+    def test_errors_show_less_in_texture(self):
+        grey = np.full((21, 30, 3), 128, np.uint8)
+        assert np.array_equal(visibility(grey, 8, (4, 4)), np.ones((4, 4), np.float32))  # a row of codes more than the picture has
+        rough = grey.copy()
+        rough[8:16, 8:16:2] = 0  # one block: variance 0.063
+        expected = np.ones((3, 4), np.float32)
+        expected[1, 1] = (1 + (64 / 255) ** 2 / TEXTURE) ** -MASKING
+        assert np.allclose(visibility(rough, 8, (3, 4)), expected, rtol=1e-5)
+        assert np.allclose(visibility(rough, 16, (2, 2))[0, 0], (1 + (64 / 255) ** 2 / 4 / TEXTURE) ** -MASKING, rtol=1e-5)
+        assert visibility(rough, 4, (6, 8)).shape == (6, 8)
+
     def test_effort_pays(self):
         """Fewer bits for the same error, or less error for the bits, with the shipped model."""
         picture = np.asarray(Image.open(PHOTO).convert("RGB"))[:256, :256]

@@ -35,6 +35,16 @@ def test_round_trip(small_model, tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_fingerprint_does_not_see_what_only_encoders_read(small_model):
+    auto = small_model.config.autoencoder
+    weighted = dataclasses.replace(auto, distortion_weights=tuple(range(1, len(auto.maps) + 1)))
+    config = dataclasses.replace(small_model.config, autoencoder=weighted)
+    assert fingerprint(config, small_model.tensors) == small_model.fingerprint
+    described = config.to_json()
+    del described["autoencoder"]["distortion_weights"]  # as files had it before there were any
+    assert type(config).from_json(described).autoencoder.distortion_weights == ()
+
+
 def test_fingerprint_sees_every_tensor_and_the_description(small_model):
     seen = {small_model.fingerprint}
     for name, array in small_model.tensors.items():

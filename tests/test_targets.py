@@ -34,6 +34,11 @@ def test_quality_is_monotone(photo):
     assert all(b > a - 0.05 for a, b in itertools.pairwise(errors)) and errors[-1] > errors[0] + 4
 
 
+def test_sizes_grow_where_the_rate_level_changes(photo):
+    sizes = [len(vqcodec.compress(photo, quality=quality)) for quality in range(40, 101, 3)]
+    assert sizes == sorted(set(sizes))
+
+
 def trial(quality: float, size: float, level: int = 0, psnr: float = math.nan) -> Trial:
     return Trial(quality, level, bytes(round(size)), psnr)
 

@@ -82,7 +82,7 @@ class Autoencoder(nn.Module):
             if keep is not None and number >= keep:
                 break
             target = z[:, c] - vectors[:, c] if m.residual else z[:, c]
-            part = self.quantizers[number](target, rate)
+            part = self.quantizers[number](target, rate and rate.of(number))
             vectors = torch.cat([vectors[:, : c.start], vectors[:, c] + part.vectors, vectors[:, c.stop :]], 1)
             parts.append(part)
         return vectors, parts
@@ -93,9 +93,10 @@ class Autoencoder(nn.Module):
         return [part.codes for part in self.eval()._analyse(x, rate, None)[1]]
 
     @torch.no_grad()
-    def choose(self, stride: int, z: Tensor, rate: Rate, count: int, choose: Choose) -> list[Tensor]:
+    def choose(self, stride: int, z: Tensor, weights: Tensor, rate: Rate, count: int, choose: Choose) -> list[Tensor]:
         """Code maps (h x w) of one picture's latent tensor of a stride (D x h x w), as ``choose`` says.
 
+        ``weights`` (h x w): how much an error counts at each position.
         ``choose(first, candidates)`` gets the number of a map and, for it and perhaps for maps after it,
         candidates and their squared error in bits (h*w x count each, row by row), and returns as
         many code maps. Maps that quantise what others leave over are asked for after those.
@@ -108,8 +109,8 @@ class Autoencoder(nn.Module):
         def settle() -> None:
             first = before + len(maps)
             targets = [(z[part] - vectors[part]).flatten(1).t() for part in waiting]
-            chosen = choose(first, [self.quantizers[first + i].candidates(target, rate, count)
-                                    for i, target in enumerate(targets)])
+            chosen = choose(first, [self.quantizers[number].candidates(target, rate.of(number), count, weights.flatten())
+                                    for number, target in enumerate(targets, first)])
             for number, (part, codes) in enumerate(zip(waiting, chosen), first):
                 vectors[part] += F.embedding(codes.to(z.device), self.quantizers[number].codebook).permute(2, 0, 1)
                 maps.append(codes)

@@ -154,9 +154,9 @@ def rounded(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def fingerprint(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> bytes:
-    """SHA-256 (32 bytes) over the description (without the card) and all tensors in name order."""
+    """SHA-256 (32 bytes) over the description (without the card and what only encoders read) and all tensors in name order."""
     description = config.to_json()
-    del description["card"]
+    del description["card"], description["autoencoder"]["distortion_weights"]
     digest = hashlib.sha256(json.dumps(description, sort_keys=True, separators=(",", ":")).encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name], tensors[name].dtype.newbyteorder("<"))

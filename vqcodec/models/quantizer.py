@@ -21,11 +21,18 @@ class Rate:
 
     lagrangian: float  #: squared error (summed over channels) per bit
     level: int  #: rate level whose code lengths apply
+    weights: tuple[float, ...] = ()  #: how much an error counts in each map; empty: 1 in all
+    least: float = 0.0  #: no weight makes a bit cheaper than this
 
     @classmethod
     def at(cls, config: AutoencoderConfig, position: float) -> Rate | None:
         """The rate at a position in [0, 1] (0: fewest bits); None for models without a null code."""
         return cls(config.lagrangian(position), config.level(position)) if config.null_code else None
+
+    def of(self, number: int) -> Rate:
+        """The rate of one map, without weights."""
+        weight = self.weights[number] if self.weights else 1.0
+        return Rate(max(self.lagrangian / weight, min(self.least, self.lagrangian)), self.level)
 
 
 @dataclass(frozen=True)
@@ -103,13 +110,13 @@ class Quantizer(nn.Module):
         return Quantized(vectors.reshape(b, h, w, d).permute(0, 3, 1, 2), codes.reshape(b, h, w), error, bits)
 
     @torch.no_grad()
-    def candidates(self, z: Tensor, rate: Rate, count: int) -> tuple[Tensor, Tensor]:
-        """The ``count`` codes with the lowest |z - e_k|^2 + lambda * bits_k for each vector of ``z`` (N x D).
+    def candidates(self, z: Tensor, rate: Rate, count: int, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The ``count`` codes of lowest w |z - e_k|^2 + lambda * bits_k for each vector of ``z`` (N x D) and its w in ``weights`` (N).
 
-        Returns them (N x count, int64, best first) and their squared error in bits, |z - e_k|^2 / lambda.
+        Returns them (N x count, int64, best first) and their weighted squared error in bits, w |z - e_k|^2 / lambda.
         """
         cost = torch.addmm(self.codebook.square().sum(1)[None], z, self.codebook.t(), alpha=-2)
-        cost = (cost + z.square().sum(1, keepdim=True)).clamp_(min=0) / rate.lagrangian
+        cost = (cost + z.square().sum(1, keepdim=True)).clamp_(min=0) * (weights / rate.lagrangian)[:, None]
         chosen = torch.topk(cost + self.bits(rate.level), min(count, len(self.codebook)), dim=1, largest=False).indices
         return chosen, cost.gather(1, chosen)
 
