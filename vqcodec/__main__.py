@@ -2,6 +2,6 @@
 
 import sys
 
-from vqcodec.cli import main
+from vqcodec.cli import command
 
-sys.exit(main())
+sys.exit(command())

