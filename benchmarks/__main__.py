@@ -66,6 +66,7 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
 def measured(task: Task, options: argparse.Namespace, folder: Path) -> list[Row]:
     """Run a task, its output to ours; its rows."""
     result = folder / "rows.json"
+    result.unlink(missing_ok=True)  # that of the task before
     more = ["-o", str(folder / "bench.html")] if task.name == "bench" else []
     command = [sys.executable, "-m", *task.command, *task.run, *(task.short if options.short else []), *more, "--json", str(result)]
     environment = {**os.environ, **({"VQCODEC_CPU": "avx2"} if task.avx2 else {})}

@@ -25,7 +25,7 @@ Maps = list[np.ndarray]
 CANDIDATES = 4
 #: A bit is never cheaper than so many times the model's least lambda, whatever an error weighs: finer, codebooks are exhausted.
 FINEST = 3.0
-#: How texture hides errors: the variance at which it begins to, and the exponent. Chosen on validation pictures.
+#: How texture hides errors: the variance at which it begins to, and the exponent (docs/MODEL.md says how they were chosen).
 TEXTURE, MASKING = 1e-3, 0.35
 
 

@@ -230,7 +230,7 @@ def check_maps(maps: tuple[CodeMap, ...]) -> None:
         before = m
 
 
-#: Chosen on validation pictures: maps 1, 2, 3 and 5 hold the brightness and colour of whole blocks.
+#: Maps 1, 2, 3 and 5 hold the brightness and colour of whole blocks (docs/MODEL.md says how they were chosen).
 DEFAULT_WEIGHTS = (2.7, 2.7, 2.7, 1.3, 2.0, 1.3, 1.3, 1.3, 1.3, 1.3, 1.2, 1.2, 1.1)
 
 
