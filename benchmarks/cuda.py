@@ -29,7 +29,7 @@ from benchmarks.decode import Ours, map_shapes, random_priors, random_words
 from benchmarks.sampling import Naive
 from vqcodec import ops
 from vqcodec.model import config as configs
-from vqcodec.ops import cuda
+from vqcodec.ops import backend, cuda
 
 #: Per multiprocessor and clock: float32 fused multiply-adds, int8 multiply-adds of `mma`.
 FMA = {(7, 5): 64, (8, 0): 64}  # others: 128
@@ -97,7 +97,7 @@ def decoding(priors: list, size: tuple[int, int], batches: list[int], rounds: in
     print("| pictures at once | GPU | CPU | CPU / GPU | int8 multiply-adds | of the peak |")
     print("|-----------------:|----:|----:|----------:|-------------------:|------------:|")
     for batch in batches:
-        jobs = [ops.DecodeJob(ours.shapes, ours.streams, 1, 0)] * batch
+        jobs = [ops.DecodeJob(ours.shapes, ours.streams, (1, 0))] * batch
         for maps in ops.wavefront_decode_batch(priors, jobs, backend=device):
             assert all(np.array_equal(a, b) for a, b in zip(maps, ours.codes, strict=True))
         gpu = milliseconds(lambda: ops.wavefront_decode_batch(priors, jobs, backend=device), rounds) / batch
@@ -112,10 +112,10 @@ def sampling(floats: list, priors: list, rounds: int, device: str, positions: in
     config = configs.default()
     shapes = map_shapes(config, 256, 256)
     words = random_words(shapes)
-    maps = ops.wavefront_sample(priors, shapes, words, 0, 0)
-    found = ops.wavefront_sample(priors, shapes, words, 0, 0, backend=device)
+    maps = ops.wavefront_sample(priors, shapes, words, (0, 0))
+    found = ops.wavefront_sample(priors, shapes, words, (0, 0), backend=device)
     assert all(np.array_equal(a, b) for a, b in zip(maps, found, strict=True))
-    one = milliseconds(lambda: ops.wavefront_sample(priors, shapes, words, 0, 0, backend=device), rounds)
+    one = milliseconds(lambda: ops.wavefront_sample(priors, shapes, words, (0, 0), backend=device), rounds)
     jobs = [ops.SampleJob(shapes, random_words(shapes, i)) for i in range(128)]
     many = milliseconds(lambda: ops.wavefront_sample_batch(priors, jobs, backend=device), rounds) / len(jobs)
     torch.set_default_device("cuda")
@@ -140,7 +140,7 @@ def main() -> None:
     options = parser.parse_args()
 
     gpu = cuda.device(options.device)  # BackendError, with the reason, where there is none
-    assert cuda.trusted(options.device)
+    assert backend.trusted(options.device)
     torch.cuda.set_device(options.device)
     width, height = (int(side) for side in options.size.split("x"))
     peaks, device = Peaks(options.device), f"cuda:{options.device}"

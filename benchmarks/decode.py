@@ -118,16 +118,16 @@ class Ours:
 
     def __init__(self, priors: list[IntegerPrior], shapes: list[tuple[int, int]]) -> None:
         self.priors, self.shapes = priors, shapes
-        self.codes = ops.wavefront_sample(priors, shapes, random_words(shapes), 1, 0)
+        self.codes = ops.wavefront_sample(priors, shapes, random_words(shapes), (1, 0))
         self.streams = [
-            range_coder.encode_stream(*ops.prior_frequencies(p, self.codes[m], self.codes[:m], 1, 0))
+            range_coder.encode_stream(*ops.prior_frequencies(p, self.codes[m], self.codes[:m], (1, 0)))
             for m, p in enumerate(priors)
         ]
         for found, expected in zip(self.decode(), self.codes, strict=True):
             assert np.array_equal(found, expected)
 
     def decode(self) -> list[np.ndarray]:
-        return ops.wavefront_decode(self.priors, self.shapes, self.streams, 1, 0)
+        return ops.wavefront_decode(self.priors, self.shapes, self.streams, (1, 0))
 
     def codes_in_all(self) -> int:
         return sum(codes.size for codes in self.codes)

@@ -19,6 +19,7 @@ from PIL import Image
 import vqcodec
 from vqcodec import ops
 from vqcodec.codec.codec import Codec
+from vqcodec.model.prior import Condition
 from vqcodec.ops import cpu, range_coder
 
 
@@ -35,6 +36,7 @@ def main() -> int:
         picture = np.asarray(Image.open(path).convert("RGB"))
         found, maps = codec.read(vqcodec.compress(picture))
         header = found.header
+        condition = Condition(header.class_id, header.level)
         maps = maps[: header.maps]
         streams = [tiles[0] for tiles in found.maps]
         shapes = [m.shape for m in maps]
@@ -43,13 +45,13 @@ def main() -> int:
             for threads in (1, 2) if backend != "reference" else (1,):
                 cpu.set_num_threads(threads)
                 for m, codes in enumerate(maps):
-                    coded = ops.prior_frequencies(priors[m], codes, maps[:m], header.class_id, header.level, backend=backend)
+                    coded = ops.prior_frequencies(priors[m], codes, maps[:m], condition, backend=backend)
                     assert range_coder.encode_stream(*coded) == streams[m], (path.name, backend, threads, m)
-                decoded = ops.wavefront_decode(priors[: len(maps)], shapes, streams, header.class_id, header.level, backend=backend)
+                decoded = ops.wavefront_decode(priors[: len(maps)], shapes, streams, condition, backend=backend)
                 assert all(np.array_equal(a, b) for a, b in zip(decoded, maps)), (path.name, backend, threads)
                 checks += 2 * len(maps)
         if len(maps) == len(priors):
-            jobs.append(ops.DecodeJob(shapes, streams, header.class_id, header.level))
+            jobs.append(ops.DecodeJob(shapes, streams, condition))
             truths.append(maps)
         print(f"{path.name}: {len(maps)} maps equal on {', '.join(names)}", flush=True)
     for backend in backends:

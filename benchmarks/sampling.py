@@ -225,7 +225,7 @@ def main() -> None:
     words = random_words(shapes)
 
     def sample() -> Maps:
-        return ops.wavefront_sample(integers, shapes, words, 0, 0)
+        return ops.wavefront_sample(integers, shapes, words, (0, 0))
 
     batch = [ops.SampleJob(shapes, random_words(shapes, i)) for i in range(16)]
     maps = sample()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from vqcodec import ops
-from vqcodec.ops import cpu, cuda
+from vqcodec.ops import backend, cpu, cuda
 
 ROOT = Path(__file__).parent.parent
 #: Such as "address,undefined", see the Makefile. The sanitizers' libraries must be preloaded.
@@ -58,7 +58,7 @@ def use(core: ModuleType, patch) -> None:
 def forget() -> None:
     """What `vqcodec.ops.cuda` remembers of devices."""
     cuda.device.cache_clear()
-    cuda.trusted.cache_clear()
+    backend.trusted.cache_clear()
 
 
 def on_gpu() -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 
 import vqcodec
 from vqcodec import ops
-from vqcodec.codec.decoder import CodedPicture
+from vqcodec.codec.decoder import CodedImage
 from vqcodec.codec.engine import Engine
 from vqcodec.ops import selftest
 
@@ -29,13 +29,13 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def check_networks(backend: str) -> None:
     priors, (coarser, codes), (streams, words) = selftest.golden_priors(), selftest.golden_map(), selftest.golden_streams()
-    place = selftest.CLASS, selftest.LEVEL
-    found = ops.prior_frequencies(priors[-1], codes, coarser, *place, backend=backend)
+    place = selftest.CONDITION
+    found = ops.prior_frequencies(priors[-1], codes, coarser, place, backend=backend)
     assert selftest.digest(*found) == selftest.FREQUENCIES, backend
     for stream, numbers, decoded, sampled in zip(streams, words, selftest.DECODED, selftest.SAMPLED, strict=True):
-        maps = ops.wavefront_decode(priors, selftest.SHAPES, stream, *place, backend=backend)
+        maps = ops.wavefront_decode(priors, selftest.SHAPES, stream, place, backend=backend)
         assert selftest.digest(*maps) == decoded, backend
-        maps = ops.wavefront_sample(priors, selftest.SHAPES, numbers, *place, sharpness=selftest.SHARPNESS,
+        maps = ops.wavefront_sample(priors, selftest.SHAPES, numbers, place, sharpness=selftest.SHARPNESS,
                                     nucleus=selftest.NUCLEUS, backend=backend)
         assert selftest.digest(*maps) == sampled, backend
 
@@ -46,7 +46,7 @@ def check_files(backend: str) -> None:
     engine.backend = backend
     assert engine.model.fingerprint.hex() == expected["model"]
     for name, wanted in expected["maps"].items():
-        with CodedPicture(engine, GOLDEN / f"{name}.vqc") as picture:
+        with CodedImage(engine, GOLDEN / f"{name}.vqc") as picture:
             found = hashlib.sha256()
             for codes in picture.code_maps():
                 found.update(f"{codes.shape}".encode() + np.ascontiguousarray(codes, "<i4").tobytes())

@@ -3,7 +3,7 @@
     nll             what the priors make of the codes, per map and quality, training and validation (table 1)
     reconstruction  MSE, PSNR, MS-SSIM and file size per quality, training and validation (table 1)
     samples         Frechet distance, Inception-style score, precision and recall, classification
-                    accuracy score of samples, before and after the critic (figure 7, table 2)
+                    accuracy score of samples, before and after the classifier (figure 7, table 2)
 
 Tables go to standard output, progress to standard error. The same arguments give the same codes;
 figures that pass through a float network may differ in the last digits between machines.
@@ -32,11 +32,11 @@ from training.data import Crops
 from training.features import FeatureNetwork
 from vqcodec import ops
 from vqcodec.codec.codec import Codec
-from vqcodec.codec.images import Picture, psnr
+from vqcodec.codec.images import RasterImage, psnr
 from vqcodec.codec.options import check_quality
-from vqcodec.codec.sampler import SAMPLE_QUALITY, Critic, best_first
+from vqcodec.codec.sampler import SAMPLE_QUALITY, Classifier, best_first
 from vqcodec.errors import InvalidArgument, VqcodecError
-from vqcodec.networks import classifier as critics
+from vqcodec.networks import classifier as classifiers
 
 SECTIONS = ("nll", "reconstruction", "samples")
 SPLITS = ("train", "val")
@@ -69,8 +69,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=256, help="side of all pictures, in pixels (default: 256)")
     parser.add_argument("--features", default="efficientnet-lite0", metavar="NETWORK",
                         help="efficientnet-lite0 (default), inception:WEIGHTS or MODULE:FUNCTION, see training/features.py")
-    parser.add_argument("--critic", type=Path, metavar="FILE", help="classifier that rejects samples (default: the shipped one)")
-    parser.add_argument("--candidates", type=int, default=4, metavar="M", help="drawn for each sample that the critic keeps")
+    parser.add_argument("--classifier", type=Path, metavar="FILE", help="classifier that rejects samples (default: the shipped one)")
+    parser.add_argument("--candidates", type=int, default=4, metavar="M", help="drawn for each sample that the classifier keeps")
     parser.add_argument("--temperature", type=float, default=1.0, help="of the samples (default: 1)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -88,7 +88,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def qualities(text: str) -> list[float]:
-    return [check_quality(float(q)) for q in text.split(",")]
+    return [check_quality("quality", float(q)) for q in text.split(",")]
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def code_lengths(codec: Codec, crops: Crops, quality: float, split: str) -> tupl
         progress(f"nll, quality {quality:g}, {split}", i, len(crops.pixels))
         maps = codec.encode_maps(pixels, quality)
         for m, codes in enumerate(maps):
-            _, frequency = ops.prior_frequencies(model.priors[m], codes, maps[:m], number, level)
+            _, frequency = ops.prior_frequencies(model.priors[m], codes, maps[:m], (number, level))
             bits[m] += 24 * codes.size - np.log2(frequency).sum()
             count[m] += codes.size
             histograms[m] += np.bincount(codes.ravel(), minlength=auto.maps[m].codes)
@@ -184,7 +184,7 @@ def reconstruction(codec: Codec, crops: Crops, split: str, quality: float) -> Ro
 
 
 def samples(codec: Codec, network: FeatureNetwork, args: argparse.Namespace) -> list[Row]:
-    """A row for each set of N pictures: training pictures, their reconstructions, samples, samples that the critic kept.
+    """A row for each set of N pictures: training pictures, their reconstructions, samples, samples that the classifier kept.
 
     Samples have the classes of the validation pictures.
     """
@@ -212,18 +212,18 @@ def samples(codec: Codec, network: FeatureNetwork, args: argparse.Namespace) -> 
 
 
 def draw(codec: Codec, numbers: np.ndarray, args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray | None]:
-    """A sample for each class number: as they come, and (if there is a critic for these classes) the best of several."""
-    critic = critic_for(codec, args.critic)
-    times = args.candidates if critic else 1
+    """A sample for each class number: as they come, and (if there is a classifier for these classes) the best of several."""
+    classifier = classifier_for(codec, args.classifier)
+    times = args.candidates if classifier else 1
     before = np.zeros((len(numbers), args.size, args.size, 3), np.uint8)
     after = np.zeros_like(before)
     grids: dict[str, dict[str, list[np.ndarray]]] = {"before": {}, "after": {}}
     for number in sorted(set(numbers.tolist())):
         progress("sampling, class", number, max(numbers))
         places = np.flatnonzero(numbers == number)
-        drawn: list[Picture] = codec.sample(number, times * len(places), size=(args.size, args.size), seed=args.seed + (number << 32),
+        drawn: list[RasterImage] = codec.sample(number, times * len(places), size=(args.size, args.size), seed=args.seed + (number << 32),
                                             temperature=args.temperature)
-        order = best_first(drawn, number, critic) if critic and number else range(len(drawn))
+        order = best_first(drawn, number, classifier) if classifier and number else range(len(drawn))
         before[places] = [picture.pixels for picture in drawn[: len(places)]]
         after[places] = [drawn[i].pixels for i in order[: len(places)]]
         name = codec.model.config.classes[number - 1] if number else "no class"
@@ -231,22 +231,22 @@ def draw(codec: Codec, numbers: np.ndarray, args: argparse.Namespace) -> tuple[n
     if args.grids:
         args.grids.mkdir(parents=True, exist_ok=True)
         for name, rows in grids.items():
-            if critic or name == "before":
+            if classifier or name == "before":
                 grid(rows).save(args.grids / f"{name}.png")
-    return before, after if critic else None
+    return before, after if classifier else None
 
 
-def critic_for(codec: Codec, path: Path | None) -> Critic | None:
-    """The critic in a file, or the shipped one; None, with a note, if there is none for the model's classes."""
+def classifier_for(codec: Codec, path: Path | None) -> Classifier | None:
+    """The classifier in a file, or the shipped one; None, with a note, if there is none for the model's classes."""
     if path is None:
         try:
-            return codec.critic(1)
+            return codec.classifier(1)
         except InvalidArgument as error:
             say(f"no rejection: {error}")
             return None
-    found = critics.load(path)
+    found = classifiers.load(path)
     if found.classes != codec.model.config.classes:
-        raise InvalidArgument(f"--critic {path.name}: its classes are not those of the model")
+        raise InvalidArgument(f"--classifier {path.name}: its classes are not those of the model")
     return found
 
 

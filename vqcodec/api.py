@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -11,9 +10,9 @@ import numpy as np
 
 from vqcodec.codec import codec, images
 from vqcodec.codec.codec import Codec
-from vqcodec.codec.decoder import LIMITS, CodedPicture
-from vqcodec.codec.options import check_effort, check_quality, check_tile
-from vqcodec.codec.sampler import Critic
+from vqcodec.codec.decoder import CodedImage
+from vqcodec.codec.options import LIMITS, DecodeOptions, EncodeOptions, SampleOptions
+from vqcodec.codec.sampler import Classifier
 from vqcodec.errors import InvalidArgument
 from vqcodec.format import container
 from vqcodec.format.container import Limits
@@ -27,9 +26,10 @@ if TYPE_CHECKING:
     Image = PIL.Image.Image | str | os.PathLike[str] | np.ndarray | Any
 
 
-def compress(image: Image, *, quality: float = 50, effort: int = 3, class_id: int | str | None = None,
-             target_bytes: int | None = None, target_psnr: float | None = None, tile: int | None = None,
-             metadata: bool = True, limits: Limits | None = None, model: ModelLike = None, device: str = "cpu") -> bytes:
+def compress(image: Image, *, quality: float = EncodeOptions.quality, effort: int = EncodeOptions.effort,
+             class_id: int | str | None = None, target_bytes: int | None = None, target_psnr: float | None = None,
+             tile: int | None = None, metadata: bool = True, limits: Limits | None = None, model: ModelLike = None,
+             device: str = "cpu") -> bytes:
     """Compress a picture into the bytes of a ``.vqc`` file.
 
     ``image``: PIL image, path, uint8 array (H x W, H x W x 3 or x 4; a memory-mapped one is read piece by
@@ -58,12 +58,8 @@ def compress(image: Image, *, quality: float = 50, effort: int = 3, class_id: in
         >>> vqcodec.decompress(data).save("back.png")
         >>> small = vqcodec.compress("photo.png", target_bytes=20_000)
     """
-    picture = images.to_array(image, (limits or LIMITS).pixels)
-    if not metadata:
-        picture = dataclasses.replace(picture, metadata={})
-    return Codec(model, device=device).compress(
-        picture, limits=limits, quality=quality, effort=effort, class_id=class_id, tile=tile, target_bytes=target_bytes,
-        target_psnr=target_psnr)
+    asked = EncodeOptions(quality, effort, class_id, target_bytes, target_psnr, tile, metadata, limits or LIMITS)
+    return Codec(model, device=device).compressed(images.to_array(image, asked.limits.pixels), asked)
 
 
 def decompress(data: Source, *, partial: bool = False, region: Sequence[int] | None = None, scale: int = 1,
@@ -85,17 +81,17 @@ def decompress(data: Source, *, partial: bool = False, region: Sequence[int] | N
 
     ``limits``: :class:`~vqcodec.format.container.Limits` of what a file may ask for (pixels, chunks, bytes, memory).
     """
-    with open(data, partial=partial, limits=limits, model=model, device=device) as coded:
-        return images.to_pil(coded.picture(region=region, scale=scale, maps=maps, complete=complete, seed=seed))
+    asked = DecodeOptions(partial, region, scale, maps, complete, seed, limits or LIMITS)
+    return images.to_pil(Codec(model, device=device).decompressed(_source(data), asked))
 
 
 def open(source: Source, *, partial: bool = False, limits: Limits | None = None, model: ModelLike = None,
-         device: str = "cpu") -> CodedPicture:
+         device: str = "cpu") -> CodedImage:
     """A file whose picture is decoded as far as is asked for: bytes, a path or a seekable binary file.
 
         >>> with vqcodec.open("map.vqc") as coded:
         ...     print(coded.size, coded.header.quality)
-        ...     corner = coded.picture(region=(0, 0, 256, 256)).pixels
+        ...     corner = coded.decode(region=(0, 0, 256, 256)).pixels
         ...     for strip in coded.rows():  # h x W x 3 uint8: any picture in little memory
         ...         sink.write(strip)
     """
@@ -123,8 +119,8 @@ class Decoder:
 
     def feed(self, data: bytes) -> PIL.Image.Image | None:
         """Take the next bytes. The picture as far as it is known, if they brought a code map; otherwise None."""
-        picture = self._progressive.feed(_bytes(data))
-        return None if picture is None else images.to_pil(picture)
+        image = self._progressive.feed(_bytes(data))
+        return None if image is None else images.to_pil(image)
 
 
 def decode_maps(data: Source, *, model: ModelLike = None, partial: bool = False, device: str = "cpu") -> list[np.ndarray]:
@@ -133,17 +129,16 @@ def decode_maps(data: Source, *, model: ModelLike = None, partial: bool = False,
         return coded.code_maps()
 
 
-def encode_maps(image: Image, *, quality: float = 50, effort: int = 3, class_id: int | str | None = None,
+def encode_maps(image: Image, *, quality: float = EncodeOptions.quality, effort: int = EncodeOptions.effort, class_id: int | str | None = None,
                 tile: int | None = None, model: ModelLike = None, device: str = "cpu") -> list[np.ndarray]:
     """The code maps that :func:`compress` would store: int32, h x w each, coarse to fine."""
-    codec = Codec(model, device=device)
-    return codec.encode_maps(images.to_array(image).pixels, check_quality(quality), effort=check_effort(effort),
-                             class_id=codec.model.config.class_number(class_id), tile=check_tile(tile))
+    asked = EncodeOptions(quality, effort, class_id, tile=tile)
+    return Codec(model, device=device).encoded_maps(images.to_array(image).pixels, asked)
 
 
 def sample(class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (256, 256), seed: int = 0,
            temperature: float = 1.0, top_p: float = 1.0, candidates: int | None = None, keep: int | None = None,
-           critic: Critic | None = None, model: ModelLike = None, device: str = "cpu") -> list[PIL.Image.Image]:
+           classifier: Classifier | None = None, model: ModelLike = None, device: str = "cpu") -> list[PIL.Image.Image]:
     """``n`` new pictures of a class (number or name; 0 or None for no class).
 
     ``size`` is (width, height) in pixels. The code maps depend on the arguments alone, not
@@ -152,30 +147,29 @@ def sample(class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (2
 
     ``candidates`` draws so many pictures, scores them, and returns the best ``n``, best first
     (section 3.3): truer to the class, less diverse. ``keep`` is another word for ``n`` there.
-    ``critic``: any ``f(pictures, class number) -> one score for each, higher is better``, or None
+    ``classifier``: any ``f(images, class number) -> one score for each, higher is better``, or None
     for the classifier that ships with the shipped model, which scores how probable the class is.
     Scores are floats: another machine may swap pictures whose scores are as good as equal.
 
         >>> vqcodec.sample("flower-roses", n=4, seed=1)[0].save("rose.png")
         >>> best = vqcodec.sample("flower-roses", candidates=8, keep=2)
     """
-    pictures = Codec(model, device=device).sample(class_id, n, size=size, seed=seed, temperature=temperature,
-                                                  top_p=top_p, candidates=candidates, keep=keep, critic=critic)
-    return [images.to_pil(picture) for picture in pictures]
+    asked = SampleOptions(n, size, seed, temperature, top_p, candidates, keep, classifier)
+    return [images.to_pil(image) for image in Codec(model, device=device).sampled(class_id, asked)]
 
 
-def inpaint(image: Image, mask: Any, *, class_id: int | str | None = None, quality: float = 50, seed: int = 0,
+def inpaint(image: Image, mask: Any, *, class_id: int | str | None = None, quality: float = EncodeOptions.quality, seed: int = 0,
             temperature: float = 1.0, model: ModelLike = None, device: str = "cpu") -> PIL.Image.Image:
     """``image`` with what ``mask`` covers drawn anew by the prior, given all that is around it.
 
     ``mask``: bool array H x W, or a PIL image of which everything that is not black counts. Pixels
     outside stay as they are. ``quality``: how much detail is drawn. Sides up to 2048 pixels.
     """
-    picture = images.to_array(image)
+    raster = images.to_array(image)
     covered = np.asarray(mask.convert("L") if hasattr(mask, "convert") else mask) != 0
-    if covered.shape != picture.pixels.shape[:2]:
-        raise InvalidArgument(f"mask must be {picture.pixels.shape[:2]} as the image is, got shape {covered.shape}")
-    found = Codec(model, device=device).inpaint(picture, covered, class_id=class_id, quality=quality, seed=seed,
+    if covered.shape != raster.pixels.shape[:2]:
+        raise InvalidArgument(f"mask must be {raster.pixels.shape[:2]} as the image is, got shape {covered.shape}")
+    found = Codec(model, device=device).inpaint(raster, covered, class_id=class_id, quality=quality, seed=seed,
                                                 temperature=temperature)
     return images.to_pil(found)
 

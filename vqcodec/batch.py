@@ -15,18 +15,20 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from vqcodec.codec.options import DecodeOptions, EncodeOptions
+from vqcodec.codec.options import options as checked
 from vqcodec.errors import ImageError, InvalidArgument, VqcodecError
 from vqcodec.tools import files, pool
 
 if TYPE_CHECKING:
     import PIL.Image
 
-    from vqcodec.codec.decoder import CodedPicture
+    from vqcodec.codec.decoder import CodedImage
 
     Path_ = str | os.PathLike[str]
 
@@ -65,21 +67,22 @@ Coding = Callable[[Any, str], tuple[files.Content, Record]]
 
 @dataclass(frozen=True)
 class Encoder:
-    """Pictures to ``.vqc`` files. ``options`` are those of :func:`vqcodec.compress`."""
+    """Images to ``.vqc`` files."""
 
     model: Path_ | None = None
     device: str = "cpu"
-    options: dict[str, Any] = field(default_factory=dict)
+    options: EncodeOptions = EncodeOptions()
 
     def start(self) -> Coding:
         """Load the model; returns a function from a picture and the output's name to bytes and a record."""
-        import vqcodec
+        from vqcodec.codec import images
+        from vqcodec.codec.codec import Codec
         from vqcodec.format import container
 
-        model = vqcodec.Codec(self.model, device=self.device).model
+        codec = Codec(self.model, device=self.device)
 
         def encode(source: Any, output: str) -> tuple[files.Content, Record]:
-            data = vqcodec.compress(source, model=model, device=self.device, **self.options)
+            data = codec.compressed(images.to_array(source, self.options.limits.pixels), self.options)
             header = container.read_header(data)
             return data, Record("", output, len(data), header.width, header.height)
 
@@ -88,44 +91,39 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Decoder:
-    """``.vqc`` files to pictures, in the format that the output's extension asks for.
-
-    ``options`` are those of :func:`vqcodec.decompress`.
-    """
+    """``.vqc`` files to images, in the format that the output's extension asks for."""
 
     model: Path_ | None = None
     device: str = "cpu"
-    options: dict[str, Any] = field(default_factory=dict)
+    options: DecodeOptions = DecodeOptions()
 
     def start(self) -> Coding:
         """Load the model; returns a function from a file and the output's name to its content and a record."""
-        import vqcodec
+        from vqcodec.codec.codec import Codec
 
-        model = vqcodec.Codec(self.model, device=self.device).model
-        opening = {name: value for name, value in self.options.items() if name in ("partial", "limits")}
-        wanted = {name: value for name, value in self.options.items() if name not in opening}
+        codec = Codec(self.model, device=self.device)
 
         def decode(source: Any, output: str) -> tuple[files.Content, Record]:
             format = format_of(output)
             data = source.read() if hasattr(source, "read") else Path(source).read_bytes()
-            coded = vqcodec.open(data, model=model, device=self.device, **opening)
+            coded = codec.open(data, partial=self.options.partial, limits=self.options.limits)
             if coded.error:
-                warnings.warn(f"the picture is not complete: {coded.error}", stacklevel=1)
-            height, width = coded.shape(**{name: wanted[name] for name in ("region", "scale") if name in wanted})
-            made = _rows(coded, wanted) if format == "PPM" else _picture(coded, wanted, format)
+                warnings.warn(f"the image is not complete: {coded.error}", stacklevel=1)
+            height, width = coded.shape(region=self.options.region, scale=self.options.scale)
+            made = (_rows if format == "PPM" else _image)(coded, self.options, format)
             return made, Record("", output, len(data), width, height)
 
         return decode
 
 
-def _rows(coded: CodedPicture, wanted: dict[str, Any]) -> files.Content:
-    """PPM, or PGM of a grey picture, written as it is decoded."""
+def _rows(coded: CodedImage, asked: DecodeOptions, format: str) -> files.Content:
+    """PPM, or PGM of a grey image, written as it is decoded."""
     if coded.has_alpha:
-        warnings.warn("PPM holds no alpha channel; it is left out", stacklevel=1)
-    if not wanted.keys() & {"region", "scale", "maps"}:
+        warnings.warn(f"{format} holds no alpha channel; it is left out", stacklevel=1)
+    if asked.whole:
         coded.verify()
-    rows = coded.rows(**wanted)
-    height, width = coded.shape(**{name: wanted[name] for name in ("region", "scale") if name in wanted})
+    rows = coded.strips(asked)
+    height, width = coded.shape(region=asked.region, scale=asked.scale)
 
     def write(file: BinaryIO) -> None:
         file.write(b"P%d\n%d %d\n255\n" % (5 if coded.header.grey else 6, width, height))
@@ -134,10 +132,10 @@ def _rows(coded: CodedPicture, wanted: dict[str, Any]) -> files.Content:
     return write
 
 
-def _picture(coded: CodedPicture, wanted: dict[str, Any], format: str) -> files.Content:
+def _image(coded: CodedImage, asked: DecodeOptions, format: str) -> files.Content:
     from vqcodec.codec import images
 
-    image = images.to_pil(coded.picture(**wanted))
+    image = images.to_pil(coded.decoded(asked))
     return lambda file: save(image, format, file)
 
 
@@ -159,12 +157,9 @@ def compress(
     picture for each process. Raises :class:`~vqcodec.errors.VqcodecError` at once for what is wrong with
     every picture: model, device, options.
     """
-    from vqcodec.codec.options import check_effort, check_quality
-
-    check_quality(options.get("quality", 50))
-    check_effort(options.get("effort", 3))
+    asked = checked(EncodeOptions, options)
     pairs = _pairs(source, output, SUFFIX, recursive)
-    return run(Encoder(model, device, options), pairs, jobs=jobs, force=force)
+    return run(Encoder(model, device, asked), pairs, jobs=jobs, force=force)
 
 
 def decompress(
@@ -173,8 +168,9 @@ def decompress(
 ) -> Iterator[Record]:  # fmt: skip
     """Decompress ``.vqc`` files into the folder ``output``; ``extension`` chooses the format. As :func:`compress`."""
     format_of(f"name{extension}")
+    asked = checked(DecodeOptions, options)
     pairs = _pairs(source, output, extension, recursive)
-    return run(Decoder(model, device, options), pairs, jobs=jobs, force=force)
+    return run(Decoder(model, device, asked), pairs, jobs=jobs, force=force)
 
 
 def run(

@@ -16,9 +16,10 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 import vqcodec
-from vqcodec.codec.decoder import LIMITS, SCALES
+from vqcodec.codec.options import LIMITS, SCALES, EncodeOptions, names
 from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded, VqcodecError
-from vqcodec.format.container import MAGIC, VERSION, Limits
+from vqcodec.format.framing import MAGIC, VERSION
+from vqcodec.format.limits import Limits
 from vqcodec.format.reader import Reader
 
 __all__ = ["VqcImageFile", "use"]
@@ -29,7 +30,7 @@ MIME = "image/x-vqcodec"
 
 _INFO = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
 #: What ``Image.save`` passes on to :func:`vqcodec.compress`.
-_OPTIONS = {"quality", "effort", "class_id", "model", "device", "tile", "target_bytes", "target_psnr", "metadata", "limits"}
+_OPTIONS = {*names(EncodeOptions), "model", "device"}
 
 _decoder: dict[str, Any] = {}
 
@@ -62,7 +63,7 @@ class VqcImageFile(ImageFile.ImageFile):
         header = reader.header
         self.info |= {_INFO[name]: content for name, content in reader.metadata().items()}
         self._size = header.width, header.height
-        self._mode = ("L" if header.grey else "RGB") + "A" * any(chunk.tag == "A" for chunk in reader.chunks)
+        self._mode = ("L" if header.grey else "RGB") + "A" * reader.has_alpha
         self.info["quality"] = header.quality
         self._scale = 1
         self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)]  # tells Pillow that there is something to load

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqcodec import batch
+from vqcodec.codec.options import DecodeOptions, EncodeOptions
+from vqcodec.codec.options import options as checked
 from vqcodec.errors import InvalidArgument
 from vqcodec.tools import files
 
@@ -93,7 +95,7 @@ def compress(
     ``device="cuda"`` ``num_gpus=1``, too). ``model``: a file that all machines have. ``options``: those of
     :func:`vqcodec.compress`.
     """
-    return _mapped(batch.Encoder(_name(model), device, options), source, column or "picture", "vqc", "a.vqc", workers, resources)
+    return _mapped(batch.Encoder(_name(model), device, checked(EncodeOptions, options)), source, column or "picture", "vqc", "a.vqc", workers, resources)
 
 
 def decompress(
@@ -103,7 +105,7 @@ def decompress(
 ) -> ray.data.Dataset:  # fmt: skip
     """Decompress the ``.vqc`` files of a dataset, or of paths, into picture files. As :func:`compress`."""
     batch.format_of(f"a{extension}")
-    coder = batch.Decoder(_name(model), device, options)
+    coder = batch.Decoder(_name(model), device, checked(DecodeOptions, options))
     return _mapped(coder, source, column or "vqc", "picture", f"a{extension}", workers, resources)
 
 

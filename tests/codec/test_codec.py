@@ -19,7 +19,7 @@ from tests.conftest import scene
 from vqcodec import ops
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.encoder import MASKING, TEXTURE, visibility
-from vqcodec.codec.images import Picture
+from vqcodec.codec.images import RasterImage
 from vqcodec.codec.sampler import uniform_words
 from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded, ModelMismatch
 from vqcodec.format import container
@@ -73,7 +73,7 @@ def test_size_is_the_cross_entropy(small_model):
     maps = codec.encode_maps(scene(256, 384), 80)
     found = container.read(codec.write(maps, 256, 384, quality=80))
     for number, (streams, prior) in enumerate(zip(found.maps, small_model.priors)):
-        _, frequency = ops.prior_frequencies(prior, maps[number], maps[:number], 0, found.header.level)
+        _, frequency = ops.prior_frequencies(prior, maps[number], maps[:number], (0, found.header.level))
         bits = -np.log2(frequency / 2**24).sum()
         assert bits / 8 - 4 <= len(streams[0]) <= bits / 8 * 1.001 + 8
 
@@ -205,7 +205,7 @@ def test_limits_count_the_padding(small_model):
         vqcodec.decompress(data, model=small_model)
     wide = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (1, 1 << 26, 3))
     with pytest.raises(LimitExceeded, match="padding"):
-        Codec(small_model).compress(Picture(wide))
+        Codec(small_model).compress(RasterImage(wide))
 
 
 @pytest.mark.parametrize("wrong", [True, 0, -1, 1.5, "2", None, 2**40])

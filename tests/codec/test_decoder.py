@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 
 import vqcodec
 from tests.conftest import scene
-from vqcodec.codec import decoder, geometry
+from vqcodec import tiling
+from vqcodec.codec import decoder
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.engine import Engine
 from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded
 from vqcodec.format import container
 from vqcodec.format.container import Container, Header, Limits
-from vqcodec.format.header import Box
 from vqcodec.model.config import preset
 from vqcodec.networks.autoencoder import Autoencoder
 from vqcodec.networks.windows import Windows
+from vqcodec.tiling import Box
 
 HEIGHT, WIDTH = 200, 330
 
@@ -88,30 +89,16 @@ class TestWindows:
         assert np.array_equal(small.pixels(maps, Box(0, 0, width, height)), expected)
         assert np.array_equal(small.pixels(maps, Box(37, 51, 97, 141)), expected[51:141, 37:97])
 
-    def test_areas_are_whole_tiles_and_cover(self):
-        for tile in (0, 64, 512, 1024, 2048):
-            count = np.zeros((50, 70), int)
-            for box in geometry.areas(5000, 7000, tile):
-                count[box.y0 // 100 : -(-box.y1 // 100), box.x0 // 100 : -(-box.x1 // 100)] += 1
-                assert tile == 0 or (box.x0 % tile == 0 and box.y0 % tile == 0)
-            assert count.min() >= 1
-
     def test_no_seams(self, small_model, picture, tiled, monkeypatch):
         """Areas of the encoder and strips of the decoder: the same file and picture, whatever their size."""
         whole = pixels(vqcodec.decompress(tiled, model=small_model))
-        monkeypatch.setattr(geometry, "AREA", 64)
+        monkeypatch.setattr(tiling, "AREA", 64)
         assert vqcodec.compress(picture, model=small_model, tile=64, quality=80) == tiled
         again = pixels(vqcodec.decompress(tiled, model=small_model))
         assert np.abs(again.astype(int) - whole).max() <= 1  # floats of another shape
 
 
 class TestTile:
-    @pytest.mark.parametrize("size, tile, stored", [
-        ((40, 60), None, 0), ((1024, 700), None, 0), ((20, 1025), None, 512), ((200, 100), 64, 64), ((200, 100), 0, 0), ((64, 64), 64, 0),
-    ])
-    def test_header(self, size, tile, stored):
-        assert geometry.tile_side(*size, tile) == stored
-
     @pytest.mark.parametrize("wrong", [63, -64, 1.5, "64", 1 << 30])
     def test_wrong(self, small_model, wrong):
         with pytest.raises(InvalidArgument, match="tile must be"):
@@ -176,7 +163,7 @@ class TestParts:
 
     def test_rows(self, small_model, tiled, monkeypatch):
         whole = pixels(vqcodec.decompress(tiled, model=small_model))
-        monkeypatch.setattr(geometry, "AREA", 64)
+        monkeypatch.setattr(tiling, "AREA", 64)
         with vqcodec.open(tiled, model=small_model) as coded:
             strips = list(coded.rows())
         assert coded.size == (WIDTH, HEIGHT) and [len(s) for s in strips] == [64, 64, 64, 8]
@@ -209,7 +196,7 @@ class TestParts:
         path.write_bytes(tiled)
         with vqcodec.open(path, model=small_model) as coded:
             file = coded._file
-            assert coded.picture(region=(0, 0, 5, 5)).pixels.shape == (5, 5, 3)
+            assert coded.decode(region=(0, 0, 5, 5)).pixels.shape == (5, 5, 3)
         assert file.closed
         path.write_bytes(b"something else")
         with pytest.raises(FormatError):
@@ -266,7 +253,7 @@ class TestMemory:
         data = container.write(Container(fields, maps=[[b""]]))
         with vqcodec.open(data, model=small_model, limits=Limits(memory=1 << 28)) as coded:
             with pytest.raises(LimitExceeded, match="bytes of memory are allowed"):
-                coded.picture()
+                coded.decode()
             assert coded._canvas.known == [0]
 
     def test_less_is_asked_of_parts(self, small_model):
@@ -274,9 +261,9 @@ class TestMemory:
         fields = Header(small_model.fingerprint[:16], width=20_000, height=12_000, tile=512, maps=1)
         canvas = decoder.Canvas(Engine(small_model), fields)
         whole, all_tiles = Box(0, 0, 20_000, 12_000), range(len(canvas.boxes))
-        strip = canvas.memory(all_tiles, whole._replace(y1=geometry.AREA))
+        strip = canvas.memory(all_tiles, whole._replace(y1=tiling.AREA))
         region = canvas.memory(canvas.tiles(Box(0, 0, 600, 600)), Box(0, 0, 600, 600))
-        codes = sum(a * b for a, b in geometry.map_shapes(small_model.config, 12_000, 20_000))
+        codes = sum(a * b for a, b in small_model.config.map_shapes(12_000, 20_000))
         assert region < strip < canvas.memory(all_tiles, whole)
         assert 4 * codes < canvas.memory(all_tiles) < strip
         assert strip < 3 * 20_000 * 12_000 + 4 * codes  # although that is the picture alone
@@ -292,5 +279,5 @@ class TestMemory:
         side = 1 << 14
         for tile in (0, 512):
             canvas = decoder.Canvas(engine, Header(engine.model.fingerprint[:16], width=side, height=side, tile=tile))
-            needed = canvas.memory(range(len(canvas.boxes)), Box(0, 0, side, geometry.AREA)) + 10 * side**2
+            needed = canvas.memory(range(len(canvas.boxes)), Box(0, 0, side, tiling.AREA)) + 10 * side**2
             assert side**2 == decoder.LIMITS.pixels and 2 << 30 < needed < decoder.LIMITS.memory

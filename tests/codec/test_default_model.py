@@ -108,7 +108,7 @@ def test_overhead(codec):
     found, maps = codec.read(data)
     bits = 0.0
     for number in range(found.header.maps):
-        _, frequency = ops.prior_frequencies(codec.model.priors[number], maps[number], maps[:number], 0, found.header.level)
+        _, frequency = ops.prior_frequencies(codec.model.priors[number], maps[number], maps[:number], (0, found.header.level))
         bits -= np.log2(frequency / 2**24).sum()
     assert len(data) - bits / 8 < 0.01 * len(data) + 64
 

@@ -15,7 +15,7 @@ import torch
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from vqcodec.codec import images
-from vqcodec.codec.images import Picture, to_array, to_pil
+from vqcodec.codec.images import RasterImage, to_array, to_pil
 from vqcodec.errors import ImageError, InvalidArgument
 
 Orientation = ExifTags.Base.Orientation
@@ -385,7 +385,7 @@ def test_pixels_are_not_the_callers_to_change():
 
 def test_to_pil_carries_metadata():
     metadata = {"icc": b"profile", "exif": b"Exif\0\0MM", "xmp": b"<x/>"}
-    back = to_pil(Picture(colours(), metadata=metadata))
+    back = to_pil(RasterImage(colours(), metadata=metadata))
     assert [back.info[name] for name in ("icc_profile", "exif", "xmp")] == list(metadata.values())
 
 

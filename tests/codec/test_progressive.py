@@ -65,7 +65,7 @@ class TestComplete:
         assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
         assert not np.array_equal(found[0], pixels(vqcodec.decompress(coded, model=small_model, maps=2)))
         with vqcodec.open(coded, model=small_model) as opened:
-            drawn = opened.picture(maps=2, complete="sample", seed=1).pixels
+            drawn = opened.decode(maps=2, complete="sample", seed=1).pixels
             assert np.array_equal(drawn, found[0])
             assert all(np.array_equal(a, b) for a, b in zip(opened.code_maps(), whole))  # nothing drawn is left behind
 
@@ -119,7 +119,7 @@ class TestInpaint:
         engine = Engine(small_model)
         k, prior = small_model.config.autoencoder.maps[0].codes, small_model.priors[0]
         one = [np.zeros((1, 1), np.int32)]
-        shares = np.array([ops.prior_frequencies(prior, np.full((1, 1), code), [], 0, 0)[1][0] for code in range(k)]) / 2**24
+        shares = np.array([ops.prior_frequencies(prior, np.full((1, 1), code), [], (0, 0))[1][0] for code in range(k)]) / 2**24
         for temperature in (1.0, 0.5):
             expected = shares ** (1 / temperature) / (shares ** (1 / temperature)).sum()
             draws = [int(sampler.fill(engine, one, [np.ones((1, 1), bool)], 0, 0, seed=s, temperature=temperature)[0][0, 0])

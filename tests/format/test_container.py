@@ -23,9 +23,9 @@ from vqcodec.errors import (
     UnsupportedVersion,
 )
 from vqcodec.format import alpha, container
-from vqcodec.format.container import Box, Container, Header, Limits, tile_grid
-from vqcodec.format.header import tiles_touching
+from vqcodec.format.container import Container, Header, Limits
 from vqcodec.format.wire import Cursor, encode_varint
+from vqcodec.tiling import Tiling
 
 FINGERPRINT = bytes(range(16))
 
@@ -79,7 +79,7 @@ def containers(draw) -> Container:
         maps=draw(st.integers(0, 4)),
         grey=draw(st.booleans()),
     )
-    streams = st.lists(st.binary(max_size=40), min_size=head.tile_count, max_size=head.tile_count)
+    streams = st.lists(st.binary(max_size=40), min_size=head.tiling.count, max_size=head.tiling.count)
     planes = hnp.arrays(np.uint8, (head.height, head.width), elements=st.integers(0, 255), fill=st.just(7))
     return Container(
         head,
@@ -417,38 +417,10 @@ def test_huge_grids_cost_nothing():
     head = chunk("H", header(width=2**30, height=2, tile=64, maps=1).to_bytes())
     with pytest.raises(CorruptChunk, match="index of 16777216 tiles does not fit"):
         container.read(file_of(head, MAP, END))
-    assert len(list(itertools.islice(tile_grid(2**30, 2, 64), 5))) == 5
+    assert len(list(itertools.islice(Tiling(2, 2**30, 64), 5))) == 5
 
 
 # -- parts -------------------------------------------------------------------------------
-
-
-@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([0, 64, 128, 256, 512]))
-def test_tile_grid_covers_every_pixel_once(width, height, tile):
-    seen = np.zeros((height, width), int)
-    boxes = list(tile_grid(width, height, tile))
-    for box in boxes:
-        seen[box.y0 : box.y1, box.x0 : box.x1] += 1
-    assert (seen == 1).all()
-    assert boxes == sorted(boxes, key=lambda box: (box.y0, box.x0))
-    assert len(boxes) == header(width=width, height=height, tile=tile).tile_count
-
-
-@given(st.integers(1, 900), st.integers(1, 900), st.sampled_from([0, 64, 128, 320]), st.data())
-def test_tiles_touching_are_those_that_a_scan_finds(width, height, tile, data):
-    x0, y0 = data.draw(st.integers(-70, 1000)), data.draw(st.integers(-70, 1000))
-    box = Box(x0, y0, x0 + data.draw(st.integers(1, 1000)), y0 + data.draw(st.integers(1, 1000)))
-    scan = [
-        (number, found) for number, found in enumerate(tile_grid(width, height, tile))
-        if found.x0 < box.x1 and box.x0 < found.x1 and found.y0 < box.y1 and box.y0 < found.y1
-    ]  # fmt: skip
-    assert list(tiles_touching(width, height, tile, box)) == scan
-
-
-def test_tiles_touching_looks_at_no_other():
-    """Of 2**46 tiles."""
-    assert [number for number, _ in tiles_touching(2**29, 2**29, 64, Box(2**29 - 65, 63, 2**29, 65))] == [
-        2**23 - 2, 2**23 - 1, 2**24 - 2, 2**24 - 1]
 
 
 @given(st.integers(0, 2**35 - 1))

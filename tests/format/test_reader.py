@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_container import BROKEN, END, HEADER, MAP, chunk, containers, damage, equal, example, file_of, header
+from tests.format.test_container import BROKEN, END, HEADER, MAP, chunk, containers, damage, equal, example, file_of, header
 from vqcodec.errors import CorruptChunk, FormatError, InvalidArgument, LimitExceeded, NotVqcodec, TruncatedFile
 from vqcodec.format import container
 from vqcodec.format.container import Container, Limits
-from vqcodec.format.reader import Parser, Reader
+from vqcodec.format.parser import Parser
+from vqcodec.format.reader import Reader
 
 
 def tiled() -> Container:
@@ -73,7 +74,7 @@ def test_reader_reads_what_was_written(written):
 
 @given(containers(), st.data())
 def test_streams_of_some_tiles(written, data):
-    tiles = data.draw(st.lists(st.integers(0, written.header.tile_count - 1), max_size=5))
+    tiles = data.draw(st.lists(st.integers(0, written.header.tiling.count - 1), max_size=5))
     maps = data.draw(st.integers(0, written.header.maps))
     reader = Reader(io.BytesIO(container.write(written)))
     assert reader.streams(iter(tiles), maps) == [[streams[t] for t in tiles] for streams in written.maps[:maps]]

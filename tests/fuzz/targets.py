@@ -56,7 +56,7 @@ def header(data: bytes) -> None:
     except CorruptChunk:
         return
     require(found.to_bytes() == data, "a header must be written as it was read")
-    require(found.tile_count >= 1, "there must be a tile")
+    require(found.tiling.count >= 1, "there must be a tile")
 
 
 def container(data: bytes) -> None:
@@ -145,7 +145,7 @@ def repaired(data: bytes) -> bytes:
             payload = bytes(cursor.take(cursor.varint()))
             if tag == b"H":
                 with contextlib.suppress(FormatError):
-                    tiles = Header.from_bytes(memoryview(payload)).tile_count
+                    tiles = Header.from_bytes(memoryview(payload)).tiling.count
             if tag == b"M" and 1 < tiles <= 64:
                 payload = _repaired_tiles(payload, tiles)
             body = tag + encode_varint(len(payload)) + payload
@@ -230,7 +230,7 @@ def _model(content: bytes) -> None:
     factors = [max(1, maps[0].stride // m.stride) for m in maps]
     if sum(f * f for f in factors) <= 256 and all(m.codes <= 256 for m in maps):
         with contextlib.suppress(VqcodecError):
-            ops.wavefront_decode(found.priors, [(f, f) for f in factors], [b"\x51\x33"] * len(maps), 0, 0)
+            ops.wavefront_decode(found.priors, [(f, f) for f in factors], [b"\x51\x33"] * len(maps), (0, 0))
     with contextlib.suppress(ModelError):
         found.autoencoder
 

@@ -18,26 +18,26 @@ import vqcodec
 from tests.conftest import scene
 from tests.golden import listing
 from vqcodec.codec.codec import Codec
-from vqcodec.codec.images import Picture
+from vqcodec.codec.images import RasterImage
 
 HERE = Path(__file__).parent
 EXPECTED = HERE / "expected.json"
 SAMPLES = [("flower-roses", 1), ("clothing-shoes", 2), (None, 3)]
 
 
-def pictures() -> dict[str, tuple[Picture, dict]]:
+def pictures() -> dict[str, tuple[RasterImage, dict]]:
     """Name -> picture and options of compress."""
     colour = scene(96, 144)
     ramp = np.tile(np.arange(48, dtype=np.uint8) * 5, (40, 1))
     return {
-        "colour": (Picture(colour), dict(quality=50)),
-        "best": (Picture(scene(64, 80, seed=2)), dict(quality=100)),
-        "smallest": (Picture(scene(120, 100, seed=3)), dict(quality=0)),
-        "class": (Picture(scene(70, 50, seed=4)), dict(quality=60, class_id="flower-tulips")),
-        "grey": (Picture(np.repeat(colour[:50, :61, :1], 3, 2), grey=True), dict(quality=70)),
-        "alpha": (Picture(scene(40, 48, seed=5), alpha=ramp, metadata={"icc": b"not a profile " * 9}), dict(quality=40)),
-        "pixel": (Picture(np.full((1, 1, 3), 77, np.uint8)), dict(quality=50)),
-        "tiles": (Picture(scene(33, 1100, seed=6)), dict(quality=30)),
+        "colour": (RasterImage(colour), dict(quality=50)),
+        "best": (RasterImage(scene(64, 80, seed=2)), dict(quality=100)),
+        "smallest": (RasterImage(scene(120, 100, seed=3)), dict(quality=0)),
+        "class": (RasterImage(scene(70, 50, seed=4)), dict(quality=60, class_id="flower-tulips")),
+        "grey": (RasterImage(np.repeat(colour[:50, :61, :1], 3, 2), grey=True), dict(quality=70)),
+        "alpha": (RasterImage(scene(40, 48, seed=5), alpha=ramp, metadata={"icc": b"not a profile " * 9}), dict(quality=40)),
+        "pixel": (RasterImage(np.full((1, 1, 3), 77, np.uint8)), dict(quality=50)),
+        "tiles": (RasterImage(scene(33, 1100, seed=6)), dict(quality=30)),
     }
 
 

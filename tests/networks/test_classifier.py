@@ -1,4 +1,4 @@
-"""The critic, its file, its training, and sampling with rejection."""
+"""The classifier, its file, its training, and sampling with rejection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import vqcodec
 from tests.conftest import scene
-from training import critic as training
+from training import classifier as training
 from vqcodec import cli
 from vqcodec.errors import InvalidArgument, ModelError
 from vqcodec.networks import classifier
@@ -29,54 +29,54 @@ def equal(a: list[Image.Image], b: list[Image.Image]) -> bool:
     return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b))
 
 
-# -- sampling with a critic ----------------------------------------------------------------
+# -- sampling with a classifier ----------------------------------------------------------------
 
 
 class TestCandidates:
     def test_the_best_come_first(self, small_model):
         drawn = vqcodec.sample("dog", 6, size=SIZE, seed=3, model=small_model)
-        best = vqcodec.sample("dog", 3, size=SIZE, seed=3, candidates=6, critic=brightness, model=small_model)
+        best = vqcodec.sample("dog", 3, size=SIZE, seed=3, candidates=6, classifier=brightness, model=small_model)
         order = np.argsort([-b for b in brightness(drawn, 2)])
         assert equal(best, [drawn[i] for i in order[:3]])
-        again = vqcodec.sample("dog", candidates=6, keep=3, size=SIZE, seed=3, critic=brightness, model=small_model)
+        again = vqcodec.sample("dog", candidates=6, keep=3, size=SIZE, seed=3, classifier=brightness, model=small_model)
         assert equal(best, again)
 
-    def test_what_the_critic_is_given(self, small_model):
+    def test_what_the_classifier_is_given(self, small_model):
         calls = []
 
         def indifferent(pictures, class_id):
             calls.append((class_id, [p.size for p in pictures], {p.mode for p in pictures}))
             return np.zeros(len(pictures), np.float32)
 
-        found = vqcodec.sample("owl", 2, size=(20, 30), candidates=4, critic=indifferent, model=small_model)
+        found = vqcodec.sample("owl", 2, size=(20, 30), candidates=4, classifier=indifferent, model=small_model)
         assert calls == [(3, [(20, 30)] * 4, {"RGB"})]
         assert equal(found, vqcodec.sample("owl", 2, size=(20, 30), model=small_model))  # equals stay in order
-        vqcodec.sample(None, 1, size=SIZE, candidates=2, critic=indifferent, model=small_model)
-        assert calls[-1][0] == 0  # a critic of one's own may score pictures of no class
-        assert vqcodec.sample("owl", 0, size=SIZE, candidates=2, critic=indifferent, model=small_model) == []
+        vqcodec.sample(None, 1, size=SIZE, candidates=2, classifier=indifferent, model=small_model)
+        assert calls[-1][0] == 0  # a classifier of one's own may score pictures of no class
+        assert vqcodec.sample("owl", 0, size=SIZE, candidates=2, classifier=indifferent, model=small_model) == []
 
     @pytest.mark.parametrize("arguments, complaint", [
         ({"keep": 1}, "how many candidates"),
-        ({"critic": brightness}, "how many candidates"),
-        ({"n": 3, "candidates": 2, "critic": brightness}, "cannot keep 3 of 2"),
-        ({"keep": 3, "candidates": 2, "critic": brightness}, "cannot keep 3 of 2"),
-        ({"n": 2, "keep": 3, "candidates": 4, "critic": brightness}, "n and keep both"),
-        ({"keep": 1.5, "candidates": 2, "critic": brightness}, "keep must be a whole number"),
-        ({"candidates": 0, "critic": brightness}, "candidates must be a whole number"),
-        ({"candidates": True, "critic": brightness}, "candidates must be a whole number"),
-        ({"candidates": 2, "critic": "classifier"}, "callable, got str"),
-        ({"candidates": 2, "critic": lambda p, c: [1.0]}, "2 finite scores, got 1"),
-        ({"candidates": 2, "critic": lambda p, c: [0.0, float("nan")]}, "2 finite scores"),
-        ({"candidates": 2, "critic": lambda p, c: ["good", "bad"]}, "must give numbers"),
-        ({"candidates": 2}, "critic of your own"),  # the shipped one does not know cats, dogs and owls
+        ({"classifier": brightness}, "how many candidates"),
+        ({"n": 3, "candidates": 2, "classifier": brightness}, "cannot keep 3 of 2"),
+        ({"keep": 3, "candidates": 2, "classifier": brightness}, "cannot keep 3 of 2"),
+        ({"n": 2, "keep": 3, "candidates": 4, "classifier": brightness}, "n and keep both"),
+        ({"keep": 1.5, "candidates": 2, "classifier": brightness}, "keep must be a whole number"),
+        ({"candidates": 0, "classifier": brightness}, "candidates must be a whole number"),
+        ({"candidates": True, "classifier": brightness}, "candidates must be a whole number"),
+        ({"candidates": 2, "classifier": "classifier"}, "callable, got str"),
+        ({"candidates": 2, "classifier": lambda p, c: [1.0]}, "2 finite scores, got 1"),
+        ({"candidates": 2, "classifier": lambda p, c: [0.0, float("nan")]}, "2 finite scores"),
+        ({"candidates": 2, "classifier": lambda p, c: ["good", "bad"]}, "must give numbers"),
+        ({"candidates": 2}, "classifier of your own"),  # the shipped one does not know cats, dogs and owls
     ])
     def test_unusable_arguments(self, small_model, arguments, complaint):
         with pytest.raises(InvalidArgument, match=complaint):
             vqcodec.sample(**{"class_id": 1, "size": (16, 16), "model": small_model, **arguments})
 
-    def test_an_error_of_the_critic_passes_through(self, small_model):
+    def test_an_error_of_the_classifier_passes_through(self, small_model):
         with pytest.raises(ZeroDivisionError):
-            vqcodec.sample(1, candidates=2, size=(16, 16), critic=lambda p, c: 1 / 0, model=small_model)
+            vqcodec.sample(1, candidates=2, size=(16, 16), classifier=lambda p, c: 1 / 0, model=small_model)
 
     def test_on_the_command_line(self, tmp_path, monkeypatch, capsys):
         assert cli.main(["sample", "flower-roses", "-n", "2", "--candidates", "3", "--size", "32x32", "-o", str(tmp_path / "%d.png")]) == 0
@@ -89,7 +89,7 @@ class TestCandidates:
         assert "0 is none" in capsys.readouterr().err
 
 
-# -- the shipped critic --------------------------------------------------------------------
+# -- the shipped classifier --------------------------------------------------------------------
 
 
 class TestShipped:
@@ -137,7 +137,7 @@ class TestShipped:
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    path = tmp_path / "critic.safetensors"
+    path = tmp_path / "classifier.safetensors"
     classifier.save(path, classifier.Network(2), ["cat", "dog"], {"note": "random"})
     return path
 
@@ -148,7 +148,7 @@ def test_a_file_comes_back(stored):
     found = classifier.load(stored)
     assert found.classes == ("cat", "dog") and found.card == {"note": "random"}
     pictures = [scene(200, 128)]
-    assert np.allclose(found.probabilities(pictures), classifier.Critic(network, ("cat", "dog"), {}).probabilities(pictures))
+    assert np.allclose(found.probabilities(pictures), classifier.Classifier(network, ("cat", "dog"), {}).probabilities(pictures))
 
 
 def test_the_input_is_the_mean_of_areas():
@@ -171,7 +171,7 @@ def rewritten(path: Path, change=lambda tensors: None, **metadata: object) -> Pa
     (lambda t: t.update({"stem.weight": t["stem.weight"].float()}), {}, "stem.weight does not fit"),
     (lambda t: t.update({"stem.weight": t["stem.weight"][:, :2].contiguous()}), {}, "stem.weight does not fit"),
     (lambda t: t["head.bias"].fill_(float("nan")), {}, "not finite"),
-    (lambda t: None, {"format": "vqcodec-critic-9"}, "found vqcodec-critic-9"),
+    (lambda t: None, {"format": "vqcodec-classifier-9"}, "found vqcodec-classifier-9"),
     (lambda t: None, {"classes": ["cat", "dog", "owl"]}, "3 classes do not fit"),
     (lambda t: None, {"classes": []}, "list of class names"),
     (lambda t: None, {"classes": {"cat": 1}}, "list of class names"),
@@ -186,15 +186,15 @@ def test_damaged_files(stored, change, metadata, complaint):
 def test_other_files(tmp_path, content):
     path = tmp_path / "c.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ModelError, match="critic c.safetensors"):
+    with pytest.raises(ModelError, match="classifier c.safetensors"):
         classifier.load(path)
-    with pytest.raises(ModelError, match="critic none"):
+    with pytest.raises(ModelError, match="classifier none"):
         classifier.load(tmp_path / "none")
     for metadata in ({}, {"description": "{"}, {"description": "[]"}, {"description": "{}"}):
         save_file({"head.bias": torch.zeros(2)}, path, metadata)
-        with pytest.raises(ModelError, match="not a critic"):
+        with pytest.raises(ModelError, match="not a classifier"):
             classifier.load(path)
-    with pytest.raises(ModelError, match="not a critic"):
+    with pytest.raises(ModelError, match="not a classifier"):
         classifier.load(vqcodec.model.file.DEFAULT)
 
 

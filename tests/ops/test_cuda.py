@@ -24,12 +24,12 @@ import vqcodec
 from tests import cuda_core
 from tests.conftest import scene
 from tests.golden import make
-from tests.test_engine import Hierarchy, assert_same_maps, random_words
-from tests.test_nearest_codebook import problem
+from tests.ops.test_nearest_codebook import problem
+from tests.ops.test_prior import Hierarchy, assert_same_maps, random_words
 from vqcodec import ops
 from vqcodec.codec import images
 from vqcodec.errors import BackendError, InvalidArgument
-from vqcodec.ops import cpu, cuda, selftest
+from vqcodec.ops import backend, cpu, cuda, selftest
 from vqcodec.ops.reference import quantizer as reference_quantizer
 
 #: How threads take turns, what fits into shared memory, how many blocks live at a time.
@@ -78,11 +78,11 @@ def test_hierarchy(core, condition):
     for i, size in enumerate([(8, 12), (8, 12), (4, 20), (1, 1)]):
         shapes = hierarchy.shapes(*size)
         words = random_words(shapes, i)
-        maps = ops.wavefront_sample(hierarchy.priors, shapes, words, i % 3, i % 2, sharpness=200, backend="scalar")
+        maps = ops.wavefront_sample(hierarchy.priors, shapes, words, (i % 3, i % 2), sharpness=200, backend="scalar")
         streams = hierarchy.encode(maps, i % 3, i % 2, "scalar")
         assert hierarchy.encode(maps, i % 3, i % 2, "cuda") == streams
-        jobs.append(ops.DecodeJob(shapes, streams, i % 3, i % 2))
-        samples.append(ops.SampleJob(shapes, words, i % 3, i % 2))
+        jobs.append(ops.DecodeJob(shapes, streams, (i % 3, i % 2)))
+        samples.append(ops.SampleJob(shapes, words, (i % 3, i % 2)))
         expected.append(maps)
     for found in (ops.wavefront_decode_batch(hierarchy.priors, jobs, backend="cuda"),
                   ops.wavefront_sample_batch(hierarchy.priors, samples, sharpness=200, backend="cuda")):
@@ -125,7 +125,7 @@ def test_golden_map_is_what_the_reference_computes():
 @pytest.mark.parametrize("variant", cpu.cpu_variants())
 def test_golden_map_on_the_cpu(variant):
     priors, (coarser, codes) = selftest.golden_priors(), selftest.golden_map()
-    found = ops.prior_frequencies(priors[-1], codes, coarser, selftest.CLASS, selftest.LEVEL, backend=variant)
+    found = ops.prior_frequencies(priors[-1], codes, coarser, selftest.CONDITION, backend=variant)
     assert selftest.digest(*found) == selftest.FREQUENCIES
 
 
@@ -138,7 +138,7 @@ def test_golden_vectors_are_near_ties():
 
 def test_golden_maps_on_the_device(stranger):
     assert selftest.failure(cuda.device(0)) is None
-    assert cuda.trusted(0)
+    assert backend.trusted(0)
 
 
 class Liar:
@@ -183,7 +183,7 @@ def test_a_device_that_computes_wrongly_is_refused(stranger, wrong, what, monkey
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it is said once
         assert make.digest(codec.read(data)[1]) == json.loads(make.EXPECTED.read_text())["maps"]["colour"]
-        ops.wavefront_sample([], [], [], 0, 0, backend="cuda")
+        ops.wavefront_sample([], [], [], (0, 0), backend="cuda")
 
 
 def test_devices_without_memory_pools(host_core):

@@ -21,8 +21,7 @@ from vqcodec import ops
 from vqcodec.errors import BackendError, CorruptChunk, FormatError, InvalidArgument
 from vqcodec.model.config import CodeMap, PriorConfig
 from vqcodec.model.prior import IntegerPrior, Tables
-from vqcodec.ops import cpu, range_coder
-from vqcodec.ops import prior as prior_ops
+from vqcodec.ops import cpu, packing, range_coder
 from vqcodec.ops.reference import prior as reference_prior
 from vqcodec.ops.reference.range_decoder import RangeDecoder
 
@@ -65,7 +64,7 @@ class Hierarchy:
 
     def encode(self, codes: list[np.ndarray], class_id: int, level: int, backend: str) -> list[bytes]:
         return [
-            range_coder.encode_stream(*ops.prior_frequencies(p, codes[m], codes[:m], class_id, level, backend=backend))
+            range_coder.encode_stream(*ops.prior_frequencies(p, codes[m], codes[:m], (class_id, level), backend=backend))
             for m, p in enumerate(self.priors)
         ]
 
@@ -105,7 +104,7 @@ def test_frequencies(variant, case, class_id, level, threads):
     prior = prior_of(config, maps, seed)
     *coarser, codes = random_maps(maps, shape, seed)
     cpu.set_num_threads(threads)
-    found = ops.prior_frequencies(prior, codes, coarser, class_id, level, backend=variant)
+    found = ops.prior_frequencies(prior, codes, coarser, (class_id, level), backend=variant)
     for a, b in zip(found, reference_prior.prior_frequencies(prior, codes, coarser, class_id, level), strict=True):
         assert a.dtype == np.int64
         np.testing.assert_array_equal(a, b)
@@ -120,7 +119,7 @@ def test_sampling(variant, case, class_id, level, sharpness, nucleus):
     config, maps, shape, seed = case
     prior = prior_of(config, maps, seed)
     *coarser, _ = random_maps(maps, shape, seed)
-    arguments = [prior], [shape], random_words([shape], seed), class_id, level
+    arguments = [prior], [shape], random_words([shape], seed), (class_id, level)
     rule = dict(sharpness=sharpness, nucleus=nucleus)
     expected = ops.wavefront_sample(*arguments, **rule, given=coarser, backend="reference")
     found = ops.wavefront_sample(*arguments, **rule, given=coarser, backend=variant)
@@ -141,7 +140,7 @@ def test_decoding_what_constriction_encoded(hierarchy, variant, threads, size):
     streams = hierarchy.encode(codes, 2, 1, variant)
     assert streams == hierarchy.encode(codes, 2, 1, "reference")
     for backend in ("reference", variant):
-        assert_same_maps(ops.wavefront_decode(hierarchy.priors, shapes, streams, 2, 1, backend=backend), codes)
+        assert_same_maps(ops.wavefront_decode(hierarchy.priors, shapes, streams, (2, 1), backend=backend), codes)
 
 
 def test_nucleus_keeps_the_likeliest_codes():
@@ -173,16 +172,16 @@ def test_choosing_for_an_encoder(hierarchy, backend, threads):
     shapes = hierarchy.shapes(12, 16)
     zeros = [np.zeros(shape, np.int32) for shape in shapes]
     candidates = candidates_of(zeros, hierarchy.priors, 5, 12.0, 0)
-    found = ops.wavefront_choose(hierarchy.priors, shapes, candidates, 1, 0, backend=backend)
-    expected = ops.wavefront_choose(hierarchy.priors, shapes, candidates, 1, 0, backend="reference")
+    found = ops.wavefront_choose(hierarchy.priors, shapes, candidates, (1, 0), backend=backend)
+    expected = ops.wavefront_choose(hierarchy.priors, shapes, candidates, (1, 0), backend="reference")
     assert_same_maps(found, expected)
     # One candidate leaves no choice, and where distortion decides, bits do not.
     alone = [(codes[:, :1], costs[:, :1]) for codes, costs in candidates]
-    for codes, (only, _), prior in zip(ops.wavefront_choose(hierarchy.priors, shapes, alone, 1, 0, backend=backend),
+    for codes, (only, _), prior in zip(ops.wavefront_choose(hierarchy.priors, shapes, alone, (1, 0), backend=backend),
                                        alone, hierarchy.priors):
         np.testing.assert_array_equal(codes[reference_prior.coding_order(*codes.shape, prior.lag)], only[:, 0])
     far = [(codes, costs * np.float32(1e6)) for codes, costs in candidates]
-    for codes, (numbers, costs), prior in zip(ops.wavefront_choose(hierarchy.priors, shapes, far, 1, 0, backend=backend),
+    for codes, (numbers, costs), prior in zip(ops.wavefront_choose(hierarchy.priors, shapes, far, (1, 0), backend=backend),
                                               far, hierarchy.priors):
         nearest = np.take_along_axis(numbers, costs.argmin(1)[:, None], 1)[:, 0]
         np.testing.assert_array_equal(codes[reference_prior.coding_order(*codes.shape, prior.lag)], nearest)
@@ -195,13 +194,13 @@ def test_choosing_saves_bits(hierarchy):
     candidates = [(codes, np.zeros_like(costs)) for codes, costs in candidates_of(zeros, hierarchy.priors, 4, 1.0, 1)]
 
     def bits(maps: list[np.ndarray]) -> float:
-        return sum(24 * m.size - np.log2(ops.prior_frequencies(p, m, maps[:i], 1, 0)[1]).sum()
+        return sum(24 * m.size - np.log2(ops.prior_frequencies(p, m, maps[:i], (1, 0))[1]).sum()
                    for i, (m, p) in enumerate(zip(maps, hierarchy.priors)))
 
-    chosen = bits(ops.wavefront_choose(hierarchy.priors, shapes, candidates, 1, 0))
+    chosen = bits(ops.wavefront_choose(hierarchy.priors, shapes, candidates, (1, 0)))
     for i in range(4):
         fixed = [(codes[:, i : i + 1], costs[:, i : i + 1]) for codes, costs in candidates]
-        assert chosen < 0.8 * bits(ops.wavefront_choose(hierarchy.priors, shapes, fixed, 1, 0))
+        assert chosen < 0.8 * bits(ops.wavefront_choose(hierarchy.priors, shapes, fixed, (1, 0)))
 
 
 def test_wrong_candidates(hierarchy):
@@ -209,10 +208,10 @@ def test_wrong_candidates(hierarchy):
     codes, costs = np.zeros((6, 2), np.int32), np.zeros((6, 2), np.float32)
     for wrong in ((codes[:5], costs[:5]), (codes, costs[:, :1]), (codes[:, :0], costs[:, :0]), (codes[0], costs[0])):
         with pytest.raises(InvalidArgument, match="must be 6 x count"):
-            ops.wavefront_choose([prior], [shape], [wrong], 0, 0)
+            ops.wavefront_choose([prior], [shape], [wrong], (0, 0))
     codes[3, 1] = prior.codes
     with pytest.raises(InvalidArgument, match=f"candidates: codes must be in 0..{prior.codes - 1}"):
-        ops.wavefront_choose([prior], [shape], [(codes, costs)], 0, 0)
+        ops.wavefront_choose([prior], [shape], [(codes, costs)], (0, 0))
 
 
 @every_variant
@@ -225,12 +224,12 @@ def test_batches_equal_single_pictures(hierarchy, variant, threads):
     for i, size in enumerate(sizes):
         shapes = hierarchy.shapes(*size)
         words = random_words(shapes, i)
-        maps = ops.wavefront_sample(hierarchy.priors, shapes, words, i % 3, i % 2, backend=variant)
+        maps = ops.wavefront_sample(hierarchy.priors, shapes, words, (i % 3, i % 2), backend=variant)
         assert_same_maps(
-            maps, ops.wavefront_sample(hierarchy.priors, shapes, words, i % 3, i % 2, backend="reference"))
+            maps, ops.wavefront_sample(hierarchy.priors, shapes, words, (i % 3, i % 2), backend="reference"))
         streams = hierarchy.encode(maps, i % 3, i % 2, variant)
-        samples.append(ops.SampleJob(shapes, words, i % 3, i % 2))
-        decodes.append(ops.DecodeJob(shapes, streams, i % 3, i % 2))
+        samples.append(ops.SampleJob(shapes, words, (i % 3, i % 2)))
+        decodes.append(ops.DecodeJob(shapes, streams, (i % 3, i % 2)))
         expected.append(maps)
     for found in (
         ops.wavefront_sample_batch(hierarchy.priors, samples, backend=variant),
@@ -244,7 +243,7 @@ def test_batches_equal_single_pictures(hierarchy, variant, threads):
 def test_given_maps(hierarchy, backend):
     """The finer maps alone, the coarser ones known already, from views of larger arrays."""
     shapes = hierarchy.shapes(12, 16)
-    maps = ops.wavefront_sample(hierarchy.priors, shapes, random_words(shapes, 5), 1, 0, backend=backend)
+    maps = ops.wavefront_sample(hierarchy.priors, shapes, random_words(shapes, 5), (1, 0), backend=backend)
     streams = hierarchy.encode(maps, 1, 0, backend)
     given_maps = []
     for codes in maps[:2]:
@@ -252,7 +251,7 @@ def test_given_maps(hierarchy, backend):
         larger[3:, ::2] = codes
         given_maps.append(larger[3:, ::2])
     found = ops.wavefront_decode(
-        hierarchy.priors[2:], shapes[2:], streams[2:], 1, 0, given=given_maps, backend=backend)
+        hierarchy.priors[2:], shapes[2:], streams[2:], (1, 0), given=given_maps, backend=backend)
     assert_same_maps(found, maps[2:])
 
 
@@ -264,7 +263,7 @@ def test_a_picture_may_end_inside_a_coarser_code(hierarchy, backend):
     changed = top.copy()
     changed[2:], changed[:, 3:] = 39, 39
     codes = np.random.default_rng(0).integers(0, 9, (3, 5)).astype(np.int32)
-    first, second = (ops.prior_frequencies(prior, codes, [c], 0, 0, backend=backend) for c in (top, changed))
+    first, second = (ops.prior_frequencies(prior, codes, [c], (0, 0), backend=backend) for c in (top, changed))
     np.testing.assert_array_equal(first, second)
 
 
@@ -286,9 +285,9 @@ def test_sizes_that_the_random_networks_do_not_reach(case, variant):
     config, codes, shape = WIDE[case]
     prior = prior_of(config, (CodeMap(8, 1, codes),), 3)
     words = random_words([shape], 3)
-    expected = ops.wavefront_sample([prior], [shape], words, 1, 1, backend="reference")
-    assert_same_maps(ops.wavefront_sample([prior], [shape], words, 1, 1, backend=variant), expected)
-    found = ops.prior_frequencies(prior, expected[0], [], 1, 1, backend=variant)
+    expected = ops.wavefront_sample([prior], [shape], words, (1, 1), backend="reference")
+    assert_same_maps(ops.wavefront_sample([prior], [shape], words, (1, 1), backend=variant), expected)
+    found = ops.prior_frequencies(prior, expected[0], [], (1, 1), backend=variant)
     np.testing.assert_array_equal(found, reference_prior.prior_frequencies(prior, expected[0], [], 1, 1))
 
 
@@ -304,7 +303,7 @@ def test_any_bytes_give_the_same_codes_or_the_same_error(hierarchy, variant, dat
     results = []
     for backend in ("reference", variant):
         try:
-            results.append(ops.wavefront_decode(hierarchy.priors, shapes, streams, 0, 0, backend=backend))
+            results.append(ops.wavefront_decode(hierarchy.priors, shapes, streams, (0, 0), backend=backend))
         except CorruptChunk as error:
             results.append(str(error))
     if isinstance(results[0], str):
@@ -318,7 +317,7 @@ def test_errors_name_the_map(hierarchy, backend):
     shapes = hierarchy.shapes(8, 8)
     streams = [b"", b"", b"\xff" * 8, b"\xff" * 8]
     with pytest.raises(CorruptChunk, match="map 2: the stream is not one that an encoder writes") as caught:
-        ops.wavefront_decode(hierarchy.priors, shapes, streams, 0, 0, backend=backend)
+        ops.wavefront_decode(hierarchy.priors, shapes, streams, (0, 0), backend=backend)
     assert caught.value.chunk == "map 2"
     jobs = [ops.DecodeJob(shapes, [b""] * 4), ops.DecodeJob(shapes, streams)]
     with pytest.raises(CorruptChunk, match=r"map 2: .* \(job 1\)"):
@@ -362,13 +361,13 @@ def test_refusals(hierarchy, backend):
     words, streams = random_words(shapes, 0), [b""] * 4
 
     def decode(p=priors, s=shapes, b=streams, class_id=0, level=0, **more):
-        ops.wavefront_decode(p, s, b, class_id, level, backend=backend, **more)
+        ops.wavefront_decode(p, s, b, (class_id, level), backend=backend, **more)
 
     def sample(s=shapes, w=words, **more):
-        ops.wavefront_sample(priors, s, w, 0, 0, backend=backend, **more)
+        ops.wavefront_sample(priors, s, w, (0, 0), backend=backend, **more)
 
     def frequencies(codes, coarser=()):
-        ops.prior_frequencies(priors[len(coarser)], codes, coarser, 0, 0, backend=backend)
+        ops.prior_frequencies(priors[len(coarser)], codes, coarser, (0, 0), backend=backend)
 
     decode()
     sample()
@@ -403,56 +402,56 @@ def test_refusals(hierarchy, backend):
 
 
 def test_unknown_backend(hierarchy, monkeypatch):
-    with pytest.raises(InvalidArgument, match="backend must be one of reference, cpu, .* got 'abacus'"):
-        ops.wavefront_decode([], [], [], 0, 0, backend="abacus")
+    with pytest.raises(InvalidArgument, match="backend must be one of reference, native, .* got 'abacus'"):
+        ops.wavefront_decode([], [], [], (0, 0), backend="abacus")
     monkeypatch.setenv("VQCODEC_BACKEND", "sundial")
     with pytest.raises(InvalidArgument, match="sundial"):
-        ops.wavefront_decode([], [], [], 0, 0)
+        ops.wavefront_decode([], [], [], (0, 0))
 
 
 def test_reference_needs_no_compiled_core(hierarchy, monkeypatch):
     shapes = hierarchy.shapes(4, 4)
-    expected = ops.wavefront_decode(hierarchy.priors, shapes, [b"abc"] * 4, 0, 0)
+    expected = ops.wavefront_decode(hierarchy.priors, shapes, [b"abc"] * 4, (0, 0))
 
     def missing():
         raise BackendError("there is no compiled core")
 
     monkeypatch.setattr(cpu, "_core", missing)
     with pytest.raises(BackendError):
-        ops.wavefront_decode(hierarchy.priors, shapes, [b"abc"] * 4, 0, 0, backend="native")
+        ops.wavefront_decode(hierarchy.priors, shapes, [b"abc"] * 4, (0, 0), backend="native")
     monkeypatch.setenv("VQCODEC_BACKEND", "reference")
-    assert_same_maps(ops.wavefront_decode(hierarchy.priors, shapes, [b"abc"] * 4, 0, 0), expected)
+    assert_same_maps(ops.wavefront_decode(hierarchy.priors, shapes, [b"abc"] * 4, (0, 0)), expected)
 
 
 def test_no_jobs(hierarchy):
     for backend in ("reference", "native"):
         assert ops.wavefront_decode_batch(hierarchy.priors, [], backend=backend) == []
-        assert ops.wavefront_decode([], [], [], 0, 0, backend=backend) == []
+        assert ops.wavefront_decode([], [], [], (0, 0), backend=backend) == []
 
 
 def test_packed_priors_live_as_long_as_the_prior():
     prior = prior_of(PriorConfig(hidden=4, residual=2, layers=1), (CodeMap(2, 1, 7),))
     codes = np.zeros((2, 2), np.int32)
-    ops.prior_frequencies(prior, codes, [], 0, 0)
-    key, alive = (id(prior), None), weakref.ref(prior)
-    packed = prior_ops._networks[key]
-    ops.prior_frequencies(prior, codes, [], 0, 0)
-    assert prior_ops._networks[key] is packed
+    ops.prior_frequencies(prior, codes, [], (0, 0))
+    key, alive = (id(prior), cpu.CORE), weakref.ref(prior)
+    packed = packing._packed[key]
+    ops.prior_frequencies(prior, codes, [], (0, 0))
+    assert packing._packed[key] is packed
     del prior
     gc.collect()
-    assert alive() is None and key not in prior_ops._networks
+    assert alive() is None and key not in packing._packed
 
 
 def test_several_python_threads(hierarchy):
     """The core may be called from any number of threads at once."""
     shapes = hierarchy.shapes(12, 20)
     words = random_words(shapes, 1)
-    expected = ops.wavefront_sample(hierarchy.priors, shapes, words, 0, 0)
+    expected = ops.wavefront_sample(hierarchy.priors, shapes, words, (0, 0))
     results: list[list[np.ndarray]] = []
 
     def work() -> None:
         for _ in range(5):
-            results.append(ops.wavefront_sample(hierarchy.priors, shapes, words, 0, 0))
+            results.append(ops.wavefront_sample(hierarchy.priors, shapes, words, (0, 0)))
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:
@@ -479,7 +478,7 @@ def test_interrupt(threads):
     try:
         with pytest.raises(KeyboardInterrupt):
             signal.setitimer(signal.ITIMER_REAL, 0.2)
-            ops.wavefront_decode(priors, shapes, [b"", b""], 0, 0)
+            ops.wavefront_decode(priors, shapes, [b"", b""], (0, 0))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

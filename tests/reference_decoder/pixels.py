@@ -1,7 +1,7 @@
 """Pixels from code maps, written from docs/FORMAT.md and nothing else, in NumPy floats.
 
-    maps = format_v1_prior.decode(data, model)
-    pixels = format_v1_pixels.picture(maps, format_v1.read(data), model)
+    maps = reference_prior.decode(data, model)
+    pixels = reference_pixels.picture(maps, reference_container.read(data), model)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tests.reference_decoder.prior import Model
 
 
 def picture(maps: list[np.ndarray], header: dict, model: Model) -> np.ndarray:
-    """height x width x 3 uint8, or height x width if it is grey. ``header``: what `format_v1.read` found."""
+    """height x width x 3 uint8, or height x width if it is grey. ``header``: what `reference_container.read` found."""
     pixels = np.clip(Network(model).pixels(maps), 0, 1).transpose(1, 2, 0)
     levels = np.rint(255 * pixels)[: header["height"], : header["width"]]
     return np.rint(levels.mean(2) if header["flags"] & 1 else levels).astype(np.uint8)

@@ -1,11 +1,11 @@
 """A decoder of the code maps in .vqc files, written from docs/FORMAT.md and nothing else.
 
-It imports nothing of vqcodec. Container and range coder are those of `format_v1`; here are the
+It imports nothing of vqcodec. Container and range coder are those of `reference_container`; here are the
 model file, the integer prior (NumPy arrays of int64) and the wavefront, as direct as the
 specification reads. The tests hold the library against it.
 
-    model = format_v1_prior.read_model(path.read_bytes())
-    maps = format_v1_prior.decode(data, model)
+    model = reference_prior.read_model(path.read_bytes())
+    maps = reference_prior.decode(data, model)
 """
 
 from __future__ import annotations

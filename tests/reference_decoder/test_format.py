@@ -192,7 +192,7 @@ def random_file(model: file.Model, seed: int, **fields: int) -> bytes:
     usual: dict[str, Any] = {"width": 150, "height": 70, "maps": len(model.config.autoencoder.maps)}
     head = Header(model.fingerprint[:16], **usual | fields)
     rng = np.random.default_rng(seed)
-    return container.write(Container(head, maps=[[rng.bytes(3000) for _ in range(head.tile_count)] for _ in range(head.maps)]))
+    return container.write(Container(head, maps=[[rng.bytes(3000) for _ in range(head.tiling.count)] for _ in range(head.maps)]))
 
 
 def test_fingerprint_of_other_models(model):

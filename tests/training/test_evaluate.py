@@ -34,11 +34,11 @@ class Averages:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, a critic for it, and pictures of its classes in three colours."""
+    """A model, a classifier for it, and pictures of its classes in three colours."""
     root = tmp_path_factory.mktemp("evaluate")
     build_small_model(root / "model.safetensors")
     torch.manual_seed(0)
-    classifier.save(root / "critic.safetensors", classifier.Network(3), CLASSES, {})
+    classifier.save(root / "classifier.safetensors", classifier.Network(3), CLASSES, {})
     classifier.save(root / "other.safetensors", classifier.Network(2), CLASSES[:2], {})
     for split, count in (("train", 6), ("val", 4)):
         for c, name in enumerate(CLASSES):
@@ -58,7 +58,7 @@ def run(folder: Path, *more: str) -> None:
 
 @pytest.fixture(scope="module")
 def report(folder: Path) -> dict:
-    run(folder, "--critic", str(folder / "critic.safetensors"), "--json", str(folder / "report.json"), "--grids", str(folder / "grids"))
+    run(folder, "--classifier", str(folder / "classifier.safetensors"), "--json", str(folder / "report.json"), "--grids", str(folder / "grids"))
     return json.loads((folder / "report.json").read_text())
 
 
@@ -84,7 +84,7 @@ def test_one_likelihood_by_hand(folder, report):
     pixels = data.evenly(folder / "data", "val", 1, crop=64).pixels[0]
     maps = codec.encode_maps(pixels, 20)
     level = codec.model.config.autoencoder.level(codec.model.config.autoencoder.position(20))
-    _, frequency = ops.prior_frequencies(codec.model.priors[1], maps[1], maps[:1], 1, level)
+    _, frequency = ops.prior_frequencies(codec.model.priors[1], maps[1], maps[:1], (1, level))
     found = json.loads((folder / "one.json").read_text())
     assert found["nll"][1]["val_bits"] == pytest.approx(float(np.mean(24 - np.log2(frequency))))
     assert set(found) == {"model", "fingerprint", "seed", "pictures", "nll"}
@@ -121,14 +121,14 @@ def test_samples_are_those_of_the_api(folder):
             return super().describe(pictures)
 
     args = evaluate.arguments([str(folder / "model.safetensors"), "--data", str(folder / "data"), "--size", "64", "--samples", "9",
-                               "--seed", "5", "--critic", str(folder / "critic.safetensors")])
+                               "--seed", "5", "--classifier", str(folder / "classifier.safetensors")])
     evaluate.samples(codec, Spy(), args)
     before, after = seen[-2:]
-    ours = classifier.load(folder / "critic.safetensors")
+    ours = classifier.load(folder / "classifier.safetensors")
     for place, number in ((0, 1), (3, 2), (6, 3)):
         seed = 5 + (number << 32)
         drawn = codec.sample(number, 3, size=(64, 64), seed=seed)
-        best = codec.sample(number, 3, candidates=12, size=(64, 64), seed=seed, critic=ours)
+        best = codec.sample(number, 3, candidates=12, size=(64, 64), seed=seed, classifier=ours)
         assert np.array_equal(before[place : place + 3], [p.pixels for p in drawn])
         assert np.array_equal(after[place : place + 3], [p.pixels for p in best])
 
@@ -140,11 +140,11 @@ def test_without_a_critic_for_the_classes(folder, capsys, tmp_path):
     assert [r["set"] for r in json.loads((tmp_path / "r.json").read_text())["samples"]["sets"]][2:] == ["samples"]
     assert [f.name for f in (tmp_path / "g").iterdir()] == ["before.png"]
     with pytest.raises(SystemExit, match=r"other\.safetensors: its classes are not those of the model"):
-        run(folder, "--only", "samples", "--critic", str(folder / "other.safetensors"))
+        run(folder, "--only", "samples", "--classifier", str(folder / "other.safetensors"))
 
 
 def test_same_seed_same_figures(folder, report):
-    run(folder, "--critic", str(folder / "critic.safetensors"), "--json", str(folder / "again.json"))
+    run(folder, "--classifier", str(folder / "classifier.safetensors"), "--json", str(folder / "again.json"))
     assert json.loads((folder / "again.json").read_text()) == report
 
 

@@ -25,6 +25,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 
+from vqcodec.cli import commands
 from vqcodec.cli.arguments import parser
 from vqcodec.cli.screen import Failure, failed, say
 from vqcodec.errors import VqcodecError
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings(), _terminated_as_interrupted():
         warnings.showwarning = lambda message, *_, **__: say(f"vqcodec: warning: {message}")
         try:
-            status: int | None = arguments.run(arguments)
+            status = commands.RUN[arguments.command](arguments)
             if sys.stdout:
                 sys.stdout.flush()
         except (VqcodecError, Failure) as error:

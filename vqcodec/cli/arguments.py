@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vqcodec import __version__
-from vqcodec.cli import commands
+from vqcodec.codec.options import EncodeOptions
 
 Number = TypeVar("Number", int, float)
 
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         description="Check every CRC, then decode the code maps. Prints a line for each file; the exit status is 1 if any is bad."))
     _compare(add.add_parser(
         "compare", parents=[model, forced], help="what compression did to a picture",
-        description="Size, bits per pixel, PSNR and MS-SSIM (the latter from 176 x 176 pixels, and if torchmetrics is installed)."))
+        description="Size, bits per pixel, PSNR and MS-SSIM (the latter from 176 x 176 pixels)."))
     _bench(add.add_parser(
         "bench", parents=[model, forced], help="measure against other codecs",
         description="Compress the pictures of a folder with vqcodec, JPEG, JPEG 2000, WebP, AVIF and JPEG XL: sizes, PSNR, MS-SSIM, "
@@ -72,19 +72,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("input", metavar="FILE")
     p.add_argument("--json", action="store_true", help="for machines")
     _limits(p, "chunks", "metadata", "map_bytes")
-    p.set_defaults(run=commands.info)
     p = add.add_parser(
         "demo", help="a tour on a photograph that ships with vqcodec",
         description="Compress, decompress and sample; prints a table, writes pictures and one contact sheet.")
     p.add_argument("-o", "--output", metavar="FOLDER", type=Path, default=Path("out"), help="default: out")
     p.add_argument("--model", metavar="FILE", help="model file (default: the one that ships with vqcodec)")
-    p.set_defaults(run=commands.demo)
     p = add.add_parser("completion", help="completion for a shell", description=(
         "Print what a shell needs to complete vqcodec's arguments; docs/CLI.md says where to put it."))
     p.add_argument("shell", choices=["bash", "zsh", "fish"])
-    p.set_defaults(run=commands.completion)
     p = add.add_parser("man", help="the manual page", description="Print the manual page: vqcodec man | man -l -")
-    p.set_defaults(run=commands.manual)
     return top
 
 
@@ -111,17 +107,16 @@ def _coding(add: Any, name: str, parents: list[argparse.ArgumentParser], summary
 
 
 def _compress(p: argparse.ArgumentParser) -> None:
-    p.add_argument("-q", "--quality", type=_quality, metavar="Q", help="0 (smallest) to 100 (default: 50)")
+    p.add_argument("-q", "--quality", type=_quality, metavar="Q", help=f"0 (smallest) to 100 (default: {EncodeOptions.quality})")
     p.add_argument("--target-size", dest="target_bytes", type=_bytes, metavar="BYTES",
                    help="instead of a quality: at most so large, such as 20k or 1.5M (k is 1000)")
     p.add_argument("--target-psnr", type=float, metavar="DB", help="instead of a quality: at least so good")
-    p.add_argument("-e", "--effort", type=_natural, metavar="E", help="0 (fastest) to 9 (default: 3)")
+    p.add_argument("-e", "--effort", type=_natural, metavar="E", help=f"0 (fastest) to 9 (default: {EncodeOptions.effort})")
     p.add_argument("--class", dest="class_id", metavar="CLASS",
                    help="what the picture shows, if it is a class of the model: name or number; saves some bytes")
     p.add_argument("--tile", type=_natural, metavar="PIXELS", help="side of a tile, a multiple of 64; 0: one tile")
     p.add_argument("--strip", dest="metadata", action="store_const", const=False, help="leave out ICC profile, EXIF and XMP")
     _limits(p, "pixels")
-    p.set_defaults(run=commands.compress)
 
 
 def _decompress(p: argparse.ArgumentParser) -> None:
@@ -130,7 +125,6 @@ def _decompress(p: argparse.ArgumentParser) -> None:
     p.add_argument("--scale", type=_positive, metavar="N", help="reduce by 2, 4, 8 or 16; faster than the whole picture")
     p.add_argument("--maps", type=_positive, metavar="N", help="use the first N code maps: a coarser picture")
     _limits(p, "pixels", "chunks", "metadata", "map_bytes", "memory")
-    p.set_defaults(run=commands.decompress)
 
 
 def _sample(p: argparse.ArgumentParser) -> None:
@@ -144,7 +138,6 @@ def _sample(p: argparse.ArgumentParser) -> None:
     p.add_argument("--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest codes with this share (default: 1)")
     p.add_argument("--candidates", type=_positive, metavar="M",
                    help="draw M and keep the N that a classifier thinks truest to the class")
-    p.set_defaults(run=commands.sample)
 
 
 def _verify(p: argparse.ArgumentParser) -> None:
@@ -152,7 +145,6 @@ def _verify(p: argparse.ArgumentParser) -> None:
     p.add_argument("-r", "--recursive", action="store_true", help="look into the folders of folders, too")
     p.add_argument("--quick", action="store_true", help="CRCs only; needs no model")
     p.add_argument("--json", action="store_true", help="for each file, one line of JSON")
-    p.set_defaults(run=commands.verify)
 
 
 def _compare(p: argparse.ArgumentParser) -> None:
@@ -160,7 +152,6 @@ def _compare(p: argparse.ArgumentParser) -> None:
     p.add_argument("file", metavar="FILE", help="a .vqc file; or another picture, such as a JPEG")
     p.add_argument("-o", "--output", metavar="OUT", help="write a picture of both, side by side")
     p.add_argument("--json", action="store_true", help="for machines")
-    p.set_defaults(run=commands.compare)
 
 
 _MOST = {
@@ -187,9 +178,9 @@ def _bench(p: argparse.ArgumentParser) -> None:
     p.add_argument("--png", metavar="OUT", help="write the curves as a picture; needs matplotlib")
     p.add_argument("--quick", action="store_true", help="at most six pictures, fewer settings and rounds")
     p.add_argument("--shown", type=_positive, metavar="N", help="pictures behind the page's slider, some megabytes each (default: 4)")
-    p.add_argument("-e", "--effort", type=_natural, default=3, metavar="E", help="of vqcodec, 0 (fastest) to 9 (default: 3)")
+    p.add_argument("-e", "--effort", type=_natural, default=EncodeOptions.effort, metavar="E",
+                   help=f"of vqcodec, 0 (fastest) to 9 (default: {EncodeOptions.effort})")
     p.add_argument("-j", "--jobs", type=_positive, metavar="N", help="pictures at a time (default: all cores; 1 on a GPU)")
-    p.set_defaults(run=commands.bench)
 
 
 # -- values ------------------------------------------------------------------------------

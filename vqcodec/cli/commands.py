@@ -11,10 +11,17 @@ import os
 import shlex
 import time
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from vqcodec.cli import arguments as command_line
+from vqcodec.cli import completion as completions
+from vqcodec.cli import manual as manuals
 from vqcodec.cli.screen import Failure, Progress, failed, one_line, report, say, stage
+from vqcodec.codec import options
+from vqcodec.codec.options import LIMITS, DecodeOptions, EncodeOptions, Options
 from vqcodec.errors import VqcodecError
+from vqcodec.format.limits import Limits
 from vqcodec.tools import files
 from vqcodec.tools.files import STANDARD
 
@@ -28,28 +35,25 @@ def compress(arguments: argparse.Namespace) -> int | None:
     from vqcodec.batch import Encoder
 
     PIL.Image.MAX_IMAGE_PIXELS = None  # --max-pixels is checked instead, before pixels are read
-    options = _given(arguments, "quality", "effort", "class_id", "target_bytes", "target_psnr", "tile", "metadata")
-    options |= _limits(arguments)
-    return _code(arguments, Encoder(arguments.model, arguments.device, options), ".vqc")
+    return _code(arguments, Encoder(arguments.model, arguments.device, _options(arguments, EncodeOptions)), ".vqc")
 
 
 def decompress(arguments: argparse.Namespace) -> int | None:
     from vqcodec.batch import Decoder
 
-    options = _given(arguments, "partial", "region", "scale", "maps") | _limits(arguments)
-    return _code(arguments, Decoder(arguments.model, arguments.device, options), ".png")
+    return _code(arguments, Decoder(arguments.model, arguments.device, _options(arguments, DecodeOptions)), ".png")
 
 
-def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
-    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+def _options(arguments: argparse.Namespace, kind: type[Options]) -> Options:
+    """The options of a kind that are given."""
+    given = {name: getattr(arguments, name) for name in options.names(kind) if getattr(arguments, name, None) is not None}
+    return options.options(kind, {**given, "limits": _limits(arguments, LIMITS)})
 
 
-def _limits(arguments: argparse.Namespace, pixels: int = 1 << 28) -> dict[str, Any]:
-    """The options --max-..., if any is given, as an argument of the API; ``pixels`` unless one of them says so."""
-    from vqcodec.format.container import Limits
-
+def _limits(arguments: argparse.Namespace, usual: Limits) -> Limits:
+    """``usual``, but for what --max-... say."""
     most = {name.removeprefix("max_"): value for name, value in vars(arguments).items() if name.startswith("max_") and value}
-    return {"limits": Limits(**{"pixels": pixels, **most})} if most else {}
+    return dataclasses.replace(usual, **most)
 
 
 def _code(arguments: argparse.Namespace, coder: Encoder | Decoder, suffix: str) -> int | None:
@@ -145,17 +149,17 @@ def verify(arguments: argparse.Namespace) -> int:
 
     names = [name for name, _ in expand(arguments.files, ".png", arguments.recursive)]
     codec = None if arguments.quick else _codec(arguments)
-    limits = _limits(arguments)
+    limits = _limits(arguments, LIMITS)
     status = 0
     for name in names:
         found: dict[str, Any] = {"input": name, "bytes": 0, "width": 0, "height": 0, "error": None}
         try:
             data = files.read(name)
             found["bytes"] = len(data)
-            header = container.read(data, **limits).header
+            header = container.read(data, limits=limits).header
             found.update(width=header.width, height=header.height)
             if codec:
-                codec.read(data, **limits)
+                codec.read(data, limits=limits)
         except (VqcodecError, OSError, MemoryError) as error:
             from vqcodec.batch import message
 
@@ -226,9 +230,8 @@ def bench(arguments: argparse.Namespace) -> None:
 
 def info(arguments: argparse.Namespace) -> None:
     from vqcodec.format import container  # not through the API, which loads NumPy
-    from vqcodec.format.container import Limits
 
-    found = container.describe(files.read(arguments.input), **_limits(arguments, pixels=Limits.pixels))
+    found = container.describe(files.read(arguments.input), limits=_limits(arguments, Limits()))
     if arguments.json:
         print(json.dumps(found, indent=2))
         return
@@ -247,17 +250,18 @@ def demo(arguments: argparse.Namespace) -> None:
 
 
 def completion(arguments: argparse.Namespace) -> None:
-    from vqcodec.cli import arguments as all_arguments
-    from vqcodec.cli import completion
-
-    print(completion.script(all_arguments.parser(), arguments.shell), end="")
+    print(completions.script(command_line.parser(), arguments.shell), end="")
 
 
 def manual(_: argparse.Namespace) -> None:
-    from vqcodec.cli import arguments as all_arguments
-    from vqcodec.cli import manual
+    print(manuals.page(command_line.parser()), end="")
 
-    print(manual.page(all_arguments.parser()), end="")
+
+#: By name on the command line.
+RUN: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "compress": compress, "decompress": decompress, "sample": sample, "verify": verify, "compare": compare, "bench": bench,
+    "info": info, "demo": demo, "completion": completion, "man": manual,
+}
 
 
 # -- helpers -----------------------------------------------------------------------------

@@ -1,34 +1,45 @@
-"""The codec: pictures <-> code maps <-> files, and samples. No arithmetic of its own.
+"""The codec: images <-> code maps <-> files, and samples. No arithmetic of its own.
 
-    compress:   Picture -> autoencoder -> code maps -> prior frequencies + range coder -> Container -> bytes
-    decompress: bytes -> Reader -> fused loop (prior, range decoder) -> code maps -> autoencoder -> Picture
-    sample:     random words -> fused loop (prior, inverse CDF) -> code maps -> autoencoder -> Picture
+    compress:   RasterImage -> autoencoder -> code maps -> prior frequencies + range coder -> Container -> bytes
+    decompress: bytes -> Reader -> fused loop (prior, range decoder) -> code maps -> autoencoder -> RasterImage
+    sample:     random words -> fused loop (prior, inverse CDF) -> code maps -> autoencoder -> RasterImage
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from vqcodec.codec import engine, geometry, sampler
-from vqcodec.codec.decoder import LIMITS, CodedPicture, Progressive, check_size
-from vqcodec.codec.encoder import Encoding, Maps, Trial, code_streams, largest_file, smallest_file
+from vqcodec.codec import code_maps, engine, sampler
+from vqcodec.codec.code_maps import Maps
+from vqcodec.codec.decoder import CodedImage, check_size
+from vqcodec.codec.encoder import Encoding, code_streams
 from vqcodec.codec.engine import Engine
-from vqcodec.codec.images import Picture, psnr
-from vqcodec.codec.options import check_candidates, check_decibels, check_effort, check_quality, check_sample_size, check_tile, whole_number
-from vqcodec.codec.sampler import Critic
+from vqcodec.codec.images import RasterImage, psnr
+from vqcodec.codec.options import (
+    DecodeOptions,
+    EncodeOptions,
+    SampleOptions,
+    check_quality,
+    check_sample_size,
+    check_temperature,
+    options,
+    whole_number,
+)
+from vqcodec.codec.progressive import Progressive
+from vqcodec.codec.rate_search import Trial, largest_file, smallest_file
+from vqcodec.codec.sampler import Classifier
 from vqcodec.errors import InvalidArgument
 from vqcodec.format import container
 from vqcodec.format.container import Container, Header, Limits
-from vqcodec.format.header import Box, tile_grid
 from vqcodec.model.file import Model
+from vqcodec.model.prior import Condition
+from vqcodec.tiling import Box, Tiling
 
-#: The usual effort of choosing codes.
-EFFORT = 3
+Source = bytes | str | os.PathLike[str] | BinaryIO
 
 
 class Codec:
@@ -47,167 +58,149 @@ class Codec:
         self._engine = Engine(model, device)
         self.model = self._engine.model
 
-    # -- pictures and code maps ------------------------------------------------------
+    # -- images and code maps --------------------------------------------------------
 
-    def encode_maps(self, pixels: np.ndarray, quality: float = 50, *, effort: int = EFFORT, class_id: int = 0,
+    def encode_maps(self, pixels: np.ndarray, quality: float = EncodeOptions.quality, *,
+                    effort: int = EncodeOptions.effort, class_id: int | str | None = None,
                     tile: int | None = None) -> Maps:
         """Code maps of an H x W x 3 uint8 array, coarse to fine: int32, each ceil'd to whole codes."""
-        height, width = pixels.shape[:2]
-        side = geometry.tile_side(height, width, tile)
-        encoding = Encoding(self._engine, pixels, tile=side, effort=effort, class_id=class_id)
-        return encoding.maps(encoding.rate(quality))
+        return self.encoded_maps(pixels, EncodeOptions(quality, effort, class_id, tile=tile))
+
+    def encoded_maps(self, pixels: np.ndarray, asked: EncodeOptions) -> Maps:
+        """:meth:`encode_maps`, by options that have been checked."""
+        encoding = self._encoding(pixels, asked)
+        return encoding.maps(encoding.rate(asked.quality))
 
     def decode_pixels(self, maps: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
-        """H x W x 3 uint8 from code maps; fewer maps than the model has give a coarser picture."""
-        from vqcodec.networks.windows import Windows
+        """H x W x 3 uint8 from code maps; fewer maps than the model has give a coarser image."""
+        return self._engine.autoencoder(height, width).pixels(maps, Box(0, 0, width, height))
 
-        with engine.torch().inference_mode(), engine.memory_errors():
-            return Windows(self._engine.autoencoder, height, width).pixels(maps, Box(0, 0, width, height))
+    def _encoding(self, pixels: np.ndarray, asked: EncodeOptions) -> Encoding:
+        tiling = Tiling.usual(pixels.shape[0], pixels.shape[1], asked.tile)
+        number = self.model.config.class_number(asked.class_id)
+        return Encoding(self._engine, pixels, tiling, effort=asked.effort, class_id=number)
 
     # -- files -----------------------------------------------------------------------
 
-    def compress(self, picture: Picture, *, quality: float = 50, effort: int = EFFORT, class_id: int | str | None = None,
-                 tile: int | None = None, target_bytes: int | None = None, target_psnr: float | None = None,
-                 limits: Limits | None = None) -> bytes:
-        """A file's bytes, see :func:`vqcodec.compress`."""
-        quality, effort, tile = check_quality(quality), check_effort(effort), check_tile(tile)
-        if target_bytes is not None and target_psnr is not None:
-            raise InvalidArgument("target_bytes and target_psnr both choose the quality: give one of them")
-        height, width = picture.pixels.shape[:2]
-        check_size(self._engine, height, width, limits or LIMITS)
-        number = self.model.config.class_number(class_id)
-        side = geometry.tile_side(height, width, tile)
-        encoding = Encoding(self._engine, picture.pixels, tile=side, effort=effort, class_id=number)
+    def compress(self, image: RasterImage, **given: Any) -> bytes:
+        """A file's bytes, by the options of :func:`vqcodec.compress`."""
+        return self.compressed(image, options(EncodeOptions, given))
+
+    def compressed(self, image: RasterImage, asked: EncodeOptions) -> bytes:
+        """:meth:`compress`, by options that have been checked."""
+        height, width = image.pixels.shape[:2]
+        check_size(self._engine, height, width, asked.limits)
+        encoding = self._encoding(image.pixels, asked)
+        class_id = self.model.config.class_number(asked.class_id)
+        if not asked.metadata:
+            image = RasterImage(image.pixels, image.grey, image.alpha)
 
         def make(quality: float, level: int | None = None) -> Trial:
             rate = encoding.rate(quality, level)
             maps = encoding.maps(rate)
-            data = self.write(maps, height, width, quality=quality, level=rate.level, class_id=number, picture=picture, tile=side)
-            if target_psnr is None:
-                return Trial(quality, rate.level, data)
-            reached = psnr(picture.pixels, self.decode_pixels(maps, height, width))
-            return Trial(quality, rate.level, data, min(reached, 100.0))  # finite, for the search to interpolate
+            content = self.content(maps, height, width, quality=quality, condition=Condition(class_id, rate.level),
+                                   image=image, tile=asked.tile)
+            data = container.write(content)
+            if asked.target_psnr is None:
+                return Trial(quality, content, data)
+            reached = psnr(image.pixels, self.decode_pixels(maps, height, width))
+            return Trial(quality, content, data, min(reached, 100.0))  # finite, for the search to interpolate
 
-        if target_bytes is not None:
-            target = whole_number("target_bytes", target_bytes, 1, 1 << 62)
-            found = largest_file(target, make)
-            return found if len(found) <= target else self._shortened(found, target)
-        if target_psnr is not None:
-            return smallest_file(check_decibels(target_psnr), make)
-        return make(quality).data
+        if asked.target_bytes is not None:
+            return largest_file(asked.target_bytes, make)
+        if asked.target_psnr is not None:
+            return smallest_file(asked.target_psnr, make)
+        return make(asked.quality).data
 
-    def write(self, maps: Maps, height: int, width: int, *, quality: float = 50, level: int | None = None, class_id: int = 0,
-              picture: Picture | None = None, tile: int | None = None) -> bytes:
-        """A file from code maps; metadata and alpha come from ``picture``.
+    def content(self, maps: Maps, height: int, width: int, *, quality: float = EncodeOptions.quality,
+                condition: Condition | None = None, image: RasterImage | None = None, tile: int | None = None) -> Container:
+        """A file's content from code maps; metadata and alpha come from ``image``.
 
-        level: the rate level whose priors code the maps; None for the one that was trained for the quality.
+        condition: the class and rate level whose priors code the maps; None for no class and the level that was trained for
+        the quality.
         """
-        config = self.model.config
-        if level is None:
-            level = config.autoencoder.level(config.autoencoder.position(quality))
-        tile = geometry.tile_side(height, width, tile)
+        auto = self.model.config.autoencoder
+        condition = condition or Condition(level=auto.level(auto.position(quality)))
+        tiling = Tiling.usual(height, width, tile)
         header = Header(
-            fingerprint=self.model.fingerprint[:16], width=width, height=height, tile=tile, class_id=class_id,
-            level=level, quality=round(quality), maps=self._kept(maps), grey=bool(picture and picture.grey),
+            fingerprint=self.model.fingerprint[:16], width=width, height=height, tile=tiling.side,
+            class_id=condition.class_id, level=condition.level, quality=round(quality),
+            maps=code_maps.used(self.model.config, maps), grey=bool(image and image.grey),
         )
-        streams = code_streams(self._engine, maps, list(tile_grid(width, height, tile)), class_id, level, header.maps)
-        return container.write(Container(
-            header=header, metadata=picture.metadata if picture else {}, maps=streams,
-            alpha=picture.alpha if picture else None))
+        streams = code_streams(self._engine, maps, tiling, condition, header.maps)
+        return Container(header, image.metadata if image else {}, streams, image.alpha if image else None)
 
-    def open(self, source: bytes | str | os.PathLike[str] | BinaryIO, *, partial: bool = False,
-             limits: Limits | None = None) -> CodedPicture:
+    def open(self, source: Source, *, partial: bool = False, limits: Limits | None = None) -> CodedImage:
         """A file, of which nothing but the header and the metadata is decoded yet, see :func:`vqcodec.open`."""
-        return CodedPicture(self._engine, source, partial=partial, limits=limits)
+        return CodedImage(self._engine, source, partial=partial, limits=limits)
 
-    def read(self, source: bytes, *, partial: bool = False, limits: Limits | None = None) -> tuple[CodedPicture, Maps]:
+    def read(self, source: bytes, *, partial: bool = False, limits: Limits | None = None) -> tuple[CodedImage, Maps]:
         """A file, and its code maps."""
         coded = self.open(source, partial=partial, limits=limits)
         return coded, coded.code_maps()
 
-    def decompress(self, source: bytes | str | os.PathLike[str] | BinaryIO, *, partial: bool = False,
-                   limits: Limits | None = None, region: Sequence[int] | None = None, scale: int = 1,
-                   maps: int | None = None, complete: str | None = None, seed: int = 0) -> Picture:
-        """The picture in a file, see :func:`vqcodec.decompress`."""
-        with self.open(source, partial=partial, limits=limits) as coded:
-            return coded.picture(region=region, scale=scale, maps=maps, complete=complete, seed=seed)
+    def decompress(self, source: Source, **given: Any) -> RasterImage:
+        """The image in a file, by the options of :func:`vqcodec.decompress`."""
+        return self.decompressed(source, options(DecodeOptions, given))
+
+    def decompressed(self, source: Source, asked: DecodeOptions) -> RasterImage:
+        """:meth:`decompress`, by options that have been checked."""
+        with self.open(source, partial=asked.partial, limits=asked.limits) as coded:
+            return coded.decoded(asked)
 
     def progressive(self, *, limits: Limits | None = None) -> Progressive:
         """For a file that is still arriving, see :class:`vqcodec.Decoder`."""
         return Progressive(self._engine, limits)
 
-    def _kept(self, maps: Maps) -> int:
-        """Trailing maps that are all code 0, the zero vector, need not be written."""
-        if not self.model.config.autoencoder.null_code:
-            return len(maps)
-        used = [number for number, m in enumerate(maps, 1) if m.any()]
-        return max(used, default=1)
-
-    def _shortened(self, data: bytes, target: int) -> bytes:
-        """A file with as many of its maps as fit into ``target`` bytes."""
-        found = container.read(data, limits=Limits(pixels=1 << 60))
-        while len(data) > target and len(found.maps) > 1:
-            found.maps.pop()
-            found.header = dataclasses.replace(found.header, maps=len(found.maps))
-            data = container.write(found)
-        if len(data) > target:
-            raise InvalidArgument(f"target_bytes must be at least {len(data)} for this picture and its metadata, got {target}")
-        return data
-
     # -- samples ---------------------------------------------------------------------
 
-    def sample_maps(self, class_id: int | str | None, n: int, *, size: tuple[int, int] = (256, 256), seed: int = 0,
-                    temperature: float = 1.0, top_p: float = 1.0) -> list[Maps]:
-        """Code maps of ``n`` new pictures of a class, each of ``size`` (width, height) pixels.
+    def sample_maps(self, class_id: int | str | None, n: int, **given: Any) -> list[Maps]:
+        """Code maps of ``n`` new images of a class, by ``size``, ``seed``, ``temperature`` and ``top_p`` of :func:`vqcodec.sample`.
 
-        Picture i depends on ``seed`` and i alone: on no other picture, machine or thread count.
+        Image i depends on ``seed`` and i alone: on no other image, machine or thread count.
         """
-        number = self.model.config.class_number(class_id)
-        return sampler.draw(self._engine, number, n, size=size, seed=seed, temperature=temperature, top_p=top_p)
+        return sampler.draw(self._engine, self.model.config.class_number(class_id), options(SampleOptions, {"n": n, **given}))
 
-    def sample(self, class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (256, 256), seed: int = 0,
-               temperature: float = 1.0, top_p: float = 1.0, candidates: int | None = None, keep: int | None = None,
-               critic: Critic | None = None) -> list[Picture]:
-        """``n`` new pictures of a class; with ``candidates``, the best of so many, see :func:`vqcodec.sample`."""
-        width, height = check_sample_size(size)
-        number = self.model.config.class_number(class_id)
-        kept = check_candidates(n, candidates, keep, critic)
-        if candidates is not None and critic is None:
-            critic = self.critic(number)
-        pictures = [
-            Picture(pixels=self.decode_pixels(maps, height, width), grey=False, alpha=None, metadata={})
-            for maps in self.sample_maps(number, n if candidates is None else candidates, size=size, seed=seed,
-                                         temperature=temperature, top_p=top_p)
-        ]
-        if critic is None:
-            return pictures
-        return [pictures[i] for i in sampler.best_first(pictures, number, critic)[:kept]]
+    def sample(self, class_id: int | str | None, n: int = SampleOptions.n, **given: Any) -> list[RasterImage]:
+        """``n`` new images of a class, by the options of :func:`vqcodec.sample`; with ``candidates``, the best of so many."""
+        return self.sampled(class_id, options(SampleOptions, {"n": n, **given}))
 
-    def inpaint(self, picture: Picture, mask: np.ndarray, *, class_id: int | str | None = None, quality: float = 50,
-                seed: int = 0, temperature: float = 1.0) -> Picture:
-        """``picture`` with what ``mask`` covers drawn anew, see :func:`vqcodec.inpaint`."""
-        height, width = picture.pixels.shape[:2]
-        check_sample_size((width, height))
+    def sampled(self, class_id: int | str | None, asked: SampleOptions) -> list[RasterImage]:
+        """:meth:`sample`, by options that have been checked."""
+        width, height = asked.size
+        number = self.model.config.class_number(class_id)
+        classifier = asked.classifier or (None if asked.candidates is None else self.classifier(number))
+        drawn = [RasterImage(self.decode_pixels(maps, height, width)) for maps in sampler.draw(self._engine, number, asked)]
+        if classifier is None:
+            return drawn
+        return [drawn[i] for i in sampler.best_first(drawn, number, classifier)[: asked.kept]]
+
+    def inpaint(self, image: RasterImage, mask: np.ndarray, *, class_id: int | str | None = None,
+                quality: float = EncodeOptions.quality, seed: int = 0, temperature: float = 1.0) -> RasterImage:
+        """``image`` with what ``mask`` covers drawn anew, see :func:`vqcodec.inpaint`."""
+        height, width = image.pixels.shape[:2]
+        check_sample_size("size", (width, height))
+        quality, temperature = check_quality("quality", quality), check_temperature("temperature", temperature)
         config, number = self.model.config, self.model.config.class_number(class_id)
         # What is hidden must not show through the codes beside it.
-        blank = picture.pixels[~mask].mean(0).round().astype(np.uint8) if not mask.all() else np.uint8(128)
-        seen = np.where(mask[..., None], blank, picture.pixels)
-        maps = self.encode_maps(seen, check_quality(quality), effort=0, class_id=number)
-        unknown = sampler.covered_codes(config, mask)
-        level = config.autoencoder.level(config.autoencoder.position(quality))
-        drawn = sampler.fill(self._engine, maps, unknown, number, level, seed=seed, temperature=temperature)
-        pixels = np.where(mask[..., None], self.decode_pixels(drawn, height, width), picture.pixels)
-        return Picture(pixels=pixels, grey=False, alpha=picture.alpha, metadata=picture.metadata)
+        blank = image.pixels[~mask].mean(0).round().astype(np.uint8) if not mask.all() else np.uint8(128)
+        seen = np.where(mask[..., None], blank, image.pixels)
+        maps = self.encode_maps(seen, quality, effort=0, class_id=number)
+        condition = Condition(number, config.autoencoder.level(config.autoencoder.position(quality)))
+        drawn = sampler.fill(self._engine, maps, code_maps.covered(config, mask), condition,
+                             seed=whole_number("seed", seed, 0, 1 << 64), temperature=temperature)
+        pixels = np.where(mask[..., None], self.decode_pixels(drawn, height, width), image.pixels)
+        return RasterImage(pixels, alpha=image.alpha, metadata=image.metadata)
 
-    def critic(self, class_id: int) -> Critic:
-        """The shipped critic, or :class:`InvalidArgument` if it does not know this class of this model."""
+    def classifier(self, class_id: int) -> Classifier:
+        """The shipped classifier, or :class:`InvalidArgument` if it does not know this class of this model."""
         from vqcodec.networks import classifier
 
         found = classifier.shipped()
         if found.classes != self.model.config.classes:
-            raise InvalidArgument("the shipped critic knows the classes of the shipped model only: give a critic of your own")
+            raise InvalidArgument("the shipped classifier knows the classes of the shipped model only: give one of your own")
         if class_id == 0:
-            raise InvalidArgument("the shipped critic scores classes, and 0 is none: give a class, or a critic of your own")
+            raise InvalidArgument("the shipped classifier scores classes, and 0 is none: give a class, or a classifier of your own")
         return found
 
 

@@ -2,51 +2,91 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from types import ModuleType
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
 
 from vqcodec import ops
 from vqcodec.model import file
 from vqcodec.model.file import Model
+from vqcodec.model.rate import Rate
+from vqcodec.tiling import Box
 
-if TYPE_CHECKING:
-    from vqcodec.networks.autoencoder import Autoencoder
+
+class Autoencoder(Protocol):
+    """The networks between pixels and code maps at work on one image: NumPy in, NumPy out.
+
+    side: of the windows that they work in, in pixels.
+    """
+
+    side: int
+
+    def latents(self, pixels: np.ndarray, stride: int, maps: Sequence[np.ndarray], box: Box) -> np.ndarray:
+        """What the maps of a stride quantise, in a box: D x h x w, float32.
+
+        pixels: H x W x 3 uint8. maps: the coarser maps of the whole image. box: of whole codes of the coarsest stride,
+        or it ends with the image.
+        """
+
+    def nearest(self, number: int, vectors: np.ndarray, rate: Rate | None) -> np.ndarray:
+        """The code of map ``number`` for each vector (N x D), by error and, with a rate, by how common it is: N, int32."""
+
+    def candidates(self, number: int, vectors: np.ndarray, rate: Rate, count: int,
+                   weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``count`` codes of map ``number`` for each vector (N x D), whose errors count ``weights`` (N), and their costs.
+
+        Returns codes (int32) and costs in bits without those of the prior (float32), N x count each.
+        """
+
+    def code_vectors(self, number: int, codes: np.ndarray) -> np.ndarray:
+        """What codes (N) of map ``number`` stand for: N x D, float32."""
+
+    def around(self, box: Box) -> Box:
+        """The pixels whose codes the pixels of a box depend on."""
+
+    def pixels(self, maps: Sequence[np.ndarray], box: Box) -> np.ndarray:
+        """The image in a box, h x w x 3 uint8, from the code maps of the whole image; fewer maps give a coarser image."""
 
 
 class Engine:
     """``model`` on ``device``, see :class:`vqcodec.Codec`.
 
-    backend: who computes the prior, as :mod:`vqcodec.ops.prior` calls it.
+    backend: who computes the prior, as :mod:`vqcodec.ops.backend` calls it.
     """
 
     def __init__(self, model: Model | str | os.PathLike[str] | None = None, device: str = "cpu") -> None:
         self.model = model if isinstance(model, Model) else file.load(model)
+        self.config = self.model.config
         self.backend: str | None = None
         if device != "cpu":
             number = ops.cuda.number_of(device)
             ops.cuda.device(number)  # BackendError if there is none
-            if ops.cuda.trusted(number):
+            if ops.backend.trusted(number):
                 self.backend = f"cuda:{number}"
 
+    def autoencoder(self, height: int, width: int) -> Autoencoder:
+        """The autoencoder for an image of so many pixels. PyTorch is imported here, and by nothing else of the codec."""
+        from vqcodec.networks import loading
+        from vqcodec.networks.windows import Windows
+
+        loading.use_threads(_threads)
+        return Windows(loading.autoencoder(self.model, self._place), height, width)
+
     @functools.cached_property
-    def place(self) -> str:
+    def _place(self) -> str:
         """Where the autoencoder runs, as torch calls it."""
-        if self.backend is None or torch().cuda.is_available():
+        from vqcodec.networks import loading
+
+        if self.backend is None or loading.has_cuda():
             return self.backend or "cpu"
         warnings.warn("this PyTorch has no CUDA: the GPU computes the prior, the CPU the autoencoder",
                       RuntimeWarning, stacklevel=5)
         return "cpu"
-
-    @property
-    def autoencoder(self) -> Autoencoder:
-        torch()
-        return self.model.autoencoder_on(self.place)
 
 
 _threads: int | None = None
@@ -58,24 +98,6 @@ def set_num_threads(n: int) -> None:
     ops.cpu.set_num_threads(n)
     _threads = n
     if "torch" in sys.modules:
-        torch()
+        from vqcodec.networks import loading
 
-
-def torch() -> ModuleType:
-    """torch, imported when pixels are first needed."""
-    import torch
-
-    if _threads is not None and torch.get_num_threads() != _threads:
-        torch.set_num_threads(_threads)
-    return torch
-
-
-@contextlib.contextmanager
-def memory_errors() -> Iterator[None]:
-    """torch reports a failed allocation as a RuntimeError; callers expect MemoryError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "CUDA out of memory" in str(error):
-            raise MemoryError("not enough memory for a picture of this size") from error
-        raise
+        loading.use_threads(n)

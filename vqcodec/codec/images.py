@@ -1,4 +1,4 @@
-"""Whatever a user calls an image <-> ``Picture``. Imports no torch.
+"""Whatever a user calls an image <-> ``RasterImage``. Imports no torch.
 
 Where Pillow leaves a choice:
 
@@ -8,7 +8,7 @@ Where Pillow leaves a choice:
 - Inks (CMYK) and LAB become sRGB, through the ICC profile if there is one. The profile,
   which no longer describes the pixels, is dropped.
 - Of several frames a file gives the first and an opened PIL image its current one, with a
-  warning. (The further pictures of an MPO file, which cameras write, are not frames.)
+  warning. (The further images of an MPO file, which cameras write, are not frames.)
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _DESCRIPTIVE = {
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class RasterImage:
     """Pixels and what goes with them.
 
     pixels: uint8, H x W x 3, sRGB unless an ICC profile says otherwise.
-    grey: the picture has one channel, and those of ``pixels`` are equal.
+    grey: the image has one channel, and those of ``pixels`` are equal.
     alpha: uint8, H x W, 255 is opaque; or None.
     metadata: any of "icc", "exif" (with its "Exif" header) and "xmp".
     """
@@ -57,16 +57,16 @@ class Picture:
     metadata: dict[str, bytes] = field(default_factory=dict)
 
 
-def to_array(image: Any, most: int | None = None) -> Picture:
+def to_array(image: Any, most: int | None = None) -> RasterImage:
     """Read ``image``.
 
-    image: a path or a binary file object with any picture that Pillow reads; a PIL image; a
+    image: a path or a binary file object that Pillow reads as an image; a PIL image; a
     uint8 NumPy array, H x W, or H x W x 1, 3 or 4 (alpha last); a torch tensor, H x W, or
     1, 3 or 4 x H x W, uint8 or float in [0, 1].
     most: pixels; a file with more raises ``LimitExceeded`` before they are decoded. Pillow's own
     limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds as well.
 
-    Raises ``ImageError`` for a picture that cannot be read or is of an unsupported kind, and
+    Raises ``ImageError`` for an image that cannot be read or is of an unsupported kind, and
     ``InvalidArgument`` for another type, shape or dtype.
     """
     if isinstance(image, Image.Image):
@@ -82,13 +82,13 @@ def to_array(image: Any, most: int | None = None) -> Picture:
     raise InvalidArgument(f"image must be a PIL image, path, NumPy array or torch tensor, got {type(image).__name__}")
 
 
-def to_pil(picture: Picture) -> Image.Image:
+def to_pil(raster: RasterImage) -> Image.Image:
     """A PIL image of mode RGB, L, RGBA or LA; metadata in ``.info``, where Pillow's writers look."""
-    image = Image.fromarray(picture.pixels[..., 0] if picture.grey else picture.pixels)
-    if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
+    image = Image.fromarray(raster.pixels[..., 0] if raster.grey else raster.pixels)
+    if raster.alpha is not None:
+        image.putalpha(Image.fromarray(raster.alpha))
     names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
-    image.info |= {names[name]: content for name, content in picture.metadata.items()}
+    image.info |= {names[name]: content for name, content in raster.metadata.items()}
     return image
 
 
@@ -105,18 +105,18 @@ def _reading(name: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: must be a picture that Pillow reads, found something else") from error
+        raise ImageError(f"{name}: must be an image that Pillow reads, found something else") from error
     except Exception as error:  # damaged files raise nearly anything inside Pillow's readers
         raise ImageError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _from_file(file: Any, most: int | None) -> Picture:
+def _from_file(file: Any, most: int | None) -> RasterImage:
     name = "the image" if hasattr(file, "read") else os.fspath(file)
     with _reading(name), Image.open(file) as image:
         return _from_pil(image, most)
 
 
-def _from_pil(image: Image.Image, most: int | None) -> Picture:
+def _from_pil(image: Image.Image, most: int | None) -> RasterImage:
     if 0 in image.size:
         raise InvalidArgument(f"the image must have pixels, got {image.width} x {image.height}")
     if most is not None and image.width * image.height > most:
@@ -127,11 +127,11 @@ def _from_pil(image: Image.Image, most: int | None) -> Picture:
     image.load()
     image, metadata = _upright(image)
     if image.mode == "F":
-        raise ImageError("float pictures (mode F) have no agreed range: convert the image to 8 or 16 bits first")
+        raise ImageError("float images (mode F) have no agreed range: convert the image to 8 or 16 bits first")
     if image.mode.startswith("I"):
         return _from_sixteen_bits(image, metadata)
     if image.mode in ("CMYK", "LAB"):
-        return Picture(_array(_to_srgb(image, metadata.pop("icc", None))), metadata=metadata)
+        return RasterImage(_array(_to_srgb(image, metadata.pop("icc", None))), metadata=metadata)
     grey = image.mode in ("1", "L", "LA", "La")
     if image.mode == "La":
         image = image.convert("LA")
@@ -139,7 +139,7 @@ def _from_pil(image: Image.Image, most: int | None) -> Picture:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = np.asarray(image.getchannel("A"))
-    return Picture(_array(image), grey, alpha, metadata)
+    return RasterImage(_array(image), grey, alpha, metadata)
 
 
 def _array(image: Image.Image) -> np.ndarray:
@@ -151,14 +151,14 @@ def _array(image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def _from_sixteen_bits(image: Image.Image, metadata: dict[str, bytes]) -> Picture:
+def _from_sixteen_bits(image: Image.Image, metadata: dict[str, bytes]) -> RasterImage:
     values = np.asarray(image).astype(np.int32)
     if values.min() < 0 or values.max() > 65535:
-        raise ImageError(f"integer pictures must lie in 0..65535, found {values.min()}..{values.max()}")
+        raise ImageError(f"integer images must lie in 0..65535, found {values.min()}..{values.max()}")
     alpha = None
     if isinstance(key := image.info.get("transparency"), int):
         alpha = np.where(values == key, 0, 255).astype(np.uint8)
-    return Picture(_three_channels(((values + 128) // 257).astype(np.uint8)), True, alpha, metadata)
+    return RasterImage(_three_channels(((values + 128) // 257).astype(np.uint8)), True, alpha, metadata)
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -227,7 +227,7 @@ def _three_channels(plane: np.ndarray) -> np.ndarray:
     return np.repeat(plane[..., None], 3, axis=2)
 
 
-def _from_array(array: np.ndarray) -> Picture:
+def _from_array(array: np.ndarray) -> RasterImage:
     if array.dtype != np.uint8:
         raise InvalidArgument(f"an array must be uint8, got {array.dtype}")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
@@ -235,12 +235,12 @@ def _from_array(array: np.ndarray) -> Picture:
     if 0 in array.shape:
         raise InvalidArgument(f"the image must have pixels, got shape {array.shape}")
     if array.ndim == 2 or array.shape[2] == 1:
-        return Picture(_three_channels(array.reshape(array.shape[:2])), grey=True)
+        return RasterImage(_three_channels(array.reshape(array.shape[:2])), grey=True)
     alpha = np.ascontiguousarray(array[..., 3]) if array.shape[2] == 4 else None
-    return Picture(np.ascontiguousarray(array[..., :3]), alpha=alpha)
+    return RasterImage(np.ascontiguousarray(array[..., :3]), alpha=alpha)
 
 
-def _from_tensor(tensor: Any) -> Picture:
+def _from_tensor(tensor: Any) -> RasterImage:
     shape = tuple(tensor.shape)
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3, 4)):
         raise InvalidArgument(f"a tensor must be H x W, or 1, 3 or 4 x H x W, got shape {shape}")
@@ -263,7 +263,7 @@ def _from_tensor(tensor: Any) -> Picture:
 
 
 def psnr(a: Any, b: Any) -> float:
-    """Peak signal-to-noise ratio in dB of two 8-bit pictures of one shape, images or arrays; infinite if they are equal."""
+    """Peak signal-to-noise ratio in dB of two 8-bit images of one shape, PIL images or arrays; infinite if they are equal."""
     a, b = np.asarray(a), np.asarray(b)
     squares = sum(float(np.square(x.astype(np.float32) - y).sum(dtype=np.float64)) for x, y in zip(a, b))  # row by row: little memory
     return 10 * math.log10(255**2 * a.size / squares) if squares else math.inf

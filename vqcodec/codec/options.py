@@ -1,16 +1,146 @@
-"""Arguments that users give: each as what it should be, or :class:`InvalidArgument` with what was expected and found."""
+"""What can be asked of the codec: names, defaults and checks, from which API, command line, Pillow plugin and batches take theirs.
+
+Whatever is unusable raises :class:`~vqcodec.errors.InvalidArgument` with what was expected and found.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import numbers
 import operator
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from vqcodec.errors import InvalidArgument
-from vqcodec.format.header import TILE_UNIT
+from vqcodec.format.limits import Limits
+from vqcodec.tiling import UNIT, Box
 
+#: What an image or a file may ask for unless the caller says otherwise.
+LIMITS = Limits(pixels=1 << 28)
+#: What a decoded image may be reduced by.
+SCALES = (1, 2, 4, 8, 16)
 #: One sample is one tile: its attention is quadratic in the number of codes.
 MAX_SAMPLE_SIDE = 2048
+SEEDS = 1 << 64
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How an image becomes a file, see :func:`vqcodec.compress`."""
+
+    quality: float = 50
+    effort: int = 3
+    class_id: int | str | None = None
+    target_bytes: int | None = None
+    target_psnr: float | None = None
+    tile: int | None = None
+    metadata: bool = True
+    limits: Limits = LIMITS
+
+    def __post_init__(self) -> None:
+        _settle(self, quality=check_quality, effort=check_effort, tile=check_tile, target_psnr=_check_decibels,
+                target_bytes=_whole(1, 1 << 62), limits=_check_limits)
+        if self.target_bytes is not None and self.target_psnr is not None:
+            raise InvalidArgument("target_bytes and target_psnr both choose the quality: give one of them")
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How a file becomes an image, see :func:`vqcodec.decompress`."""
+
+    partial: bool = False
+    region: Sequence[int] | None = None
+    scale: int = 1
+    maps: int | None = None
+    complete: str | None = None
+    seed: int = 0
+    limits: Limits = LIMITS
+
+    def __post_init__(self) -> None:
+        _settle(self, region=_check_region, scale=_check_scale, maps=_whole(1, 256), seed=_whole(0, SEEDS),
+                limits=_check_limits)
+        if self.complete not in (None, "sample"):
+            raise InvalidArgument(f'complete must be None or "sample", got {self.complete!r}')
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the file is asked for."""
+        return self.region is None and self.maps is None and self.scale == 1
+
+    def box(self, whole: Box) -> Box:
+        """The region, which must lie in the image; all of the image where none is asked for."""
+        if self.region is None:
+            return whole
+        box = Box(*self.region)
+        if not (box.x0 < box.x1 and box.y0 < box.y1 and box.within(whole)):
+            raise InvalidArgument(
+                f"region must lie in the image of {whole.x1} x {whole.y1} and hold pixels, got {tuple(box)}")
+        return box
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """How new images are drawn, see :func:`vqcodec.sample`."""
+
+    n: int = 1
+    size: tuple[int, int] = (256, 256)
+    seed: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    candidates: int | None = None
+    keep: int | None = None
+    classifier: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        _settle(self, size=check_sample_size, n=_whole(0, 1 << 32), keep=_whole(0, 1 << 32), seed=_whole(0, SEEDS),
+                temperature=check_temperature, top_p=_check_share, candidates=_whole(1, 1 << 32))
+        if self.candidates is None:
+            if self.keep is not None or self.classifier is not None:
+                raise InvalidArgument("keep and classifier choose among candidates: say how many candidates to draw")
+            return
+        if self.classifier is not None and not callable(self.classifier):
+            raise InvalidArgument(f"classifier must be callable, got {type(self.classifier).__name__}")
+        if self.keep is not None and self.n not in (1, self.keep):
+            raise InvalidArgument(f"n and keep both say how many to return: got {self.n!r} and {self.keep!r}")
+        if self.kept > self.candidates:
+            raise InvalidArgument(f"cannot keep {self.kept} of {self.candidates} candidates")
+
+    @property
+    def drawn(self) -> int:
+        """How many images to draw."""
+        return self.n if self.candidates is None else self.candidates
+
+    @property
+    def kept(self) -> int:
+        """How many of them to return."""
+        return self.n if self.keep is None else self.keep
+
+
+Options = TypeVar("Options", EncodeOptions, DecodeOptions, SampleOptions)
+
+
+def names(kind: type[Any]) -> tuple[str, ...]:
+    """The names of the options of a kind."""
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def options(kind: type[Options], given: Mapping[str, Any]) -> Options:
+    """Options by name, such as a caller's keyword arguments. Raises InvalidArgument for a name that there is not."""
+    if unknown := set(given) - set(names(kind)):
+        raise InvalidArgument(f"unknown option {', '.join(sorted(unknown))}; there are {', '.join(names(kind))}")
+    return kind(**given)
+
+
+def _settle(given: Any, **checks: Callable[[str, Any], Any]) -> None:
+    """Put what the checks make of the fields that are given in their place."""
+    for name, check in checks.items():
+        value = getattr(given, name)
+        if name == "limits" or value is not None or getattr(type(given), name) is not None:
+            object.__setattr__(given, name, check(name, value))
+
+
+# -- checks ------------------------------------------------------------------------------
 
 
 def whole_number(name: str, value: Any, low: int, end: int) -> int:
@@ -24,64 +154,80 @@ def whole_number(name: str, value: Any, low: int, end: int) -> int:
     return number
 
 
-def check_quality(quality: float) -> float:
-    """``quality`` as a float in [0, 100], or :class:`InvalidArgument`."""
-    if isinstance(quality, bool) or not isinstance(quality, numbers.Real) or not 0 <= quality <= 100:
-        raise InvalidArgument(f"quality must be a number from 0 to 100, got {quality!r}")
-    return float(quality)
+def _whole(low: int, end: int) -> Callable[[str, Any], int]:
+    return lambda name, value: whole_number(name, value, low, end)
 
 
-def check_effort(effort: int) -> int:
-    """``effort`` as an int in 0 .. 9, or :class:`InvalidArgument`."""
-    return whole_number("effort", effort, 0, 10)
+def _real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def check_sample_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) as ints that one tile can hold, or :class:`InvalidArgument`."""
-    try:
-        width, height = size
-    except (TypeError, ValueError):
-        raise InvalidArgument(f"size must be (width, height), got {size!r}") from None
-    width, height = (whole_number(name, v, 1, MAX_SAMPLE_SIDE + 1) for name, v in (("width", width), ("height", height)))
-    return width, height
+def check_quality(name: str, value: Any) -> float:
+    """A float in [0, 100], or :class:`InvalidArgument`."""
+    if not _real(value) or not 0 <= value <= 100:
+        raise InvalidArgument(f"{name} must be a number from 0 to 100, got {value!r}")
+    return float(value)
 
 
-def check_candidates(n: int, candidates: int | None, keep: int | None, critic: Any) -> int:
-    """How many samples to return, or :class:`InvalidArgument`: ``keep``, or ``n`` where it is not given."""
-    if candidates is None:
-        if keep is not None or critic is not None:
-            raise InvalidArgument("keep and critic choose among candidates: say how many candidates to draw")
-        return n
-    if critic is not None and not callable(critic):
-        raise InvalidArgument(f"critic must be callable, got {type(critic).__name__}")
-    candidates = whole_number("candidates", candidates, 1, 1 << 32)
-    if keep is not None and n not in (1, keep):
-        raise InvalidArgument(f"n and keep both say how many to return: got {n!r} and {keep!r}")
-    kept = whole_number("n" if keep is None else "keep", n if keep is None else keep, 0, 1 << 32)
-    if kept > candidates:
-        raise InvalidArgument(f"cannot keep {kept} of {candidates} candidates")
-    return kept
+def check_effort(name: str, value: Any) -> int:
+    """An int in 0 .. 9, or :class:`InvalidArgument`."""
+    return whole_number(name, value, 0, 10)
 
 
-def check_tile(tile: int | None) -> int | None:
-    """``tile`` as None, 0 or a multiple of 64, or :class:`InvalidArgument`."""
-    if tile is None:
-        return None
-    tile = whole_number("tile", tile, 0, 1 << 30)
-    if tile % TILE_UNIT:
-        raise InvalidArgument(f"tile must be a multiple of {TILE_UNIT}, or 0 for one tile, got {tile}")
+def check_tile(name: str, value: Any) -> int:
+    """0 or a multiple of 64, or :class:`InvalidArgument`."""
+    tile = whole_number(name, value, 0, 1 << 30)
+    if tile % UNIT:
+        raise InvalidArgument(f"{name} must be a multiple of {UNIT}, or 0 for one tile, got {tile}")
     return tile
 
 
-def check_decibels(psnr: float) -> float:
-    """A PSNR as a float, or :class:`InvalidArgument`."""
-    if isinstance(psnr, bool) or not isinstance(psnr, numbers.Real) or not 0 < psnr < 200:
-        raise InvalidArgument(f"target_psnr must be a number of decibels, got {psnr!r}")
-    return float(psnr)
+def check_sample_size(name: str, value: Any) -> tuple[int, int]:
+    """(width, height) as ints that one tile can hold, or :class:`InvalidArgument`."""
+    try:
+        width, height = value
+    except (TypeError, ValueError):
+        raise InvalidArgument(f"{name} must be (width, height), got {value!r}") from None
+    end = MAX_SAMPLE_SIDE + 1
+    return whole_number("width", width, 1, end), whole_number("height", height, 1, end)
 
 
-def check_temperature(temperature: float) -> float:
-    """``temperature`` as a float in [1/256, 256], or :class:`InvalidArgument`."""
-    if not isinstance(temperature, numbers.Real) or not 1 / 256 <= temperature <= 256:
-        raise InvalidArgument(f"temperature must be a number from 1/256 to 256, got {temperature!r}")
-    return float(temperature)
+def check_temperature(name: str, value: Any) -> float:
+    """A float in [1/256, 256], or :class:`InvalidArgument`."""
+    if not _real(value) or not 1 / 256 <= value <= 256:
+        raise InvalidArgument(f"{name} must be a number from 1/256 to 256, got {value!r}")
+    return float(value)
+
+
+def _check_share(name: str, value: Any) -> float:
+    if not _real(value) or not 0 < value <= 1:
+        raise InvalidArgument(f"{name} must be a number above 0 and at most 1, got {value!r}")
+    return float(value)
+
+
+def _check_decibels(name: str, value: Any) -> float:
+    if not _real(value) or not 0 < value < 200:
+        raise InvalidArgument(f"{name} must be a number of decibels, got {value!r}")
+    return float(value)
+
+
+def _check_scale(name: str, value: Any) -> int:
+    if value not in SCALES:
+        raise InvalidArgument(f"{name} must be one of {', '.join(map(str, SCALES))}, got {value!r}")
+    return int(value)
+
+
+def _check_region(name: str, value: Any) -> tuple[int, ...]:
+    try:
+        x0, y0, x1, y1 = (whole_number(name, v, 0, 1 << 31) for v in value)
+    except (TypeError, ValueError):
+        raise InvalidArgument(f"{name} must be (x0, y0, x1, y1) in pixels, got {value!r}") from None
+    return x0, y0, x1, y1
+
+
+def _check_limits(name: str, value: Any) -> Limits:
+    if value is None:
+        return LIMITS
+    if not isinstance(value, Limits):
+        raise InvalidArgument(f"{name} must be vqcodec.Limits, got {type(value).__name__}")
+    return value

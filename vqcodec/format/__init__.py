@@ -1,0 +1,1 @@
+"""The ``.vqc`` file: bytes, and never what they mean (docs/FORMAT.md)."""

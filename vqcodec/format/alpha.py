@@ -16,7 +16,7 @@ import zlib
 import numpy as np
 
 from vqcodec.errors import CorruptChunk
-from vqcodec.format.wire import Memory, blocks, inflate_blocks
+from vqcodec.format.wire import Memory, Source, blocks, inflate_blocks
 
 _CONSTANT = 0
 _AXES = {1: (), 2: (1,), 3: (0,), 4: (1, 0)}  # method: axes that are differenced; 1 is horizontal
@@ -51,6 +51,17 @@ def decode(payload: bytes | memoryview, width: int, height: int) -> np.ndarray:
     for axis in reversed(_AXES[method]):
         np.cumsum(plane, axis=axis, dtype=np.uint8, out=plane)
     return plane
+
+
+def check(source: Source, start: int, end: int, pixels: int) -> None:
+    """What ``decode`` checks of the payload between two bytes of a source, without holding the plane."""
+    first = source.read(start, min(start + 3, end))
+    if not first or first[0] not in _AXES:  # no zlib stream
+        decode(first, 1, 1)
+        return
+    size = sum(len(piece) for piece in inflate_blocks(blocks(source, start + 1, end), "alpha", pixels))
+    if size != pixels:
+        raise CorruptChunk("alpha", f"must hold {pixels} bytes, found {'more' if size > pixels else size}")
 
 
 def _deflate(plane: np.ndarray, method: int) -> bytes:

@@ -5,15 +5,12 @@ Reading, writing and checking follow one declaration, the fields of ``Header``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from vqcodec.errors import CorruptChunk, InvalidArgument
 from vqcodec.format.wire import Cursor, encode_varint
-
-TILE_UNIT = 64
-"""The side of a tile is a multiple of this many pixels."""
+from vqcodec.tiling import UNIT, Tiling
 
 
 class _Raw(NamedTuple):
@@ -88,7 +85,7 @@ class Header:
     fingerprint: bytes = _coded(_Raw(16))
     width: int = _coded(_Number(1, 1 << 30))
     height: int = _coded(_Number(1, 1 << 30))
-    tile: int = _coded(_Number(0, 1 << 30, TILE_UNIT), default=0)
+    tile: int = _coded(_Number(0, 1 << 30, UNIT), default=0)
     class_id: int = _coded(_Number(0, (1 << 16) - 1), default=0)
     level: int = _coded(_Number(0, 255), default=0)
     quality: int = _coded(_Number(0, 100), default=50)
@@ -102,11 +99,9 @@ class Header:
                 raise InvalidArgument(f"header: {f.name} {problem}, got {value!r}")
 
     @property
-    def tile_count(self) -> int:
-        """Number of tiles, and so of streams in every map chunk."""
-        if self.tile == 0:
-            return 1
-        return -(-self.width // self.tile) * -(-self.height // self.tile)
+    def tiling(self) -> Tiling:
+        """The tiles: every map chunk has a stream for each of them."""
+        return Tiling(self.height, self.width, self.tile)
 
     def to_bytes(self) -> bytes:
         """The payload of the header chunk."""
@@ -124,47 +119,3 @@ class Header:
             values[f.name] = value
         cursor.finish()
         return cls(**values | {"grey": bool(values["grey"])})
-
-
-class Box(NamedTuple):
-    """A rectangle of pixels: x0 <= x < x1, y0 <= y < y1."""
-
-    x0: int
-    y0: int
-    x1: int
-    y1: int
-
-    @property
-    def area(self) -> int:
-        return (self.x1 - self.x0) * (self.y1 - self.y0)
-
-
-def tile_grid(width: int, height: int, tile: int) -> Iterator[Box]:
-    """The tiles of an image in raster order; those at the right and bottom may be smaller.
-
-    Lazy, because a hostile header may ask for millions of them.
-
-        >>> [tuple(box) for box in tile_grid(100, 64, 64)]
-        [(0, 0, 64, 64), (64, 0, 100, 64)]
-    """
-    step_x, step_y = (tile, tile) if tile else (width, height)
-    for y in range(0, height, step_y):
-        for x in range(0, width, step_x):
-            yield Box(x, y, min(x + step_x, width), min(y + step_y, height))
-
-
-def tiles_touching(width: int, height: int, tile: int, box: Box) -> Iterator[tuple[int, Box]]:
-    """The tiles that share pixels with a box, each with its number: those of :func:`tile_grid`, without a look at the others.
-
-        >>> [(number, tuple(tile)) for number, tile in tiles_touching(100, 128, 64, Box(70, 60, 90, 65))]
-        [(1, (64, 0, 100, 64)), (3, (64, 64, 100, 128))]
-    """
-    step_x, step_y = (tile, tile) if tile else (width, height)
-    columns = -(-width // step_x)
-    x0, y0, x1, y1 = max(0, box.x0), max(0, box.y0), min(box.x1, width), min(box.y1, height)
-    if x0 >= x1 or y0 >= y1:
-        return
-    for row in range(y0 // step_y, -(-y1 // step_y)):
-        for column in range(x0 // step_x, -(-x1 // step_x)):
-            x, y = column * step_x, row * step_y
-            yield row * columns + column, Box(x, y, min(x + step_x, width), min(y + step_y, height))

@@ -1,27 +1,21 @@
-"""Parts of a .vqc file without the rest of it, and files that are still arriving.
-
-    Reader    seeks: reads heads, and of the payloads what is asked for
-    Parser    is fed bytes as they come: keeps what is whole, holds one chunk at a time
-
-Both see chunks as ``container.read`` does, and raise its errors.
-"""
+"""Parts of a .vqc file without the rest of it: reads heads, and of the payloads what is asked for."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING, TypeVar
 
-from vqcodec.errors import CorruptChunk, FormatError, InvalidArgument, TruncatedFile
-from vqcodec.format import container
-from vqcodec.format.container import METADATA, Chunk, Container, Header, Limits, Order, TileIndex
-from vqcodec.format.wire import File, Memory, Source, blocks, inflate_blocks
+from vqcodec.errors import FormatError, InvalidArgument
+from vqcodec.format import framing
+from vqcodec.format.chunk import Chunk, TileIndex
+from vqcodec.format.chunks import ALPHA, MAP, METADATA_TAGS, OF_TAG, Container, header_of, read_into
+from vqcodec.format.header import Header
+from vqcodec.format.limits import Limits
+from vqcodec.format.wire import File, Memory, Source
 
 if TYPE_CHECKING:
     import numpy as np
-
-__all__ = ["Parser", "Reader"]
 
 T = TypeVar("T")
 
@@ -58,23 +52,33 @@ class Reader:
         self._settled = False  # everything has been checked
         self._indexes: dict[int, TileIndex] = {}
         self.error: FormatError | None = None
-        found = container.frames(self._source, self._limits, checked=False)
+        found = framing.frames(self._source, self._limits, checked=False)
         self.chunks = [next(found)]
-        self.header: Header = container.header_of(self.chunks[0], self._limits)
+        self.header: Header = header_of(self.chunks[0], self._limits)
         try:
-            container.use_whole(found, self.chunks.append, partial=False)
+            framing.use_whole(found, self.chunks.append, partial=False)
         except FormatError:
             self.verify()
             if not partial:
                 raise
 
+    @property
+    def maps(self) -> int:
+        """How many maps are there; with ``partial``, how many are whole as far as known."""
+        return len(self._tagged(MAP.tag))
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether there is an alpha plane; with ``partial``, a whole one as far as known."""
+        return bool(self._tagged(ALPHA.tag))
+
     def metadata(self) -> dict[str, bytes]:
         """Any of the keys "icc", "exif", "xmp", each with its raw bytes."""
-        return self._whole(lambda: self._content(METADATA).metadata)
+        return self._whole(lambda: self._content(METADATA_TAGS).metadata)
 
     def alpha(self) -> np.ndarray | None:
         """The alpha plane: uint8, height x width; or None."""
-        return self._whole(lambda: self._content("A").alpha)
+        return self._whole(lambda: self._content(ALPHA.tag).alpha)
 
     def streams(self, tiles: Iterable[int] | None = None, maps: int | None = None) -> list[list[bytes]]:
         """The streams of some tiles (default: all) in the first ``maps`` maps (default: all).
@@ -83,11 +87,11 @@ class Reader:
         ``partial`` it ends before the first map that is not whole, as far as these tiles tell.
         Of a map with several tiles, reads the index, once, and the wanted streams.
         """
-        count = self.header.tile_count
+        count = self.header.tiling.count
         wanted = range(count) if tiles is None else [_number("tile", tile, count - 1) for tile in tiles]
         upto = self.header.maps if maps is None else _number("maps", maps, self.header.maps)
         return self._whole(lambda: [
-            [index.stream(tile) for tile in wanted] for index in map(self._index, self._tagged("M")[:upto])
+            [index.stream(tile) for tile in wanted] for index in map(self._index, self._tagged(MAP.tag)[:upto])
         ])  # fmt: skip
 
     def verify(self) -> None:
@@ -96,16 +100,16 @@ class Reader:
         Raises ``FormatError`` at the first damage; with ``partial`` sets ``.error`` instead, and
         from then on only what is whole is there.
         """
-        found = container.frames(self._source, self._limits)
+        found = framing.frames(self._source, self._limits)
         whole = [next(found)]
-        container.header_of(whole[0], self._limits)
+        header_of(whole[0], self._limits)
 
         def use(chunk: Chunk) -> None:
             self._check(chunk)
             whole.append(chunk)
 
-        self.error, trusted = container.use_whole(found, use, self._partial)
-        self.chunks = [chunk for chunk in whole if trusted or chunk.tag not in "MA"]
+        self.error, trusted = framing.use_whole(found, use, self._partial)
+        self.chunks = [chunk for chunk in whole if trusted or chunk.tag not in (MAP.tag, ALPHA.tag)]
         self._settled = True
 
     def _whole(self, get: Callable[[], T]) -> T:
@@ -123,11 +127,11 @@ class Reader:
     def _content(self, tags: Iterable[str]) -> Container:
         result = Container(self.header)
         for chunk in self._tagged(tags):
-            container.interpret(chunk.held(), result, self._limits)
+            read_into(result, chunk.held(), self._limits)
         return result
 
     def _index(self, chunk: Chunk) -> TileIndex:
-        count = self.header.tile_count
+        count = self.header.tiling.count
         if count == 1:
             return TileIndex(chunk.held(), count)
         if chunk.offset not in self._indexes:
@@ -136,15 +140,8 @@ class Reader:
 
     def _check(self, chunk: Chunk) -> None:
         """The content of a chunk whose CRC is right."""
-        if chunk.tag == "M":
-            count = self.header.tile_count
-            index = TileIndex(chunk, count)
-            for tile in range(count):
-                index.check(tile)
-        elif chunk.tag == "A":
-            _check_alpha(chunk, self.header.width * self.header.height)
-        else:
-            container.interpret(chunk, Container(self.header), self._limits)
+        if kind := OF_TAG.get(chunk.tag):
+            kind.check(chunk, self.header, self._limits)
 
 
 def _open(source: bytes | memoryview | IO[bytes]) -> Source:
@@ -152,20 +149,6 @@ def _open(source: bytes | memoryview | IO[bytes]) -> Source:
         return Memory(source)  # type: ignore[arg-type]
     except InvalidArgument:
         return File(source)  # type: ignore[arg-type]
-
-
-def _check_alpha(chunk: Chunk, pixels: int) -> None:
-    """What ``alpha.decode`` checks, without holding the plane."""
-    from vqcodec.format import alpha  # here, because it loads NumPy, which most files do not need
-
-    source, start, end = chunk.source, chunk.start, chunk.end
-    first = source.read(start, min(start + 3, end))
-    if not first or first[0] not in range(1, 5):  # no zlib stream
-        alpha.decode(first, 1, 1)
-        return
-    size = sum(len(piece) for piece in inflate_blocks(blocks(source, start + 1, end), chunk.name, pixels))
-    if size != pixels:
-        raise CorruptChunk(chunk.name, f"must hold {pixels} bytes, found {'more' if size > pixels else size}")
 
 
 def _number(name: str, value: int, most: int) -> int:
@@ -176,98 +159,3 @@ def _number(name: str, value: int, most: int) -> int:
     if not 0 <= number <= most:
         raise InvalidArgument(f"{name} must be an integer from 0 to {most}, got {value!r}")
     return number
-
-
-class Parser:
-    """Reads a file that arrives piece by piece.
-
-        >>> parser = Parser()
-        >>> for data in pieces:
-        ...     parser.feed(data)
-        ...     show(parser.header, parser.maps)
-        >>> parser.close()
-
-    How the file was cut into pieces makes no difference. Holds what is listed here, and the
-    bytes of the chunk in progress; a chunk that is too long for ``limits`` is refused when its
-    length is known.
-
-    header: None until it is known.
-    metadata, maps, alpha: as in ``Container``, whole and checked chunks only.
-    finished: the end chunk has come, and nothing after it.
-    """
-
-    def __init__(self, *, limits: Limits | None = None) -> None:
-        self.header: Header | None = None
-        self.metadata: dict[str, bytes] = {}
-        self.maps: list[list[bytes]] = []
-        self.alpha: np.ndarray | None = None
-        self._limits = limits or Limits()
-        self._order = Order(self._limits)
-        self._buffer = bytearray()
-        self._at = 0  # where in the file the buffer begins
-        self._needed = container.START  # bytes in the buffer, to get any further
-        self._error: FormatError | None = None
-
-    @property
-    def finished(self) -> bool:
-        return self._order.ended and self._error is None
-
-    def feed(self, data: bytes | memoryview) -> None:
-        """Take the next bytes. Raises what ``container.read`` would, at the first damage, and ever after."""
-        piece = Memory(data)
-        with self._failing_for_good():
-            self._buffer += piece.read(0, piece.size)
-            if len(self._buffer) >= self._needed:
-                self._advance(Memory(self._buffer, self._at))
-
-    def close(self) -> None:
-        """Say that no more will come. Raises ``TruncatedFile`` (``NotVqcodec`` of no bytes) unless finished."""
-        with self._failing_for_good():
-            if not self.finished:
-                source = Memory(self._buffer, self._at)
-                if self._at == 0:
-                    container.check_start(source)
-                self._order.head(source, self._at).check_whole()
-
-    @contextmanager
-    def _failing_for_good(self) -> Iterator[None]:
-        if self._error:
-            raise self._error
-        try:
-            yield
-        except FormatError as error:
-            self._error, self._buffer = error, bytearray()
-            raise
-
-    def _advance(self, source: Memory) -> None:
-        """Use the chunks that are whole, and keep the rest in a new buffer: views of the old one may live on."""
-        at, self._needed = self._at, 1
-        if at == 0:
-            container.check_start(source)
-            at = container.START
-        while not self._order.ended:
-            try:
-                chunk = self._order.head(source, at)
-            except TruncatedFile:
-                self._needed = source.size - at + 1
-                break
-            if error := self._order.too_long(chunk):
-                raise error
-            if at + chunk.size > source.size:
-                self._needed = chunk.size
-                break
-            at += chunk.size
-            self._use(self._order.judge(chunk))
-        else:
-            container.check_end(source, at)
-        self._buffer, self._at = bytearray(source.read(at, source.size)), at
-
-    def _use(self, chunk: Chunk) -> None:
-        if self.header is None:
-            self.header = container.header_of(chunk, self._limits)
-            return
-        if chunk.error:
-            raise chunk.error
-        result = Container(self.header, self.metadata, self.maps, self.alpha)
-        container.interpret(chunk, result, self._limits)
-        self.alpha = result.alpha

@@ -96,6 +96,19 @@ class AutoencoderConfig:
         """Channels of the latent tensor at ``stride`` (residual maps reuse channels)."""
         return sum(m.dim for m in self.maps_at(stride) if not m.residual)
 
+    def maps_before(self, stride: int) -> int:
+        """How many maps are coarser than those of a stride."""
+        return sum(m.stride > stride for m in self.maps)
+
+    def channels(self, stride: int) -> list[slice]:
+        """The channels of the latent tensor of a stride that each of its maps quantises."""
+        found, end = [], 0
+        for m in self.maps_at(stride):
+            begin = end - m.dim if m.residual else end
+            end = begin + m.dim
+            found.append(slice(begin, end))
+        return found
+
     def position(self, quality: float) -> float:
         """Where a quality in [0, 100] stands between lambda_max (0) and lambda_min (1)."""
         low, middle, high = self.quality_positions
@@ -172,6 +185,11 @@ class ModelConfig:
     def stride(self) -> int:
         """Pictures are padded to a multiple of this many pixels."""
         return max(m.stride for m in self.autoencoder.maps)
+
+    def map_shapes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Height and width in codes of every map of an image of so many pixels."""
+        height, width = (-(-side // self.stride) * self.stride for side in (height, width))
+        return [(height // m.stride, width // m.stride) for m in self.autoencoder.maps]
 
     def class_number(self, name: int | str | None) -> int:
         """Number of a class given by number or name; None is 0, no class."""

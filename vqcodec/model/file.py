@@ -1,21 +1,19 @@
 """Model files: safetensors with a JSON description (docs/FORMAT.md, "Model file").
 
-No pickle, no download. Loading checks every integer tensor; the autoencoder, and with it
-torch, is built when pixels are first needed.
+No pickle, no download. Loading checks every integer tensor; the autoencoder is built when pixels are first
+needed (`vqcodec.networks.loading`).
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import json
 import os
 import threading
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -25,15 +23,12 @@ from vqcodec.errors import ModelError
 from vqcodec.model.config import ModelConfig
 from vqcodec.model.prior import IntegerPrior, Tables, load_prior
 
-if TYPE_CHECKING:
-    from vqcodec.networks.autoencoder import Autoencoder
-
 FORMAT = "vqcodec-model-1"
 DEFAULT = Path(__file__).parent / "weights" / "default.safetensors"
 
 
 class Model:
-    """A loaded model: description, integer priors, and the autoencoder on demand.
+    """A loaded model: description, integer priors, and the tensors of the autoencoder.
 
     ``fingerprint`` is the SHA-256 of everything that decoding depends on; files carry its
     first 16 bytes.
@@ -56,50 +51,14 @@ class Model:
             load_prior(prior, auto.maps[: m + 1], len(config.classes), auto.levels, groups.pop(f"prior.{m}", {}), tables)
             for m, prior in enumerate(config.priors)
         )
-        self._autoencoder_tensors = groups.pop("autoencoder", {})
-        self._lock = threading.Lock()
-        self._copies: dict[str, Autoencoder] = {}
+        #: Of the float network between pixels and code maps, as :func:`stored`.
+        self.autoencoder_tensors = groups.pop("autoencoder", {})
         if groups:
             raise ModelError(f"unexpected tensors: {', '.join(sorted(groups))}")
 
     @property
     def name(self) -> str:
         return self.config.name
-
-    @property
-    def autoencoder(self) -> Autoencoder:
-        """The float network between pixels and code maps (imports torch)."""
-        with self._lock:
-            return self._autoencoder
-
-    def autoencoder_on(self, device: str) -> Autoencoder:
-        """The autoencoder on a device of torch, such as "cuda:0": a copy, made once."""
-        if device == "cpu":
-            return self.autoencoder
-        with self._lock:
-            if device not in self._copies:
-                self._copies[device] = copy.deepcopy(self._autoencoder).to(device)
-            return self._copies[device]
-
-    @cached_property
-    def _autoencoder(self) -> Autoencoder:
-        import torch
-
-        from vqcodec.networks.autoencoder import Autoencoder
-
-        with torch.device("meta"):  # no memory, of which a description may ask for any amount
-            module = Autoencoder(self.config.autoencoder)
-        state = {name: torch.from_numpy(array) for name, array in restored(self._autoencoder_tensors).items()}
-        expected = {name: value.shape for name, value in module.state_dict().items() if not training_only(name)}
-        found = {name: value.shape for name, value in state.items()}
-        if expected != found:
-            wrong = min(set(expected.items()) ^ set(found.items()))
-            raise ModelError(f"autoencoder: tensor {wrong[0]} {tuple(wrong[1])} does not fit the description")
-        if not all(bool(value.isfinite().all()) for value in state.values()):
-            raise ModelError("autoencoder: a tensor holds values that are not finite")
-        module = Autoencoder(self.config.autoencoder)
-        module.load_state_dict(state, strict=False)
-        return module.eval().requires_grad_(False)
 
 
 def training_only(name: str) -> bool:

@@ -7,12 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from vqcodec.errors import ModelError
 from vqcodec.model import fixed_point as fmt
 from vqcodec.model.config import CodeMap, PriorConfig
+
+
+class Condition(NamedTuple):
+    """What the priors of an image are conditioned on, beside its coarser maps. class_id: 0 is no class. level: rate level."""
+
+    class_id: int = 0
+    level: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vqcodec.errors import InvalidArgument
 from vqcodec.model.config import AutoencoderConfig
-from vqcodec.networks.quantizer import Quantized, Quantizer, Rate, lloyd
+from vqcodec.model.rate import Rate
+from vqcodec.networks.quantizer import Quantized, Quantizer, lloyd
 from vqcodec.networks.transforms import TRANSFORMS
 
 
@@ -23,10 +24,6 @@ class Reconstruction:
     codes: list[Tensor]  #: per map: B x H/stride x W/stride, int64
     commitment: Tensor  #: |z - e|^2 summed over channels, per pixel
     bits: Tensor  #: expected bits per pixel (soft choice), 0 without a rate
-
-
-#: Number of a map; candidates and costs of it and maps after it -> code maps. See `Autoencoder.choose`.
-Choose = Callable[[int, list[tuple[Tensor, Tensor]]], list[Tensor]]
 
 
 class Autoencoder(nn.Module):
@@ -78,7 +75,7 @@ class Autoencoder(nn.Module):
         """Quantise the latent tensor of one stride with its maps, the first of which is ``first``."""
         vectors = torch.zeros_like(z)
         parts = []
-        for number, (m, c) in enumerate(zip(self.config.maps_at(stride), self.channels(stride)), first):
+        for number, (m, c) in enumerate(zip(self.config.maps_at(stride), self.config.channels(stride)), first):
             if keep is not None and number >= keep:
                 break
             target = z[:, c] - vectors[:, c] if m.residual else z[:, c]
@@ -91,37 +88,6 @@ class Autoencoder(nn.Module):
     def encode(self, x: Tensor, rate: Rate | None = None) -> list[Tensor]:
         """Code maps of ``x``: B x 3 x H x W in [0, 1], H and W multiples of the largest stride."""
         return [part.codes for part in self.eval()._analyse(x, rate, None)[1]]
-
-    @torch.no_grad()
-    def choose(self, stride: int, z: Tensor, weights: Tensor, rate: Rate, count: int, choose: Choose) -> list[Tensor]:
-        """Code maps (h x w) of one picture's latent tensor of a stride (D x h x w), as ``choose`` says.
-
-        ``weights`` (h x w): how much an error counts at each position.
-        ``choose(first, candidates)`` gets the number of a map and, for it and perhaps for maps after it,
-        candidates and their squared error in bits (h*w x count each, row by row), and returns as
-        many code maps. Maps that quantise what others leave over are asked for after those.
-        """
-        maps: list[Tensor] = []
-        before = self.maps_before(stride)
-        vectors = torch.zeros_like(z)
-        waiting: list[slice] = []  # channels of maps to choose together
-
-        def settle() -> None:
-            first = before + len(maps)
-            targets = [(z[part] - vectors[part]).flatten(1).t() for part in waiting]
-            chosen = choose(first, [self.quantizers[number].candidates(target, rate.of(number), count, weights.flatten())
-                                    for number, target in enumerate(targets, first)])
-            for number, (part, codes) in enumerate(zip(waiting, chosen), first):
-                vectors[part] += F.embedding(codes.to(z.device), self.quantizers[number].codebook).permute(2, 0, 1)
-                maps.append(codes)
-            waiting.clear()
-
-        for m, part in zip(self.config.maps_at(stride), self.channels(stride)):
-            if m.residual and waiting:
-                settle()
-            waiting.append(part)
-        settle()
-        return maps
 
     @torch.no_grad()
     def decode(self, codes: Sequence[Tensor]) -> Tensor:
@@ -146,25 +112,12 @@ class Autoencoder(nn.Module):
             factor = self.config.maps[0].stride // stride
             vectors = torch.zeros(b, self.config.latent_dim(stride), h * factor, w * factor, device=codes[0].device)
             vectors = vectors.to(self.quantizers[0].codebook.dtype)
-            for part in self.channels(stride):
+            for part in self.config.channels(stride):
                 if number < len(codes):
                     vectors[:, part] += F.embedding(codes[number], self.quantizers[number].codebook).permute(0, 3, 1, 2)
                 number += 1
             context = self.transform.merge(stride, context, vectors)
         return context
-
-    def maps_before(self, stride: int) -> int:
-        """How many maps are coarser than those of a stride."""
-        return sum(m.stride > stride for m in self.config.maps)
-
-    def channels(self, stride: int) -> list[slice]:
-        """The channels of the latent tensor of a stride that each of its maps quantises."""
-        found, end = [], 0
-        for m in self.config.maps_at(stride):
-            begin = end - m.dim if m.residual else end
-            end = begin + m.dim
-            found.append(slice(begin, end))
-        return found
 
     @torch.no_grad()
     def start(self, images: Tensor, rate: Rate | None) -> None:
@@ -178,7 +131,7 @@ class Autoencoder(nn.Module):
         for stride in self.config.strides:
             z = self.transform.latent(stride, features, context)
             left = z.clone()
-            for number, (m, c) in enumerate(zip(self.config.maps_at(stride), self.channels(stride)), first):
+            for number, (m, c) in enumerate(zip(self.config.maps_at(stride), self.config.channels(stride)), first):
                 rows = left[:, c].permute(0, 2, 3, 1).reshape(-1, m.dim)
                 quantizer = self.quantizers[number]
                 quantizer.reset(*lloyd(rows, m.codes, rate.lagrangian))

@@ -1,8 +1,8 @@
-"""The critic: a small classifier that says how well a picture shows its class (VQ-VAE-2, section 3.3).
+"""The classifier: it says how well a picture shows its class (VQ-VAE-2, section 3.3).
 
     picture, any size -> central square, area-scaled to 128 x 128 -> residual network -> class probabilities
 
-It is trained on the model's classes (``python -m training.critic``) and chooses among samples;
+It is trained on the model's classes (``python -m training.classifier``) and chooses among samples;
 files and code maps do not depend on it.
 """
 
@@ -27,8 +27,8 @@ from vqcodec.errors import InvalidArgument, ModelError
 if TYPE_CHECKING:
     import PIL.Image
 
-FORMAT = "vqcodec-critic-1"
-DEFAULT = Path(__file__).parents[1] / "model" / "weights" / "critic.safetensors"
+FORMAT = "vqcodec-classifier-1"
+DEFAULT = Path(__file__).parents[1] / "model" / "weights" / "classifier.safetensors"
 #: Side of the network's input.
 SIDE = 128
 WIDTHS = (32, 64, 96, 144)
@@ -68,8 +68,8 @@ class Network(nn.Module):
         return self.head(self.blocks(x).mean((2, 3)))
 
 
-class Critic:
-    """A loaded critic. Callable like any critic that :func:`vqcodec.sample` takes.
+class Classifier:
+    """A loaded classifier. Callable like any classifier that :func:`vqcodec.sample` takes.
 
     ``classes`` are the names of classes 1, 2, ...; ``card`` says what it was trained on and how
     often it is right.
@@ -83,7 +83,7 @@ class Critic:
     def __call__(self, pictures: Sequence[PIL.Image.Image | np.ndarray], class_id: int) -> np.ndarray:
         """How probable class ``class_id`` (1, 2, ...) is for each picture: float64 in [0, 1]."""
         if not 1 <= class_id <= len(self.classes):
-            raise InvalidArgument(f"the critic scores classes 1 to {len(self.classes)}, got {class_id}")
+            raise InvalidArgument(f"the classifier scores classes 1 to {len(self.classes)}, got {class_id}")
         return self.probabilities(pictures)[:, class_id - 1]
 
     score = __call__
@@ -112,7 +112,7 @@ def prepared(picture: PIL.Image.Image | np.ndarray) -> Tensor:
 
 
 def save(path: str | os.PathLike[str], network: Network, classes: Sequence[str], card: Mapping[str, Any]) -> None:
-    """Write a critic: safetensors, float16, described by JSON metadata."""
+    """Write a classifier: safetensors, float16, described by JSON metadata."""
     path = Path(path)
     temporary = path.with_name(path.name + ".partial")
     tensors = {name: value.detach().half().contiguous() for name, value in _stored(network).items()}
@@ -123,13 +123,13 @@ def save(path: str | os.PathLike[str], network: Network, classes: Sequence[str],
 
 
 @cache
-def shipped() -> Critic:
-    """The critic that comes with the shipped model, loaded once."""
+def shipped() -> Classifier:
+    """The classifier that comes with the shipped model, loaded once."""
     return load(DEFAULT)
 
 
-def load(path: str | os.PathLike[str]) -> Critic:
-    """The critic in a file. Raises :class:`~vqcodec.errors.ModelError` if it is not sound."""
+def load(path: str | os.PathLike[str]) -> Classifier:
+    """The classifier in a file. Raises :class:`~vqcodec.errors.ModelError` if it is not sound."""
     name = Path(path).name
     try:
         with safe_open(path, "pt") as stream:
@@ -137,23 +137,23 @@ def load(path: str | os.PathLike[str]) -> Critic:
             found = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 (no mapping)
         version, classes, card = (description[key] for key in ("format", "classes", "card"))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"critic {name}: not a critic ({error!r})") from error
+        raise ModelError(f"classifier {name}: not a classifier ({error!r})") from error
     if version != FORMAT:
-        raise ModelError(f"critic {name}: expected format {FORMAT}, found {version}")
+        raise ModelError(f"classifier {name}: expected format {FORMAT}, found {version}")
     if not (isinstance(classes, list) and classes and all(isinstance(c, str) for c in classes) and isinstance(card, dict)):
-        raise ModelError(f"critic {name}: the description must hold a list of class names and a card")
+        raise ModelError(f"classifier {name}: the description must hold a list of class names and a card")
     head = found.get("head.bias")
     if head is None or tuple(head.shape) != (len(classes),):
-        raise ModelError(f"critic {name}: {len(classes)} classes do not fit its output")
+        raise ModelError(f"classifier {name}: {len(classes)} classes do not fit its output")
     network = Network(len(classes))
     expected = {key: (torch.float16, value.shape) for key, value in _stored(network).items()}
     wrong = sorted(set(expected.items()) ^ {(key, (value.dtype, value.shape)) for key, value in found.items()}, key=str)
     if wrong:
-        raise ModelError(f"critic {name}: tensor {wrong[0][0]} does not fit the network")
+        raise ModelError(f"classifier {name}: tensor {wrong[0][0]} does not fit the network")
     if not all(bool(value.isfinite().all()) for value in found.values()):
-        raise ModelError(f"critic {name}: a tensor holds values that are not finite")
+        raise ModelError(f"classifier {name}: a tensor holds values that are not finite")
     network.load_state_dict({key: value.float() for key, value in found.items()}, strict=False)
-    return Critic(network, classes, card)
+    return Classifier(network, classes, card)
 
 
 def _stored(network: Network) -> dict[str, Tensor]:

@@ -8,31 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqcodec.model.config import AutoencoderConfig, CodeMap
+from vqcodec.model.config import CodeMap
+from vqcodec.model.rate import Rate
 from vqcodec.ops import codebook_statistics, nearest_codebook
 
 #: Code lengths are clamped here: a code that was never seen can still be chosen.
 MAX_BITS = 18.0
-
-
-@dataclass(frozen=True)
-class Rate:
-    """How much a bit costs while choosing codes."""
-
-    lagrangian: float  #: squared error (summed over channels) per bit
-    level: int  #: rate level whose code lengths apply
-    weights: tuple[float, ...] = ()  #: how much an error counts in each map; empty: 1 in all
-    least: float = 0.0  #: no weight makes a bit cheaper than this
-
-    @classmethod
-    def at(cls, config: AutoencoderConfig, position: float) -> Rate | None:
-        """The rate at a position in [0, 1] (0: fewest bits); None for models without a null code."""
-        return cls(config.lagrangian(position), config.level(position)) if config.null_code else None
-
-    def of(self, number: int) -> Rate:
-        """The rate of one map, without weights."""
-        weight = self.weights[number] if self.weights else 1.0
-        return Rate(max(self.lagrangian / weight, min(self.least, self.lagrangian)), self.level)
 
 
 @dataclass(frozen=True)

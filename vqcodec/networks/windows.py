@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.format.header import Box
+from vqcodec.model.rate import Rate
 from vqcodec.networks.autoencoder import Autoencoder
+from vqcodec.networks.loading import computing
+from vqcodec.tiling import Box
 
 #: Side of a window in pixels. Larger ones waste less on margins: 20 % of the decoder's work at this
 #: size, for 0.5 GB of memory.
@@ -24,7 +26,7 @@ SIDE = 1536
 
 
 class Windows:
-    """An autoencoder, and the size of one picture.
+    """An autoencoder at work on one image: what `vqcodec.codec.engine.Autoencoder` asks for.
 
     height, width: of the picture in pixels; the networks see it padded at the right and the bottom
     to multiples of the coarsest stride. side: of a window, a multiple of that stride.
@@ -38,9 +40,9 @@ class Windows:
         self._dtype = model.quantizers[0].codebook.dtype
         self._features: tuple[Box, dict[int, Tensor]] | None = None  # of the window that was analysed last
 
-    @torch.inference_mode()
-    def latents(self, pixels: np.ndarray, stride: int, maps: Sequence[np.ndarray], box: Box) -> Tensor:
-        """The latent tensor of a stride in a box, D x h x w.
+    @computing()
+    def latents(self, pixels: np.ndarray, stride: int, maps: Sequence[np.ndarray], box: Box) -> np.ndarray:
+        """The latent tensor of a stride in a box, D x h x w, float32.
 
         pixels: the picture, H x W x 3 uint8. maps: the code maps of the coarser strides, of the whole
         picture (at least around the box). box: pixels, from multiples of the coarsest stride; it ends at
@@ -55,9 +57,9 @@ class Windows:
                 z = self.model.transform.latent(stride, self._analysis(pixels, outer), context).float()
                 parts.append(z[0][(slice(None), *_inside(window, outer, stride))])
             rows.append(torch.cat(parts, 2))
-        return torch.cat(rows, 1)
+        return np.asarray(torch.cat(rows, 1).cpu().numpy())
 
-    @torch.inference_mode()
+    @computing()
     def pixels(self, maps: Sequence[np.ndarray], box: Box) -> np.ndarray:
         """The picture in a box, h x w x 3 uint8, from the code maps of the whole picture.
 
@@ -72,6 +74,33 @@ class Windows:
                 part = x.mul_(255).round_().byte().permute(1, 2, 0).cpu().numpy()
                 found[window.y0 - box.y0 : window.y1 - box.y0, window.x0 - box.x0 : window.x1 - box.x0] = part
         return found
+
+    @computing()
+    def nearest(self, number: int, vectors: np.ndarray, rate: Rate | None) -> np.ndarray:
+        """The code of map ``number`` for each vector (N x D), by error and, with a rate, by how common it is: N, int32."""
+        part = self._tensor(vectors).t()[None, :, :, None]
+        codes = self.model.quantizers[number](part, rate and rate.of(number)).codes
+        return np.asarray(codes.flatten().cpu().numpy(), np.int32)
+
+    @computing()
+    def candidates(self, number: int, vectors: np.ndarray, rate: Rate, count: int,
+                   weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The most promising codes of map ``number`` for each vector (N x D), whose errors count ``weights`` (N).
+
+        Returns codes (N x count, int32) and costs in bits (float32): half of the rate by how common a code is; the other
+        half is for the prior. Better than either alone.
+        """
+        quantizer = self.model.quantizers[number]
+        codes, costs = quantizer.candidates(self._tensor(vectors), rate.of(number), count, self._tensor(weights))
+        costs = 2 * costs + quantizer.bits(rate.level)[codes]
+        return codes.cpu().numpy().astype(np.int32), costs.cpu().numpy()
+
+    def code_vectors(self, number: int, codes: np.ndarray) -> np.ndarray:
+        """What codes (N) of map ``number`` stand for: N x D, float32."""
+        return np.asarray(self.model.quantizers[number].codebook[torch.from_numpy(codes).to(self._device)].cpu().numpy())
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
     def around(self, box: Box) -> Box:
         """The pixels whose codes the pixels of a box depend on."""

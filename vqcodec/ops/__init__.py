@@ -7,16 +7,15 @@
     wavefront_sample      code maps from random words
     wavefront_choose      code maps for an encoder, from candidates by distortion and rate
 
-`ref`, `ref_range` and `ref_nearest` define them in NumPy, `native` runs the compiled core, `cuda` its kernels
-on GPUs (`selftest` says whether a GPU can be trusted), `torch_ops` makes them PyTorch custom ops. Importing this
-package loads neither PyTorch nor the core.
+`reference` defines them in NumPy, `cpu` runs the compiled core, `cuda` its kernels on GPUs (`selftest` says whether a
+GPU can be trusted); `backend` chooses among these. `range_coder` encodes; `torch_ops` makes the quantiser's ops PyTorch custom ops. Importing
+this package loads neither PyTorch nor the core.
 """
 
-from vqcodec.ops import cpu, cuda
+from vqcodec.ops import backend, cpu, cuda
+from vqcodec.ops.jobs import DecodeJob, SampleJob
 from vqcodec.ops.nearest import CodebookStatistics, codebook_statistics, nearest_codebook
 from vqcodec.ops.prior import (
-    DecodeJob,
-    SampleJob,
     prior_frequencies,
     wavefront_choose,
     wavefront_decode,
@@ -30,10 +29,11 @@ __all__ = [
     "CodebookStatistics",
     "DecodeJob",
     "SampleJob",
+    "backend",
     "codebook_statistics",
     "coding_order",
-    "cuda",
     "cpu",
+    "cuda",
     "nearest_codebook",
     "prior_frequencies",
     "wavefront_choose",

@@ -1,8 +1,8 @@
-"""The only importer of the compiled core, `vqcodec._native`.
+"""The CPU backend: the only importer of the compiled core, `vqcodec._native`.
 
 The core is loaded by the first call that needs it. Environment variables:
 
-    VQCODEC_CPU           scalar | avx2 | avx512: the instruction set of the kernels
+    VQCODEC_CPU           scalar | avx2 | avx512 | neon: the instruction set of the kernels
                           (default: the best that the CPU has), read at every call
     VQCODEC_NUM_THREADS   number of threads (default: the cores that the process may use),
                           read once, when the core is loaded
@@ -12,31 +12,20 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vqcodec.errors import BackendError, InvalidArgument
+from vqcodec.model.prior import Condition, IntegerPrior
+from vqcodec.ops.jobs import ChooseJob, DecodeJob, SampleJob
+from vqcodec.ops.packing import packed, tuples
 
 if TYPE_CHECKING:
     from vqcodec import _native
-
-__all__ = [
-    "codebook_statistics",
-    "cpu_variants",
-    "cuda_core",
-    "get_num_threads",
-    "load_prior",
-    "nearest_codebook",
-    "prior_frequencies",
-    "select_variant",
-    "set_num_threads",
-    "wavefront_choose",
-    "wavefront_decode",
-    "wavefront_sample",
-]
-
 
 @functools.cache
 def _core() -> ModuleType:
@@ -88,7 +77,7 @@ def get_num_threads() -> int:
 
 
 def cpu_variants() -> list[str]:
-    """The kernel variants that this CPU runs: "scalar" and perhaps "avx2" and "avx512"."""
+    """The kernel variants that this CPU runs: "scalar" and perhaps "avx2", "avx512" or "neon"."""
     return _native.cpu_variants()
 
 
@@ -117,40 +106,36 @@ def codebook_statistics(
     return _native.codebook_statistics(z, indices, codes)
 
 
-def load_prior(**tensors: Any) -> Any:
-    """Check and pack a prior; csrc/bindings/prior.cpp lists the tensors."""
-    return _native.load_prior(**tensors)
+@dataclass(frozen=True)
+class Cpu:
+    """The priors on the CPU, see `vqcodec.ops.backend.Backend`. variant: an instruction set; "": the best."""
+
+    variant: str = ""
+
+    def prior_frequencies(self, prior: IntegerPrior, codes: np.ndarray, coarser: list[np.ndarray],
+                          condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+        return _native.prior_frequencies(packed(prior, CORE), codes, coarser, *condition, self.variant)
+
+    def decode(self, priors: Sequence[IntegerPrior], jobs: Sequence[DecodeJob]) -> tuple[list[list[np.ndarray]], list[int]]:
+        return _native.wavefront_decode(_all(priors), tuples(jobs), self.variant)
+
+    def sample(self, priors: Sequence[IntegerPrior], jobs: Sequence[SampleJob], sharpness: int,
+               nucleus: int) -> list[list[np.ndarray]]:
+        return _native.wavefront_sample(_all(priors), tuples(jobs), sharpness, nucleus, self.variant)[0]
+
+    def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[list[np.ndarray]]:
+        return _native.wavefront_choose(_all(priors), tuples(jobs), self.variant)[0]
 
 
-def prior_frequencies(
-    prior: Any,
-    codes: np.ndarray,
-    coarser: list[np.ndarray],
-    class_id: int,
-    level: int,
-    variant: str = "",
-) -> tuple[np.ndarray, np.ndarray]:
-    """See `vqcodec.ops.prior_frequencies`; ``prior`` comes from `load_prior`."""
-    return _native.prior_frequencies(prior, codes, coarser, class_id, level, variant)
+class _CpuCore:
+    """Packs priors for the CPU: once for all variants."""
+
+    def load_prior(self, **tensors: Any) -> Any:
+        return _native.load_prior(**tensors)
 
 
-def wavefront_decode(
-    priors: list[Any], jobs: list[Any], variant: str = ""
-) -> tuple[list[list[np.ndarray]], list[int]]:
-    """The maps of every job, and for each job its first corrupt map or -1.
-
-    A job is (class, level, given maps, shapes, streams); see `vqcodec.ops.wavefront_decode`.
-    """
-    return _native.wavefront_decode(priors, jobs, variant)
+CORE = _CpuCore()
 
 
-def wavefront_sample(
-    priors: list[Any], jobs: list[Any], sharpness: int = 256, nucleus: int = 65536, variant: str = ""
-) -> tuple[list[list[np.ndarray]], list[int]]:
-    """As `wavefront_decode`, with words in place of streams."""
-    return _native.wavefront_sample(priors, jobs, sharpness, nucleus, variant)
-
-
-def wavefront_choose(priors: list[Any], jobs: list[Any], variant: str = "") -> list[list[np.ndarray]]:
-    """As `wavefront_decode`, with (codes, costs) in place of streams; see `vqcodec.ops.wavefront_choose`."""
-    return _native.wavefront_choose(priors, jobs, variant)[0]
+def _all(priors: Sequence[IntegerPrior]) -> list[Any]:
+    return [packed(prior, CORE) for prior in priors]

@@ -1,6 +1,6 @@
-"""The kernels on GPUs: which GPUs there are, whether they can be trusted, and the calls.
+"""The GPU backend: which GPUs there are, and the calls.
 
-A GPU is only used after it has computed the frequencies of a golden map exactly (`selftest`):
+A GPU is only used after it has computed golden maps exactly (`vqcodec.ops.backend.trusted`):
 one wrong frequency makes noise of every file, so a GPU that fails is refused. A build without
 nvcc, a machine without a driver or a GPU raise BackendError with the reason.
 """
@@ -8,7 +8,7 @@ nvcc, a machine without a driver or a GPU raise BackendError with the reason.
 from __future__ import annotations
 
 import functools
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from vqcodec.errors import BackendError, InvalidArgument
+from vqcodec.model.prior import Condition, IntegerPrior
 from vqcodec.ops import cpu
-
-__all__ = ["Device", "device", "device_count", "number_of", "trusted"]
+from vqcodec.ops.jobs import ChooseJob, DecodeJob, SampleJob
+from vqcodec.ops.packing import packed, tuples
 
 #: (address, rows, columns, row stride, column stride): a float32 matrix on the device; strides in elements.
 Matrix = tuple[int, int, int, int, int]
@@ -26,7 +27,7 @@ Matrix = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU. The prior's ops take and give NumPy arrays, as `vqcodec.ops.cpu` does."""
+    """A GPU: a backend of the priors (see `vqcodec.ops.backend.Backend`), and the quantiser's ops on device memory."""
 
     number: int
     core: ModuleType  #: vqcodec._native.cuda, or the same kernels run by the CPU (tests)
@@ -42,16 +43,23 @@ class Device:
     def load_prior(self, **tensors: Any) -> Any:
         return self.core.load_prior(self.number, **tensors)
 
-    def prior_frequencies(self, prior: Any, codes: np.ndarray, coarser: list[np.ndarray], class_id: int,
-                          level: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.core.prior_frequencies(prior, codes, coarser, class_id, level)
+    def prior_frequencies(self, prior: IntegerPrior, codes: np.ndarray, coarser: list[np.ndarray],
+                          condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+        return self.core.prior_frequencies(packed(prior, self), codes, coarser, *condition)
 
-    def wavefront_decode(self, priors: list[Any], jobs: list[Any]) -> tuple[list[list[np.ndarray]], list[int]]:
-        return self.core.wavefront_decode(priors, jobs)
+    def decode(self, priors: Sequence[IntegerPrior], jobs: Sequence[DecodeJob]) -> tuple[list[list[np.ndarray]], list[int]]:
+        return self.core.wavefront_decode(self._all(priors), tuples(jobs))
 
-    def wavefront_sample(self, priors: list[Any], jobs: list[Any], sharpness: int,
-                         nucleus: int) -> tuple[list[list[np.ndarray]], list[int]]:
-        return self.core.wavefront_sample(priors, jobs, sharpness, nucleus)
+    def sample(self, priors: Sequence[IntegerPrior], jobs: Sequence[SampleJob], sharpness: int,
+               nucleus: int) -> list[list[np.ndarray]]:
+        return self.core.wavefront_sample(self._all(priors), tuples(jobs), sharpness, nucleus)[0]
+
+    def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[list[np.ndarray]]:
+        """Only files differ by what is chosen, so the CPU does this."""
+        return cpu.Cpu().choose(priors, jobs)
+
+    def _all(self, priors: Sequence[IntegerPrior]) -> list[Any]:
+        return [packed(prior, self) for prior in priors]
 
     def nearest_codebook(self, z: Matrix, codebook: Matrix, bias: int, indices: int, *, stream: int = 0) -> None:
         """Addresses of device memory; ``bias`` may be 0. Waits for ``stream``."""
@@ -79,23 +87,6 @@ def device(number: int = 0) -> Device:
     if not 0 <= number < count:
         raise BackendError(f"there is no CUDA device {number}, only 0 to {count - 1}")
     return Device(number, core)
-
-
-@functools.cache
-def trusted(number: int = 0) -> bool:
-    """Whether GPU ``number`` computes what it must. Tried once per process; a failure is a RuntimeWarning."""
-    from vqcodec.ops import selftest
-
-    try:
-        failure = selftest.failure(device(number))
-    except BackendError as error:  # such as one that no kernel was compiled for
-        failure = str(error)
-    if failure is None:
-        return True
-    warnings.warn(
-        f"CUDA device {number}, {device(number).describe()}, is refused: {failure}. "
-        "The CPU computes the prior instead.", RuntimeWarning, stacklevel=3)
-    return False
 
 
 def number_of(name: str) -> int:

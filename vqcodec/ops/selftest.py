@@ -2,7 +2,7 @@
 
 The networks are small and random, of fixed seed, and have every part that a prior can have
 (attention, conditioning on two strides, an output stack). The device computes the frequencies of a
-known map, and decodes and samples a hierarchy of three maps, more pictures at once than it has
+known map, and decodes and samples a hierarchy of three maps, more images at once than it has
 multiprocessors, so that maps wait for each other and tasks queue. All is compared with hashes that
 the NumPy reference gives (tests/ops/test_cuda.py).
 """
@@ -10,14 +10,15 @@ the NumPy reference gives (tests/ops/test_cuda.py).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vqcodec.model.config import CodeMap, PriorConfig
 from vqcodec.model.fixed_point import causal_offsets, window_offsets
-from vqcodec.model.prior import IntegerPrior, Tables, load_prior
+from vqcodec.model.prior import Condition, IntegerPrior, Tables, load_prior
+from vqcodec.ops.jobs import DecodeJob, SampleJob
+from vqcodec.ops.reference.backend import Reference
 
 if TYPE_CHECKING:
     from vqcodec.ops.cuda import Device
@@ -27,10 +28,10 @@ CONFIG = PriorConfig(hidden=48, residual=24, layers=3, attention_layers=2, heads
                      condition_embedding=7, condition_blocks=2, condition_residual=40)
 #: Of the known map, and of the maps that are decoded and sampled.
 SHAPE, SHAPES = (22, 26), [(5, 7), (10, 14), (10, 14)]
-CLASS, LEVEL, SHARPNESS, NUCLEUS = 1, 1, 205, 62000
-#: Pictures with streams and words of their own; a batch repeats them.
-PICTURES = 2
-#: SHA-256 of start and frequency (int64) of the known map, and of all maps (int32) of each picture.
+CONDITION, SHARPNESS, NUCLEUS = Condition(class_id=1, level=1), 205, 62000
+#: Images with streams and words of their own; a batch repeats them.
+IMAGES = 2
+#: SHA-256 of start and frequency (int64) of the known map, and of all maps (int32) of each image.
 FREQUENCIES = "59f6b7da35b8e12f07aced71d7187a6265e0d75e3850d08536fd802bc96a50e0"
 DECODED: tuple[str, ...] = (
     "cabae630a6f395d1b0cd2be2c741f668c34df9055b08ba1bc3974387b384495d",
@@ -44,24 +45,19 @@ SAMPLED: tuple[str, ...] = (
 
 def failure(device: Device) -> str | None:
     """None, or what the device does wrong."""
-    from vqcodec.ops.prior import tensors_of
-
-    networks = [device.load_prior(**tensors_of(prior)) for prior in golden_priors()]
+    priors = golden_priors()
     coarser, codes = golden_map()
-    if digest(*device.prior_frequencies(networks[-1], codes, coarser, CLASS, LEVEL)) != FREQUENCIES:
+    if digest(*device.prior_frequencies(priors[-1], codes, coarser, CONDITION)) != FREQUENCIES:
         return "its frequencies of the golden map are wrong"
-    count = 2 * device.multiprocessors() + 2
     streams, words = golden_streams()
+    images = [i % IMAGES for i in range(2 * device.multiprocessors() + 2)]
 
-    def wrong(expected: tuple[str, ...], found: tuple[list[list[np.ndarray]], list[int]]) -> bool:
-        return [digest(*maps) for maps in found[0]] != [expected[i % PICTURES] for i in range(count)]
+    def wrong(expected: tuple[str, ...], found: list[list[np.ndarray]]) -> bool:
+        return [digest(*maps) for maps in found] != [expected[i] for i in images]
 
-    def jobs(of: Sequence[object]) -> list[tuple[object, ...]]:
-        return [(CLASS, LEVEL, [], SHAPES, of[i % PICTURES]) for i in range(count)]
-
-    if wrong(DECODED, device.wavefront_decode(networks, jobs(streams))):
+    if wrong(DECODED, device.decode(priors, [DecodeJob(SHAPES, streams[i], CONDITION) for i in images])[0]):
         return "it decodes golden streams wrongly"
-    if wrong(SAMPLED, device.wavefront_sample(networks, jobs(words), SHARPNESS, NUCLEUS)):
+    if wrong(SAMPLED, device.sample(priors, [SampleJob(SHAPES, words[i], CONDITION) for i in images], SHARPNESS, NUCLEUS)):
         return "its golden samples are wrong"
     return None
 
@@ -118,10 +114,10 @@ def golden_map() -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def golden_streams() -> tuple[list[list[bytes]], list[list[np.ndarray]]]:
-    """For every picture and map, bytes to decode (any bytes are a stream) and words to sample from."""
+    """For every image and map, bytes to decode (any bytes are a stream) and words to sample from."""
     draw = _Draw(2)
-    streams = [[draw.words(h * w).astype(np.uint8).tobytes() for h, w in SHAPES] for _ in range(PICTURES)]
-    return streams, [[draw.words(h * w) for h, w in SHAPES] for _ in range(PICTURES)]
+    streams = [[draw.words(h * w).astype(np.uint8).tobytes() for h, w in SHAPES] for _ in range(IMAGES)]
+    return streams, [[draw.words(h * w) for h, w in SHAPES] for _ in range(IMAGES)]
 
 
 def golden_vectors() -> tuple[np.ndarray, np.ndarray]:
@@ -160,12 +156,9 @@ class _Draw:
 
 def measure() -> dict[str, Any]:
     """What the constants above must be, by the NumPy reference."""
-    from vqcodec import ops
-
     priors, (coarser, codes), (streams, words) = golden_priors(), golden_map(), golden_streams()
-    rule: dict[str, Any] = dict(sharpness=SHARPNESS, nucleus=NUCLEUS, backend="reference")
-    found = ops.prior_frequencies(priors[-1], codes, coarser, CLASS, LEVEL, backend="reference")
-    decoded = [ops.wavefront_decode(priors, SHAPES, each, CLASS, LEVEL, backend="reference") for each in streams]
-    sampled = [ops.wavefront_sample(priors, SHAPES, each, CLASS, LEVEL, **rule) for each in words]
+    found = Reference().prior_frequencies(priors[-1], codes, coarser, CONDITION)
+    decoded = Reference().decode(priors, [DecodeJob(SHAPES, each, CONDITION) for each in streams])[0]
+    sampled = Reference().sample(priors, [SampleJob(SHAPES, each, CONDITION) for each in words], SHARPNESS, NUCLEUS)
     return {"FREQUENCIES": digest(*found), "DECODED": tuple(digest(*maps) for maps in decoded),
             "SAMPLED": tuple(digest(*maps) for maps in sampled), "frequency": found[1], "samples": sampled}

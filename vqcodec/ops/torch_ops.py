@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vqcodec.errors import BackendError, InvalidArgument
-from vqcodec.ops import cpu, cuda, selftest
+from vqcodec.ops import backend, cpu, cuda, selftest
 
 torch.library.define("vqcodec::nearest_codebook", "(Tensor z, Tensor codebook, Tensor? bias=None, str? variant=None) -> Tensor")
 torch.library.define("vqcodec::codebook_statistics", "(Tensor z, Tensor indices, int codes) -> (Tensor, Tensor)")
@@ -106,7 +106,7 @@ def _queue(x: Tensor) -> tuple[cuda.Device, int]:
 @functools.cache
 def _trusted(number: int) -> bool:
     """Whether a GPU finds the codes that the CPU finds, near-ties and both kinds of kernels included."""
-    if not cuda.trusted(number):
+    if not backend.trusted(number):
         return False
     z, codebook = selftest.golden_vectors()
     device, place = cuda.device(number), f"cuda:{number}"

@@ -1,0 +1,1 @@
+"""Around the codec: files and processes, the demo, comparisons and benchmarks."""

@@ -52,7 +52,7 @@ def run(plan: Plan, command: str = "", progress: Progress = lambda *_: None) -> 
     codecs and metrics that are not there. Raises :class:`~vqcodec.errors.ImageError` if no picture is left.
     """
     missing = measure.missing_metrics()
-    codecs = every(plan.model, plan.device, check_effort(plan.effort))
+    codecs = every(plan.model, plan.device, check_effort("effort", plan.effort))
     for codec in codecs[1:]:
         codec.try_out()
     working = [codec for codec in codecs if not codec.missing]

@@ -1,4 +1,4 @@
-"""Train the critic that ships with the model: ``python -m training.critic --data ROOT --work DIR --out FILE``.
+"""Train the classifier that ships with the model: ``python -m training.classifier --data ROOT --work DIR --out FILE``.
 
 A plain classifier of the training crops: random zoom, shift, mirror and colours, AdamW, one
 cosine. Goes on from its checkpoint in DIR, so the same command resumes after a kill at any
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from training import checkpoint, data
 from training.data import Crops
-from vqcodec.networks.classifier import SIDE, Critic, Network, load, save
+from vqcodec.networks.classifier import SIDE, Classifier, Network, load, save
 
 BATCH = 64
 LEARNING_RATE = 3e-3
@@ -64,8 +64,8 @@ def augmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train(crops: Crops, steps: int, work: Path, seed: int) -> Network:
-    """Train for ``steps``, or go on from ``work/critic.pt``."""
-    path = work / "critic.pt"
+    """Train for ``steps``, or go on from ``work/classifier.pt``."""
+    path = work / "classifier.pt"
     torch.manual_seed(seed)
     network = Network(len(crops.classes)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     decayed = [p for p in network.parameters() if p.ndim > 1]
@@ -92,7 +92,7 @@ def train(crops: Crops, steps: int, work: Path, seed: int) -> Network:
         loss = F.cross_entropy(logits.float(), labels[index], label_smoothing=0.05)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise SystemExit(f"critic: the loss is {value} at step {step}")
+            raise SystemExit(f"classifier: the loss is {value} at step {step}")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -105,11 +105,11 @@ def train(crops: Crops, steps: int, work: Path, seed: int) -> Network:
     return network.eval()
 
 
-def report(critic: Critic, crops: Crops) -> dict[str, Any]:
+def report(classifier: Classifier, crops: Crops) -> dict[str, Any]:
     """Accuracy on crops that it has not seen: all together, within the two best, and per class."""
     known = np.flatnonzero(crops.labels)
     labels = crops.labels[known] - 1
-    order = np.argsort(-critic.probabilities([crops.pixels[i] for i in known]), 1, kind="stable")
+    order = np.argsort(-classifier.probabilities([crops.pixels[i] for i in known]), 1, kind="stable")
     right = order[:, 0] == labels
     return {
         "pictures": len(known),
@@ -121,11 +121,11 @@ def report(critic: Critic, crops: Crops) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.critic", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training.classifier", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with train/<class> and val/<class>")
     parser.add_argument("--work", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--cache", type=Path, help="folder of the decoded crops (default: DIR)")
-    parser.add_argument("--out", type=Path, required=True, help="critic to write")
+    parser.add_argument("--out", type=Path, required=True, help="classifier to write")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="threads of this process (default: all cores)")

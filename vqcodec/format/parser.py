@@ -1,0 +1,113 @@
+"""A file that arrives piece by piece: keeps what is whole, holds one chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from vqcodec.errors import FormatError, TruncatedFile
+from vqcodec.format import framing
+from vqcodec.format.chunk import Chunk
+from vqcodec.format.chunks import Container, header_of, read_into
+from vqcodec.format.header import Header
+from vqcodec.format.limits import Limits
+from vqcodec.format.wire import Memory
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Parser:
+    """Reads a file that arrives piece by piece.
+
+        >>> parser = Parser()
+        >>> for data in pieces:
+        ...     parser.feed(data)
+        ...     show(parser.header, parser.maps)
+        >>> parser.close()
+
+    How the file was cut into pieces makes no difference. Holds what is listed here, and the
+    bytes of the chunk in progress; a chunk that is too long for ``limits`` is refused when its
+    length is known.
+
+    header: None until it is known.
+    metadata, maps, alpha: as in ``Container``, whole and checked chunks only.
+    finished: the end chunk has come, and nothing after it.
+    """
+
+    def __init__(self, *, limits: Limits | None = None) -> None:
+        self.header: Header | None = None
+        self.metadata: dict[str, bytes] = {}
+        self.maps: list[list[bytes]] = []
+        self.alpha: np.ndarray | None = None
+        self._limits = limits or Limits()
+        self._order = framing.Order(self._limits)
+        self._buffer = bytearray()
+        self._at = 0  # where in the file the buffer begins
+        self._needed = framing.START  # bytes in the buffer, to get any further
+        self._error: FormatError | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self._order.ended and self._error is None
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take the next bytes. Raises what ``container.read`` would, at the first damage, and ever after."""
+        piece = Memory(data)
+        with self._failing_for_good():
+            self._buffer += piece.read(0, piece.size)
+            if len(self._buffer) >= self._needed:
+                self._advance(Memory(self._buffer, self._at))
+
+    def close(self) -> None:
+        """Say that no more will come. Raises ``TruncatedFile`` (``NotVqcodec`` of no bytes) unless finished."""
+        with self._failing_for_good():
+            if not self.finished:
+                source = Memory(self._buffer, self._at)
+                if self._at == 0:
+                    framing.check_start(source)
+                self._order.head(source, self._at).check_whole()
+
+    @contextmanager
+    def _failing_for_good(self) -> Iterator[None]:
+        if self._error:
+            raise self._error
+        try:
+            yield
+        except FormatError as error:
+            self._error, self._buffer = error, bytearray()
+            raise
+
+    def _advance(self, source: Memory) -> None:
+        """Use the chunks that are whole, and keep the rest in a new buffer: views of the old one may live on."""
+        at, self._needed = self._at, 1
+        if at == 0:
+            framing.check_start(source)
+            at = framing.START
+        while not self._order.ended:
+            try:
+                chunk = self._order.head(source, at)
+            except TruncatedFile:
+                self._needed = source.size - at + 1
+                break
+            if error := self._order.too_long(chunk):
+                raise error
+            if at + chunk.size > source.size:
+                self._needed = chunk.size
+                break
+            at += chunk.size
+            self._use(self._order.judge(chunk))
+        else:
+            framing.check_end(source, at)
+        self._buffer, self._at = bytearray(source.read(at, source.size)), at
+
+    def _use(self, chunk: Chunk) -> None:
+        if self.header is None:
+            self.header = header_of(chunk, self._limits)
+            return
+        if chunk.error:
+            raise chunk.error
+        result = Container(self.header, self.metadata, self.maps, self.alpha)
+        read_into(result, chunk, self._limits)
+        self.alpha = result.alpha
