@@ -60,7 +60,7 @@ def test_a_folder_there_and_back(photos, tmp_path, model, jobs):
     assert set(by_name) == {"a.png", "b.JPG", "c.png", "bad.png"} and len(records) == 4
     assert names(tmp_path / "out") == {"a.vqc", "b.vqc", "deep/c.vqc"}
     bad = by_name.pop("bad.png")
-    assert isinstance(bad.error, ImageError) and "must be a picture" in str(bad.error) and bad.bytes == 0
+    assert isinstance(bad.error, ImageError) and "must be an image" in str(bad.error) and bad.bytes == 0
     for record in by_name.values():
         data = Path(record.output).read_bytes()
         assert data == vqcodec.compress(record.input, quality=70, model=model)
@@ -216,7 +216,7 @@ def test_errors_survive_the_pipe():
 
 SCRIPT = """
 import sys
-from vqcodec import batch, files
+from vqcodec import batch
 if __name__ == "__main__":
     slow = dict(jobs=2, effort=9, model=sys.argv[2])
     for record in batch.compress(sys.argv[1], sys.argv[1] + "/out", **slow):

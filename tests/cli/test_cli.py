@@ -27,7 +27,9 @@ from vqcodec import cli, tiling
 from vqcodec.cli import commands, completion, names
 from vqcodec.cli.arguments import parser
 from vqcodec.cli.screen import Failure, progress_line
+from vqcodec.codec.options import DecodeOptions, EncodeOptions
 from vqcodec.format import container
+from vqcodec.format.limits import Limits
 from vqcodec.model import file as model_file
 from vqcodec.tools import demo, files
 
@@ -323,7 +325,7 @@ def test_one_bad_file_does_not_stop_the_others(run, tree):
     assert status == 1 and tree_of("out") == {"b.vqc", "photo.vqc"}
     lines = [line for line in err.splitlines() if line.startswith("vqcodec: ")]
     assert len(lines) == 3
-    assert "vqcodec: in/a.png: must be a picture that Pillow reads, found something else" in lines
+    assert "vqcodec: in/a.png: must be an image that Pillow reads, found something else" in lines
     assert "vqcodec: none.png: no such file" in lines
     assert "vqcodec: photo.png: out/photo.vqc is already the output of in/photo.gif" in lines
 
@@ -348,13 +350,14 @@ def test_options_are_passed_on_as_given(folder, monkeypatch):
     seen = []
     monkeypatch.setattr(commands, "_code", lambda _, coder, suffix: seen.append((suffix, coder.options)))
     for arguments in (["compress", "a"], ["compress", "a", "-q", "7", "-e", "0", "--class", "x", "--tile", "0", "--strip"],
-                      ["compress", "a", "--target-size", "1.5M"], ["compress", "a", "--target-size", "20k", "--target-psnr", "31.5"],
+                      ["compress", "a", "--target-size", "1.5M"], ["compress", "a", "--max-pixels", "1M", "--target-psnr", "31.5"],
                       ["decompress", "a"], ["decompress", "a", "--partial", "--region", "0,8,16,24", "--scale", "2", "--maps", "3"]):
         assert cli.main(arguments) == 0
     assert seen == [
-        (".vqc", {}), (".vqc", {"quality": 7, "effort": 0, "class_id": "x", "tile": 0, "metadata": False}),
-        (".vqc", {"target_bytes": 1_500_000}), (".vqc", {"target_bytes": 20_000, "target_psnr": 31.5}),
-        (".png", {}), (".png", {"partial": True, "region": (0, 8, 16, 24), "scale": 2, "maps": 3}),
+        (".vqc", EncodeOptions()), (".vqc", EncodeOptions(quality=7, effort=0, class_id="x", tile=0, metadata=False)),
+        (".vqc", EncodeOptions(target_bytes=1_500_000)),
+        (".vqc", EncodeOptions(limits=Limits(pixels=1_000_000), target_psnr=31.5)),
+        (".png", DecodeOptions()), (".png", DecodeOptions(partial=True, region=(0, 8, 16, 24), scale=2, maps=3)),
     ]  # fmt: skip
 
 
@@ -556,11 +559,11 @@ def test_missing_and_wrong_inputs(run, folder):
     Path("empty").mkdir()
     for arguments, message in [
         (["compress", "none.png"], "none.png: no such file"),
-        (["compress", "text.txt"], "text.txt: must be a picture"),
+        (["compress", "text.txt"], "text.txt: must be an image"),
         (["compress", "empty"], "empty: no pictures in this folder"),
         (["decompress", "."], ".: no .vqc files in this folder (-r looks into its folders, too)"),
         (["verify", "none.vqc"], "none.vqc: No such file or directory"),
-        (["compare", "photo.png", "text.txt"], "text.txt: must be a picture"),
+        (["compare", "photo.png", "text.txt"], "text.txt: must be an image"),
         (["decompress", "none.vqc"], "none.vqc: No such file or directory"),
         (["decompress", "text.txt"], "a vqcodec file begins with 8f 56 51 43, found 68 65 6c 6c"),
         (["info", "none.vqc"], "none.vqc: No such file or directory"),
@@ -633,7 +636,7 @@ def test_damaged_files(run, folder, capsys):
     assert status == 1 and one_line(err) and "map 2: " in err
     assert not Path("cut.png").exists()
     status, _, err = run("decompress", "cut.vqc", "--partial")
-    assert status == 0 and "warning: the picture is not complete: map 2: " in err
+    assert status == 0 and "warning: the image is not complete: map 2: " in err
     assert Image.open("cut.png").size == (56, 40)
     Path("cut.vqc").write_bytes(data[: maps[0]])
     status, _, err = run("decompress", "cut.vqc", "--partial", "-f")

@@ -13,9 +13,10 @@ from PIL import Image
 
 import vqcodec
 from tests.conftest import scene
-from vqcodec.codec.encoder import Trial, bracket, largest_file, smallest_file
 from vqcodec.codec.images import psnr
+from vqcodec.codec.rate_search import Trial, bracket, largest_file, smallest_file
 from vqcodec.errors import InvalidArgument
+from vqcodec.format.container import Container, Header
 from vqcodec.tools.demo import PHOTO
 
 
@@ -40,7 +41,7 @@ def test_sizes_grow_where_the_rate_level_changes(photo):
 
 
 def trial(quality: float, size: float, level: int = 0, psnr: float = math.nan) -> Trial:
-    return Trial(quality, level, bytes(round(size)), psnr)
+    return Trial(quality, Container(Header(bytes(16), 1, 1, level=level)), bytes(round(size)), psnr)
 
 
 class TestSearch:

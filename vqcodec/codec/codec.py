@@ -130,6 +130,10 @@ class Codec:
         streams = code_streams(self._engine, maps, tiling, condition, header.maps)
         return Container(header, image.metadata if image else {}, streams, image.alpha if image else None)
 
+    def write(self, maps: Maps, height: int, width: int, **given: Any) -> bytes:
+        """A file from code maps, see :meth:`content`."""
+        return container.write(self.content(maps, height, width, **given))
+
     def open(self, source: Source, *, partial: bool = False, limits: Limits | None = None) -> CodedImage:
         """A file, of which nothing but the header and the metadata is decoded yet, see :func:`vqcodec.open`."""
         return CodedImage(self._engine, source, partial=partial, limits=limits)
@@ -198,7 +202,7 @@ class Codec:
 
         found = classifier.shipped()
         if found.classes != self.model.config.classes:
-            raise InvalidArgument("the shipped classifier knows the classes of the shipped model only: give one of your own")
+            raise InvalidArgument("the shipped classifier knows the classes of the shipped model only: give a classifier of your own")
         if class_id == 0:
             raise InvalidArgument("the shipped classifier scores classes, and 0 is none: give a class, or a classifier of your own")
         return found
