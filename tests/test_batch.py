@@ -69,7 +69,7 @@ def test_a_folder_there_and_back(photos, tmp_path, model, jobs):
     (tmp_path / "out/cut.vqc").write_bytes((tmp_path / "out/a.vqc").read_bytes()[:-9])
     back = {r.output: r for r in batch.decompress(tmp_path / "out", tmp_path / "back", jobs=jobs, model=model, partial=True)}
     assert names(tmp_path / "back") == {"a.png", "b.png", "deep/c.png", "cut.png"}
-    assert back[str(tmp_path / "back/cut.png")].warnings[0].startswith("the picture is not complete: ")
+    assert back[str(tmp_path / "back/cut.png")].warnings[0].startswith("the image is not complete: ")
     expected = vqcodec.decompress((tmp_path / "out/deep/c.vqc").read_bytes(), model=model)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "back/deep/c.png")), np.asarray(expected))
 
