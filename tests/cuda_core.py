@@ -1,6 +1,6 @@
 """The CUDA kernels for tests: on the GPU with `pytest --gpu`, else compiled for the CPU.
 
-Without a GPU the very sources of csrc/cuda are built by the host compiler (tests/cuda_host) into
+Without a GPU the very sources of csrc/cuda are built by the host compiler (tests/cuda_simulator) into
 `_cuda_host`, a module with the functions of `vqcodec._native.cuda`.
 """
 

@@ -1,4 +1,4 @@
-#include "cpu/nearest_codebook.h"
+#include "quantizer/nearest_codebook.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>

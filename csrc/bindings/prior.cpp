@@ -3,7 +3,7 @@
 #include <string>
 
 #include "bindings/prior_arguments.h"
-#include "cpu/prior_frequencies.h"
+#include "prior/prior_frequencies.h"
 
 namespace py = pybind11;
 

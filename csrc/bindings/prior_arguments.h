@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "bindings/bindings.h"
-#include "cpu/prior_network.h"
-#include "cpu/prior_wavefront.h"
+#include "prior/prior_network.h"
+#include "prior/wavefront.h"
 
 namespace vqcodec::bindings {
 

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "bindings/bindings.h"
-#include "cpu/dispatch.h"
-#include "cpu/thread_pool.h"
+#include "nn/instruction_set.h"
+#include "base/thread_pool.h"
 
 namespace py = pybind11;
 

@@ -2,8 +2,8 @@
 // accesses, dynamic shared memory, and launches.
 //
 // Two compilers read the kernels. nvcc makes the code that runs on a GPU. The host compiler,
-// with tests/cuda_host first on its include path, makes code that runs the same source on a CPU,
-// thread by thread: there <cuda_runtime.h> is tests/cuda_host/cuda_runtime.h, which defines
+// with tests/cuda_simulator first on its include path, makes code that runs the same source on a CPU,
+// thread by thread: there <cuda_runtime.h> is tests/cuda_simulator/cuda_runtime.h, which defines
 // VQCODEC_CUDA_HOST and the CUDA built-ins (threadIdx, __syncthreads, __shfl_sync, atomicAdd,
 // cudaMalloc, ...), and this file takes the functions below from it.
 //

@@ -5,7 +5,7 @@
 
 #include "cuda/device.cuh"
 #include "cuda/memory.h"
-#include "kernels/host_device.h"
+#include "base/host_device.h"
 
 namespace vqcodec::cuda {
 

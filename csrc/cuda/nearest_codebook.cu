@@ -41,7 +41,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/nearest_codebook.h"
+#include "quantizer/nearest_codebook.h"
 #include "cuda/device.cuh"
 #include "cuda/grid.cuh"
 #include "cuda/memory.h"

@@ -1,13 +1,13 @@
 // nearest_codebook and codebook_statistics on a GPU.
-// Definition: kernels/nearest_codebook.h, to the bit.
+// Definition: quantizer/nearest_codebook_definition.h, to the bit.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
-#include "core/status.h"
-#include "kernels/nearest_codebook.h"
+#include "base/status.h"
+#include "quantizer/nearest_codebook_definition.h"
 
 namespace vqcodec::cuda {
 
@@ -23,7 +23,7 @@ enum class NearestPath {
 // queued on `stream`, which is then waited for, to report bad rows. Extra memory: two packed copies
 // of the codebook, and at most 16 MB whatever z.rows.
 //   rescored  if not null (host memory): the rows that tensor cores could not decide
-// invalid_argument as on the CPU (cpu/nearest_codebook.h); unsupported: a CUDA error, or a `path`
+// invalid_argument as on the CPU (quantizer/nearest_codebook.h); unsupported: a CUDA error, or a `path`
 // that the device cannot take.
 Status nearest_codebook(const StridedMatrix& z, const StridedMatrix& codebook, const float* bias,
                         cudaStream_t stream, std::int64_t* indices,

@@ -8,9 +8,9 @@
 #include <memory>
 #include <vector>
 
-#include "core/status.h"
-#include "cpu/prior_network.h"
-#include "cpu/prior_wavefront.h"
+#include "base/status.h"
+#include "prior/prior_network.h"
+#include "prior/wavefront.h"
 
 namespace vqcodec::cuda {
 

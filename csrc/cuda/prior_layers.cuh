@@ -13,7 +13,7 @@
 
 #include "cuda/device.cuh"
 #include "cuda/prior_pass.h"
-#include "kernels/prior_frequencies.h"
+#include "coding/frequency_table.h"
 
 namespace vqcodec::cuda {
 

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "kernels/prior_arithmetic.h"
+#include "nn/fixed_point.h"
 
 namespace vqcodec::cuda {
 namespace {

@@ -1,7 +1,7 @@
 // What a block of threads computes when it applies an integer prior to maps: the host plans it
 // here, the kernels carry it out with the functions of prior_layers.cuh.
 //
-// As in csrc/cpu/prior_pass.h, features are stored by wavefront step. A ring has a slot for each
+// As in csrc/prior/prior_pass.h, features are stored by wavefront step. A ring has a slot for each
 // of the last few steps (or, for a whole map that is known, for every step):
 //
 //     slot of step t:   [ zeros above ][ the rows that have a position in step t ][ zero ]
@@ -41,7 +41,7 @@
 #include <vector>
 
 #include "cuda/prior_network.h"
-#include "kernels/prior_wavefront.h"
+#include "coding/wavefront_order.h"
 
 namespace vqcodec::cuda {
 
@@ -181,7 +181,7 @@ struct CoarserMap {
 };
 
 // (2^24 - K) / (sum of the weights of a position) as a binary fraction, rounded up: what turns
-// running sums into cumulative frequencies (kernels/prior_frequencies.h) without a division.
+// running sums into cumulative frequencies (coding/frequency_table.h) without a division.
 struct Ratio {
   std::uint32_t whole;
   std::uint32_t fraction_high;

@@ -27,7 +27,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/range_decoder.h"
+#include "coding/range_decoder.h"
 #include "cuda/prior.h"
 #include "cuda/prior_layers.cuh"
 #include "cuda/prior_pass.h"
@@ -51,7 +51,7 @@ struct TileStream {
   std::int32_t* corrupt;  // set to 1 if no encoder can have written the stream
 };
 
-// A range decoder between two steps (core/range_decoder.h).
+// A range decoder between two steps (coding/range_decoder.h).
 struct DecoderState {
   std::uint64_t offset;
   std::uint64_t range;

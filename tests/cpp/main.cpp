@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "check.h"
-#include "cpu/dispatch.h"
+#include "nn/instruction_set.h"
 
 namespace vqcodec::testing {
 namespace {

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/nearest_codebook.h"
-#include "cpu/thread_pool.h"
+#include "quantizer/nearest_codebook.h"
+#include "base/thread_pool.h"
 
 namespace vqcodec::cpu {
 namespace {
@@ -22,7 +22,7 @@ std::vector<Variant> variants() {
   return found;
 }
 
-// The definition in kernels/nearest_codebook.h, word for word.
+// The definition in quantizer/nearest_codebook_definition.h, word for word.
 std::vector<std::int64_t> reference(const StridedMatrix& z, const StridedMatrix& codebook,
                                     const float* bias) {
   std::vector<std::int64_t> indices;

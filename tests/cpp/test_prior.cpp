@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/prior_frequencies.h"
-#include "cpu/prior_network.h"
-#include "cpu/prior_wavefront.h"
-#include "cpu/thread_pool.h"
+#include "prior/prior_frequencies.h"
+#include "prior/prior_network.h"
+#include "prior/wavefront.h"
+#include "base/thread_pool.h"
 
 namespace vqcodec::cpu {
 namespace {

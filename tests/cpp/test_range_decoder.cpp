@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "check.h"
-#include "core/range_decoder.h"
+#include "coding/range_decoder.h"
 
 namespace vqcodec {
 namespace {

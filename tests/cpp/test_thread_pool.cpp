@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/thread_pool.h"
+#include "base/thread_pool.h"
 
 namespace vqcodec::cpu {
 namespace {

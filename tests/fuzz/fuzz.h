@@ -12,10 +12,10 @@
 #include <utility>
 #include <vector>
 
-#include "core/range_decoder.h"
-#include "cpu/dispatch.h"
-#include "cpu/prior_network.h"
-#include "kernels/prior_frequencies.h"
+#include "coding/range_decoder.h"
+#include "nn/instruction_set.h"
+#include "prior/prior_network.h"
+#include "coding/frequency_table.h"
 
 // A property that every input must have.
 #define REQUIRE(condition)                                                            \

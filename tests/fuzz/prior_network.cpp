@@ -4,9 +4,9 @@
 // be: sizes and numbers that contradict the rest, values that are out of range. The network must be
 // refused with a message, or be usable: two variants then compute the same valid frequencies, and
 // one decodes the rest of the input. A prior without deviations must be accepted.
-#include "cpu/prior_frequencies.h"
-#include "cpu/prior_wavefront.h"
-#include "cpu/thread_pool.h"
+#include "prior/prior_frequencies.h"
+#include "prior/wavefront.h"
+#include "base/thread_pool.h"
 #include "fuzz.h"
 
 namespace vqcodec::fuzz {

@@ -7,9 +7,9 @@
 #include <array>
 #include <memory>
 
-#include "cpu/prior_frequencies.h"
-#include "cpu/prior_wavefront.h"
-#include "cpu/thread_pool.h"
+#include "prior/prior_frequencies.h"
+#include "prior/wavefront.h"
+#include "base/thread_pool.h"
 #include "fuzz.h"
 
 namespace vqcodec::fuzz {
