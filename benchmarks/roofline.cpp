@@ -20,7 +20,7 @@
 
 namespace {
 
-using namespace vqcodec::cpu;
+using namespace vqcodec;
 
 // One multiply-add, as the kernels use it, into accumulators 2, 3, ...; written in assembly, or the
 // compiler would compute the constant product once.

@@ -1,7 +1,7 @@
 """The CUDA kernels for tests: on the GPU with `pytest --gpu`, else compiled for the CPU.
 
 Without a GPU the very sources of csrc/cuda are built by the host compiler (tests/cuda_simulator) into
-`_cuda_host`, a module with the functions of `vqcodec._native.cuda`.
+`_cuda_simulator`, a module with the functions of `vqcodec._native.cuda`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vqcodec.ops import cuda, native
 ROOT = Path(__file__).parent.parent
 #: Such as "address,undefined", see the Makefile. The sanitizers' libraries must be preloaded.
 SANITIZE = os.environ.get("VQCODEC_SANITIZE", "")
-BUILD = ROOT / "build" / ("cuda_host_sanitize" if SANITIZE else "cuda_host")
+BUILD = ROOT / "build" / ("cuda_simulator_sanitize" if SANITIZE else "cuda_simulator")
 
 
 def build() -> ModuleType:
@@ -31,19 +31,19 @@ def build() -> ModuleType:
     import pybind11
 
     generator = [] if (BUILD / "CMakeCache.txt").exists() else ["-DCMAKE_BUILD_TYPE=RelWithDebInfo"]
-    configure = ["cmake", "-S", str(ROOT), "-B", str(BUILD), *generator, "-DVQCODEC_CUDA=off", "-DVQCODEC_CUDA_HOST=ON",
+    configure = ["cmake", "-S", str(ROOT), "-B", str(BUILD), *generator, "-DVQCODEC_CUDA=off", "-DVQCODEC_CUDA_SIMULATOR=ON",
                  f"-DVQCODEC_SANITIZE={SANITIZE}",
                  f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={BUILD}", f"-DPython_EXECUTABLE={sys.executable}",
                  f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"]
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / "lock").open("w") as lock:  # one of several test processes builds
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for command in (configure, ["cmake", "--build", str(BUILD), "--parallel", "--target", "_cuda_host", "cuda_host_tests"]):
+        for command in (configure, ["cmake", "--build", str(BUILD), "--parallel", "--target", "_cuda_simulator", "cuda_simulator_tests"]):
             # What is preloaded for this process is not for compilers.
             done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LD_PRELOAD": ""})
             assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-    (path,) = BUILD.glob("_cuda_host.*.so")
-    spec = importlib.util.spec_from_file_location("_cuda_host", path)
+    (path,) = BUILD.glob("_cuda_simulator.*.so")
+    spec = importlib.util.spec_from_file_location("_cuda_simulator", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

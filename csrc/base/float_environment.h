@@ -3,7 +3,7 @@
 
 #include <cfenv>
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 
 // While it lives: round to nearest, subnormal numbers kept. Without it a caller that
 // flushes subnormals to zero (torch.set_flush_denormal) would get other results, and
@@ -23,4 +23,4 @@ class ScopedFloatEnvironment {
   std::fenv_t saved_;
 };
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

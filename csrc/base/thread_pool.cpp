@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
 constexpr int kMaxThreads = 1024;
@@ -226,4 +226,4 @@ void parallel_for(std::int64_t count, void (*call)(void*, std::int64_t), void* b
 }
 
 }  // namespace detail
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

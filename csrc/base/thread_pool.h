@@ -16,7 +16,7 @@
 
 #include "base/status.h"
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 
 // Number of cores that this process may run on (its affinity mask), at least 1.
 int available_cores();
@@ -42,4 +42,4 @@ void parallel_for(std::int64_t count, Body&& body) {
       const_cast<void*>(static_cast<const void*>(&body)));
 }
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

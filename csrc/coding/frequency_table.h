@@ -1,4 +1,4 @@
-// Frequency tables of the prior.
+// Frequency tables.
 //
 // A position's logits become weights w_k = exp[max - logit_k] by table, and with
 // C_k = w_0 + ... + w_(k-1) the cumulative frequencies are
@@ -13,31 +13,14 @@
 
 #include <cstdint>
 
-#include "nn/fixed_point.h"
+#include "base/check.h"
+#include "base/host_device.h"
 
 namespace vqcodec {
 
 inline constexpr std::uint32_t kFrequencyTotal = std::uint32_t{1} << 24;
 inline constexpr int kFrequencyBlock = 32;
 inline constexpr int kMaxCodes = 65536;
-
-// How samplers change the weights of a position.
-struct SamplingRule {
-  static constexpr int kNeutralSharpness = 256;
-  static constexpr int kWholeNucleus = 65536;
-
-  // 256 / temperature, 1..65536: distances are multiplied by sharpness / 256.
-  int sharpness = kNeutralSharpness;
-  // 65536 top_p, 1..65536: the heaviest codes that together have at least this share of the weight
-  // stay, with all that weigh as much as the lightest of them; the others get weight 0.
-  int nucleus = kWholeNucleus;
-
-  // Whether codes that weigh `kept` of `sum` together are enough.
-  VQCODEC_HOST_DEVICE bool enough(std::uint32_t kept, std::uint32_t sum) const {
-    return std::uint64_t{kept} * kWholeNucleus >=
-           static_cast<std::uint64_t>(nucleus) * std::uint64_t{sum};
-  }
-};
 
 // A code and its part of 2^24.
 struct CodeInterval {
@@ -73,6 +56,7 @@ struct FrequencyTable {
 
   // The interval of a known code.
   VQCODEC_HOST_DEVICE CodeInterval of(std::int32_t code) const {
+    VQCODEC_ASSERT(sum > 0 && 0 <= code && code < codes);
     std::uint32_t running = before[code / kFrequencyBlock];
     for (std::int32_t k = code / kFrequencyBlock * kFrequencyBlock; k < code; ++k) {
       running += weights[k];
@@ -82,6 +66,7 @@ struct FrequencyTable {
 
   // The code whose interval holds `quantile`, which must be less than 2^24.
   VQCODEC_HOST_DEVICE CodeInterval find(std::uint32_t quantile) const {
+    VQCODEC_ASSERT(sum > 0 && codes > 0 && quantile < kFrequencyTotal);
     std::int32_t low = 0, high = (codes - 1) / kFrequencyBlock;  // the block is in low..high
     while (low < high) {
       const std::int32_t middle = (low + high + 1) / 2;

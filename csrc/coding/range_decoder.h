@@ -20,6 +20,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/check.h"
+
 namespace vqcodec {
 
 class RangeDecoder {
@@ -41,6 +43,8 @@ class RangeDecoder {
   // Removes the symbol whose interval [start, start + frequency) holds the quantile.
   void consume(std::uint32_t start, std::uint32_t frequency) {
     const std::uint64_t scale = range_ >> frequency_bits;
+    VQCODEC_ASSERT(frequency > 0 && std::uint64_t{start} + frequency <= total);
+    VQCODEC_ASSERT(scale * start <= offset_ && offset_ < scale * (std::uint64_t{start} + frequency));
     offset_ -= scale * start;
     range_ = scale * frequency;
     if (range_ >> 32 == 0) {

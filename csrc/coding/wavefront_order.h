@@ -10,9 +10,14 @@
 
 #include <cstdint>
 
-#include "nn/fixed_point.h"
+#include "base/host_device.h"
 
 namespace vqcodec {
+
+// The step of a position; or from a position to a neighbour that is so many rows and columns away.
+VQCODEC_HOST_DEVICE static inline int step_of(int row, int column, int lag) {
+  return column + lag * row;
+}
 
 // A half-open range of rows. It may be empty; `begin` is meaningful all the same: rows before
 // it are finished (or above the map), rows from `end` on have not begun (or are below it).
@@ -42,14 +47,6 @@ struct Wavefront {
     const int rows = (width - 1) / lag + 1;
     return rows < height ? rows : height;
   }
-};
-
-// Offset of a neighbour, in rows and columns.
-struct Offset {
-  int row;
-  int column;
-  // Steps from a position to its neighbour.
-  VQCODEC_HOST_DEVICE int steps(int lag) const { return column + lag * row; }
 };
 
 }  // namespace vqcodec

@@ -41,10 +41,11 @@
 #include <string>
 #include <vector>
 
-#include "quantizer/nearest_codebook.h"
 #include "cuda/device.cuh"
 #include "cuda/grid.cuh"
 #include "cuda/memory.h"
+#include "quantizer/nearest_codebook.h"
+#include "quantizer/nearest_codebook_definition.h"
 
 namespace vqcodec::cuda {
 namespace {
@@ -910,7 +911,7 @@ class Search {
 Status nearest_codebook(const StridedMatrix& z, const StridedMatrix& codebook, const float* bias,
                         cudaStream_t stream, std::int64_t* indices, NearestPath path,
                         std::int64_t* rescored) {
-  if (Status status = cpu::check_shapes(z, codebook); !status.ok()) return status;
+  if (Status status = check_shapes(z, codebook); !status.ok()) return status;
   Device device;
   if (Status status = device.query(); !status.ok()) return status;
   const bool can = can_use_tensor(device, codebook);

@@ -2,12 +2,13 @@
 //
 // All codes are known, so every stage of the pass runs at all steps before the next stage begins:
 // one launch per stage, blocks side by side at different steps. Rings have a slot for every step.
+#include "cuda/prior_frequencies.h"
+
 #include <algorithm>
 #include <utility>
 #include <vector>
 
-#include "prior/prior_frequencies.h"
-#include "cuda/prior.h"
+#include "cuda/memory.h"
 #include "cuda/prior_layers.cuh"
 #include "cuda/prior_pass.h"
 
@@ -20,8 +21,8 @@ constexpr int kBlocksPerProcessor = 2;
 
 // ---------------------------------------------------------------- on the device
 
-struct MapParams {
-  const PriorPass* pass;
+struct FrequenciesParams {
+  const DevicePass* pass;
   std::int32_t stage;
   BlockMemory memory;
   std::int64_t* start;           // in coding order
@@ -30,8 +31,8 @@ struct MapParams {
 
 // The intervals of the codes of a step, some positions at a time. By all threads.
 __device__ void code_intervals(const PassRunner& layers, const Stage& stage, const StageStep& step,
-                               const MapParams& params) {
-  const PriorPass& pass = layers.pass;
+                               const FrequenciesParams& params) {
+  const DevicePass& pass = layers.pass;
   for (int first = 0; first < step.count; first += pass.logit_rows) {
     const int count = min(pass.logit_rows, step.count - first);
     layers.convolve<false>(stage, step, {first, first + count}, all_warps());
@@ -51,8 +52,8 @@ __device__ void code_intervals(const PassRunner& layers, const Stage& stage, con
   }
 }
 
-__global__ void __launch_bounds__(kThreads, 2) map_kernel(MapParams params) {
-  const PriorPass& pass = *params.pass;
+__global__ void __launch_bounds__(kThreads, 2) frequencies_kernel(FrequenciesParams params) {
+  const DevicePass& pass = *params.pass;
   const BlockMemory& memory = params.memory;
   const PassRunner layers = {pass, memory};
   const Stage& stage = pass.stages[params.stage];
@@ -81,52 +82,52 @@ struct DeviceMaps {
   DeviceArray<std::int32_t> own;
   std::vector<DeviceArray<std::int32_t>> coarser;
 
-  Status upload(const cpu::PriorTile& tile, std::size_t num_coarser, cudaStream_t stream) {
+  Status upload(const PriorTile& tile, std::size_t num_coarser, cudaStream_t stream) {
     coarser.resize(num_coarser);
     for (std::size_t j = 0; j < num_coarser; ++j) {
-      const cpu::CodeMap& map = tile.coarser[j];
+      const CodeMap& map = tile.coarser[j];
       Status status = coarser[j].upload(map.codes, static_cast<std::size_t>(map.size()), stream);
       if (!status.ok()) return status;
     }
     return own.upload(tile.own.codes, static_cast<std::size_t>(tile.own.size()), stream);
   }
 
-  void add_to(PassPlan* plan, const cpu::PriorTile& tile) {
+  void add_to(PriorPass* pass, const PriorTile& tile) {
     std::vector<const std::int32_t*> addresses;
     for (std::size_t j = 0; j < coarser.size(); ++j) {
       addresses.push_back(coarser[j].data());
-      plan->set_coarser_width(static_cast<int>(j), tile.coarser[j].width);
+      pass->set_coarser_width(static_cast<int>(j), tile.coarser[j].width);
     }
-    plan->add_tile(tile.class_id, tile.level, own.data(), std::move(addresses));
+    pass->add_tile(tile.class_id, tile.level, own.data(), std::move(addresses));
   }
 };
 
 }  // namespace
 
-Status prior_frequencies(const PriorNetwork& network, const cpu::PriorTile& tile,
+Status prior_frequencies(const PriorNetwork& network, const PriorTile& tile,
                          cudaStream_t stream, std::int64_t* start, std::int64_t* frequency) {
-  const cpu::PriorNetwork& host = network.host();
-  if (Status status = cpu::check_known_tile(host, tile); !status.ok()) return status;
+  const vqcodec::PriorNetwork& host = network.host();
+  if (Status status = check_known_tile(host, tile); !status.ok()) return status;
   DeviceLimits limits;
   if (Status status = limits.query(); !status.ok()) return status;
 
   constexpr int reserved = 1024;  // of every block, by CUDA
   MemoryPlan memory(limits.shared_per_block / kBlocksPerProcessor - reserved);
-  PassPlan plan(static_cast<const PackedPrior&>(network), tile.own.height, tile.own.width, 1,
+  PriorPass pass(network, tile.own.height, tile.own.width, 1,
                 Schedule::whole_map, kWarps, &memory);
-  if (!plan.status().ok()) return plan.status();
+  if (!pass.status().ok()) return pass.status();
   DeviceMaps maps;
   if (Status status = maps.upload(tile, host.coarser.size(), stream); !status.ok()) return status;
-  maps.add_to(&plan, tile);
+  maps.add_to(&pass, tile);
 
-  MapParams params = {};
-  std::vector<PriorPass> pass(1);
+  FrequenciesParams params = {};
+  std::vector<DevicePass> device_pass(1);
   DeviceImage image;
-  plan.add_to(&image, &pass[0]);
-  image.add(pass, &params.pass);
+  pass.add_to(&image, &device_pass[0]);
+  image.add(device_pass, &params.pass);
   if (Status status = image.upload(stream); !status.ok()) return status;
 
-  const int steps = pass[0].wavefront.steps();
+  const int steps = device_pass[0].wavefront.steps();
   const int blocks = std::min(steps, limits.processors * kBlocksPerProcessor);
   DeviceArray<unsigned char> common, workspace;
   DeviceArray<std::int64_t> starts, frequencies;
@@ -144,8 +145,8 @@ Status prior_frequencies(const PriorNetwork& network, const cpu::PriorTile& tile
   params.memory.blocks = workspace.data();
   params.start = starts.data();
   params.frequency = frequencies.data();
-  for (; params.stage < pass[0].num_stages; ++params.stage) {
-    const cudaError_t error = launch(map_kernel, static_cast<unsigned>(blocks), kThreads,
+  for (; params.stage < device_pass[0].num_stages; ++params.stage) {
+    const cudaError_t error = launch(frequencies_kernel, static_cast<unsigned>(blocks), kThreads,
                                      static_cast<std::size_t>(memory.used(Area::shared)), stream,
                                      params);
     if (error != cudaSuccess) return check(error, "starting a kernel of prior_frequencies");

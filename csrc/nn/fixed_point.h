@@ -1,5 +1,5 @@
-// The arithmetic of the integer prior, element by element (docs/FORMAT.md, "Prior: integer
-// arithmetic"; vqcodec/models/arithmetic.py names the formats).
+// The fixed-point arithmetic of integer networks, element by element: rounding, saturation, formats
+// of features (docs/FORMAT.md, "Prior: integer arithmetic").
 //
 // All of it is exact, so any schedule of it gives the same numbers. Everything has internal
 // linkage: files with different instruction sets must not share a copy.
@@ -14,16 +14,7 @@ namespace vqcodec {
 inline constexpr int kActivationFraction = 4;
 inline constexpr int kStreamFraction = 8;
 inline constexpr int kGateFraction = 7;
-inline constexpr int kExpFraction = 5;
-inline constexpr int kExpSize = 512;  // entries of the exponential table; later ones are zero
 inline constexpr int kMaxShift = 30;
-
-// The look-up tables of a model.
-struct PriorTables {
-  std::int8_t tanh[256];
-  std::int8_t sigmoid[256];
-  std::uint16_t exp[kExpSize + 1];  // the last is zero, and stands for all that follow
-};
 
 VQCODEC_HOST_DEVICE static inline std::int32_t clamp(std::int32_t x, std::int32_t low,
                                                      std::int32_t high) {
@@ -70,17 +61,5 @@ VQCODEC_HOST_DEVICE static inline std::int32_t gate(std::int32_t tanh, std::int3
 
 // The inner activation of a conditioning block.
 VQCODEC_HOST_DEVICE static inline std::int32_t relu(std::int32_t x) { return clamp(x, 0, 127); }
-
-// Scores of attention are dropped to the fraction of the exponential table.
-inline constexpr int kScoreShift = 2 * kActivationFraction - kExpFraction;
-
-// sum / total to the nearest integer, halves up: floor((2 sum + total) / (2 total)).
-VQCODEC_HOST_DEVICE static inline std::int32_t attention_mean(std::int64_t sum,
-                                                              std::int64_t total) {
-  const std::int64_t numerator = 2 * sum + total;
-  std::int64_t quotient = numerator / (2 * total);
-  if (numerator % (2 * total) < 0) --quotient;
-  return static_cast<std::int32_t>(quotient);
-}
 
 }  // namespace vqcodec

@@ -2,14 +2,14 @@
 
 #include <cstdlib>
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
-// "scalar, avx2": the variants that run here, for messages.
-std::string supported_names() {
+// "scalar, avx2": the variants, all or those that run here, for messages.
+std::string list_names(bool supported_only) {
   std::string names;
   for (Variant variant : kVariants) {
-    if (!is_supported(variant)) continue;
+    if (supported_only && !is_supported(variant)) continue;
     if (!names.empty()) names += ", ";
     names += name(variant);
   }
@@ -31,6 +31,7 @@ const char* name(Variant variant) {
     case Variant::scalar: return "scalar";
     case Variant::avx2: return "avx2";
     case Variant::avx512: return "avx512";
+    case Variant::neon: return "neon";
   }
   return "?";
 }
@@ -49,6 +50,11 @@ bool is_supported(Variant variant) {
 #else
     case Variant::avx2:
     case Variant::avx512: return false;
+#endif
+#ifdef VQCODEC_NEON
+    case Variant::neon: return true;
+#else
+    case Variant::neon: return false;
 #endif
   }
   return false;
@@ -70,13 +76,13 @@ Status select_variant(const std::string& requested, Variant* variant) {
     if (wanted != name(candidate)) continue;
     if (!is_supported(candidate)) {
       return Status::unsupported(source + " '" + wanted + "' does not run on this CPU, which has " +
-                                 supported_names());
+                                 list_names(true));
     }
     *variant = candidate;
     return {};
   }
-  return Status::invalid_argument(source + " must be one of scalar, avx2, avx512, got '" + wanted +
-                                  "'");
+  return Status::invalid_argument(source + " must be one of " + list_names(false) + ", got '" +
+                                  wanted + "'");
 }
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

@@ -1,22 +1,17 @@
-// The inner kernels of the integer prior, written once for every instruction set.
+// The kernels of integer networks, written once for every instruction set.
 //
-// Convolutions are matrix products: positions x (taps * inputs) times (taps * inputs) x outputs.
-// The positions of a step are rows of int16 features that lie somewhere in memory; the weights
-// are packed into panels of kPanel outputs:
-//
-//     panel, tap, pair of inputs (i, i+1):   w0[i] w0[i+1]  w1[i] w1[i+1]  ...  w15[i] w15[i+1]
-//
-// so that a vector of widened weights times a broadcast pair of inputs (pmaddwd) gives one term
-// of kPanel sums. A tile of kTileRows positions x kTilePanels panels lives in registers:
+// Weights lie in panels of kPanel outputs, pairs of inputs side by side (nn/kernels.h), so that a
+// vector of widened weights times a broadcast pair of inputs (pmaddwd) gives one term of kPanel
+// sums. A tile of kTileRows positions x kTilePanels panels lives in registers:
 //
 //                    panel(s)
 //     position 0     sum ...              per pair of inputs: load and widen the weights once,
 //     position 1     sum ...              broadcast kTileRows pairs, kTileRows * kTilePanels
 //     ...                                 multiply-adds per vector
 //
-// A panel's weights stay in the first-level cache while all positions of a step go past it.
-// Everything between the products is element by element: plain loops, which the compiler
-// vectorises for the instruction set of the file.
+// A panel's weights stay in the first-level cache while all positions go past it. Everything
+// between the products is element by element: plain loops, which the compiler vectorises for the
+// instruction set of the file.
 //
 // This header is included by files with different compiler flags: no standard library, and
 // everything in an unnamed namespace.
@@ -26,79 +21,16 @@
 #include <cstdint>
 
 #include "nn/fixed_point.h"
+#include "nn/kernels.h"
 
-namespace vqcodec::cpu {
-
-inline constexpr int kPanel = 16;
-
-// An integer convolution as the kernels read it. Rows of features are `2 * pairs` long.
-struct PackedConv {
-  const std::int8_t* weights;  // num_panels x taps x pairs x kPanel x 2
-  const std::int32_t* bias;    // num_panels x kPanel, with half of the rounding shift; may be null
-  const std::int32_t* shift;   // num_panels x kPanel; null together with bias
-  std::ptrdiff_t panel_bytes;  // from one panel to the next
-  int num_panels;
-  int taps;
-  int pairs;  // per tap
-};
-
-// Rows i = 0..count-1 of features: base + rows[i] * stride.
-template <class T>
-struct FeatureRows {
-  T* base;
-  const std::int32_t* rows;
-  std::ptrdiff_t stride;
-  int count;
-};
-
-struct PriorKernel {
-  // sums[i * sums_stride + o] = (sum over taps and inputs + bias[o]) >> shift[o], for every
-  // output of every panel. Tap j of row i is at inputs[i] + taps[j].
-  void (*product)(const PackedConv& conv, const FeatureRows<const std::int16_t>& inputs,
-                  const std::ptrdiff_t* taps, std::int32_t* sums, std::ptrdiff_t sums_stride);
-
-  // stream = base + sums, saturated; next = activation(stream). `base`, `stream`: channels apart.
-  void (*begin_stream)(const std::int32_t* sums, std::ptrdiff_t sums_stride, int channels,
-                       const std::int32_t* base, std::int16_t* stream,
-                       const FeatureRows<std::int16_t>& next);
-
-  // stream += sums, saturated; next = activation(stream). Rows of `stream`: channels apart.
-  void (*add_to_stream)(const std::int32_t* sums, std::ptrdiff_t sums_stride, int channels,
-                        std::int16_t* stream, const FeatureRows<std::int16_t>& next);
-
-  // next = tanh(first half of sums) * sigmoid(second half), by table.
-  void (*gate)(const std::int32_t* sums, std::ptrdiff_t sums_stride, int channels,
-               const PriorTables& tables, const FeatureRows<std::int16_t>& next);
-
-  // next = sums, clamped to low..127.
-  void (*clamp)(const std::int32_t* sums, std::ptrdiff_t sums_stride, int channels, int low,
-                const FeatureRows<std::int16_t>& next);
-
-  std::int32_t (*maximum)(const std::int32_t* x, std::ptrdiff_t size);
-
-  // weights[i] = table[min((top - x[i]) >> shift, last)], top being the maximum of x.
-  void (*weigh)(const std::int32_t* x, std::ptrdiff_t size, std::int32_t top, int shift,
-                const std::uint16_t* table, std::uint32_t last, std::uint16_t* weights);
-
-  std::uint64_t (*sum)(const std::uint16_t* x, std::ptrdiff_t size);
-};
-
-extern const PriorKernel kPriorScalar;
-extern const PriorKernel kPriorAvx2;
-extern const PriorKernel kPriorAvx512;
-
+namespace vqcodec {
 namespace {
-
-template <class T>
-T* row_of(const FeatureRows<T>& features, int i) {
-  return features.base + features.rows[i] * features.stride;
-}
 
 // Simd: Sums (kPanel int32), Weights (kPanel pairs of int16), Pair (a broadcast pair);
 // zero(), load(int32*), load(int8*), broadcast(int16*), add_products(&sums, weights, pair),
 // shifted(sums, int32*), store(int32*, sums).
 template <class Simd, int kTileRows, int kTilePanels>
-struct PriorKernels {
+struct IntegerTile {
   using Sums = typename Simd::Sums;
   using Inputs = FeatureRows<const std::int16_t>;
   static constexpr int kLookups = 64;
@@ -204,30 +136,32 @@ struct PriorKernels {
 
   // Look-ups do not vectorise, but what is around them does: hence blocks of indices.
   static void gate(const std::int32_t* sums, std::ptrdiff_t sums_stride, int channels,
-                   const PriorTables& tables, const FeatureRows<std::int16_t>& next) {
+                   const std::int8_t* tanh, const std::int8_t* sigmoid,
+                   const FeatureRows<std::int16_t>& next) {
     for (int i = 0; i < next.count; ++i) {
       const std::int32_t* const a = sums + i * sums_stride;
       std::int16_t* const out = row_of(next, i);
       for (int c = 0; c < channels; c += kLookups) {
         const int size = channels - c < kLookups ? channels - c : kLookups;
-        gate_block(a + c, a + channels + c, size, tables, out + c);
+        gate_block(a + c, a + channels + c, size, tanh, sigmoid, out + c);
       }
     }
   }
 
   static void gate_block(const std::int32_t* __restrict a, const std::int32_t* __restrict b,
-                         int size, const PriorTables& tables, std::int16_t* __restrict out) {
+                         int size, const std::int8_t* tanh, const std::int8_t* sigmoid,
+                         std::int16_t* __restrict out) {
     std::uint8_t index_a[kLookups], index_b[kLookups];
     for (int i = 0; i < size; ++i) index_a[i] = static_cast<std::uint8_t>(gate_index(a[i]));
     for (int i = 0; i < size; ++i) index_b[i] = static_cast<std::uint8_t>(gate_index(b[i]));
-    std::int8_t tanh[kLookups], sigmoid[kLookups];
+    std::int8_t value_a[kLookups], value_b[kLookups];
 #pragma GCC unroll 8
     for (int i = 0; i < size; ++i) {
-      tanh[i] = tables.tanh[index_a[i]];
-      sigmoid[i] = tables.sigmoid[index_b[i]];
+      value_a[i] = tanh[index_a[i]];
+      value_b[i] = sigmoid[index_b[i]];
     }
     for (int i = 0; i < size; ++i) {
-      out[i] = static_cast<std::int16_t>(vqcodec::gate(tanh[i], sigmoid[i]));
+      out[i] = static_cast<std::int16_t>(vqcodec::gate(value_a[i], value_b[i]));
     }
   }
 
@@ -271,10 +205,10 @@ struct PriorKernels {
     return total;
   }
 
-  static constexpr PriorKernel table() {
+  static constexpr IntegerKernels table() {
     return {product, begin_stream, add_to_stream, gate, clamp, maximum, weigh, sum};
   }
 };
 
 }  // namespace
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

@@ -1,11 +1,13 @@
+// The kernels for AVX-512 F, BW, VL and VNNI.
 #include <immintrin.h>
 
 #include "nn/integer_kernels.h"
+#include "nn/nearest_codebook_kernel.h"
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
-struct SimdAvx512 {
+struct Integers {
   using Sums = __m512i;
   using Weights = __m512i;
 
@@ -29,9 +31,33 @@ struct SimdAvx512 {
   static void store(std::int32_t* to, Sums sums) { _mm512_storeu_si512(to, sums); }
 };
 
+// 32 registers: 16 sums, 2 of weights, 1 pair.
+using Integer = IntegerTile<Integers, 8, 2>;
+
+struct Floats {
+  static constexpr int lanes = 16;
+  using Float = __m512;
+  using Int = __m512i;
+
+  static Float load(const float* from) { return _mm512_loadu_ps(from); }
+  static Int load(const std::int32_t* from) { return _mm512_loadu_si512(from); }
+  static Float broadcast(float x) { return _mm512_set1_ps(x); }
+  static Int broadcast(std::int32_t x) { return _mm512_set1_epi32(x); }
+  static void store(float* to, Float x) { _mm512_storeu_ps(to, x); }
+  static void store(std::int32_t* to, Int x) { _mm512_storeu_si512(to, x); }
+  static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+  static void keep_lower(Float score, Int code, Float* best, Int* where) {
+    const __mmask16 lower = _mm512_cmp_ps_mask(score, *best, _CMP_LT_OQ);
+    *where = _mm512_mask_mov_epi32(*where, lower, code);
+    *best = _mm512_min_ps(score, *best);  // the second operand where one is NaN
+  }
+};
+
+// 32 registers: 16 scores, 8 for the lowest and their codes, 4 vectors of z, 1 value of a code.
+using Nearest = NearestTile<Floats, 4, 4>;
+
 }  // namespace
 
-// 32 registers: 16 sums, 2 of weights, 1 pair.
-const PriorKernel kPriorAvx512 = PriorKernels<SimdAvx512, 8, 2>::table();
+const Kernels kAvx512Kernels = {Integer::table(), Nearest::table()};
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

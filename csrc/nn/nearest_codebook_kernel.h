@@ -19,33 +19,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "quantizer/nearest_codebook_definition.h"
+#include "nn/kernels.h"
 
-namespace vqcodec::cpu {
-
-// Rows that one thread packs at a time: whole tiles in every variant.
-inline constexpr int kMaxBlockRows = 192;
-
-// One variant of the kernel.
-struct NearestKernel {
-  int tile_rows;
-
-  // Writes a tile: the rows first, ..., first + tile_rows - 1 of z, as many as there are, times
-  // -2 and transposed to dims x tile_rows. What stands past the last row does not matter.
-  void (*pack)(const StridedMatrix& z, std::int64_t first, float* tile);
-
-  // Compares the rows of a tile with the codes first <= k < last.
-  //   offsets  offset_k for every code of the codebook
-  //   best     tile_rows lowest scores so far, +infinity at first
-  //   where    tile_rows codes that had them
-  void (*compare)(const float* tile, const StridedMatrix& codebook, const float* offsets,
-                  std::int32_t first, std::int32_t last, float* best, std::int32_t* where);
-};
-
-extern const NearestKernel kNearestScalar;
-extern const NearestKernel kNearestAvx2;
-extern const NearestKernel kNearestAvx512;
-
+namespace vqcodec {
 namespace {
 
 // Simd: lanes; Float, Int; load, broadcast, store; fma(a, b, c) = a * b + c, rounded once;
@@ -94,6 +70,8 @@ class NearestTile {
     }
   }
 
+  static constexpr NearestKernel table() { return {rows, pack, compare}; }
+
  private:
   using Float = typename Simd::Float;
   using Int = typename Simd::Int;
@@ -137,4 +115,4 @@ class NearestTile {
 };
 
 }  // namespace
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

@@ -4,8 +4,10 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "coding/wavefront_order.h"
+#include "prior/prior_pass.h"
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
 constexpr int kStepsPerTask = 8;
@@ -40,17 +42,6 @@ class KnownCodes final : public CodeSource {
 
 }  // namespace
 
-Status check_known_tile(const PriorNetwork& network, const PriorTile& tile) {
-  if (Status status = check_tile(network, tile); !status.ok()) return status;
-  if (Status status = check_codes(tile.own, network.codes, "map"); !status.ok()) return status;
-  for (std::size_t j = 0; j < network.coarser.size(); ++j) {
-    const std::string name = "coarser map " + std::to_string(j);
-    Status status = check_codes(tile.coarser[j], network.coarser[j].codes, name);
-    if (!status.ok()) return status;
-  }
-  return {};
-}
-
 Status prior_frequencies(const PriorNetwork& network, const PriorTile& tile, Variant variant,
                          std::int64_t* start, std::int64_t* frequency) {
   if (Status status = check_known_tile(network, tile); !status.ok()) return status;
@@ -70,4 +61,4 @@ Status prior_frequencies(const PriorNetwork& network, const PriorTile& tile, Var
   return {};
 }
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

@@ -4,12 +4,12 @@
 
 #include <cstdint>
 
-#include "prior/prior_pass.h"
+#include "base/status.h"
+#include "nn/instruction_set.h"
+#include "prior/prior_network.h"
+#include "prior/tiles.h"
 
-namespace vqcodec::cpu {
-
-// invalid_argument: see check_tile; a code that the map's codebook does not have.
-Status check_known_tile(const PriorNetwork& network, const PriorTile& tile);
+namespace vqcodec {
 
 // Writes tile.own.size() values each, in coding order: the cumulative frequency before the code
 // and the frequency of the code, out of 2^24. Uses all threads.
@@ -17,4 +17,4 @@ Status check_known_tile(const PriorNetwork& network, const PriorTile& tile);
 Status prior_frequencies(const PriorNetwork& network, const PriorTile& tile, Variant variant,
                          std::int64_t* start, std::int64_t* frequency);
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

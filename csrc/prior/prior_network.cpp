@@ -1,18 +1,16 @@
 #include "prior/prior_network.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <functional>
-#include <limits>
 #include <string>
 #include <utility>
 
 #include "coding/frequency_table.h"
+#include "model/checks.h"
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
-constexpr std::int64_t kMaxChannels = 32768;  // of anything: scores of attention fit int32
 constexpr int kMaxKernel = 15;
 constexpr int kMaxFactor = 256;
 
@@ -38,79 +36,52 @@ std::vector<Offset> window_taps() {
 
 std::vector<Offset> point() { return {{0, 0}}; }
 
-// Checks and packs one prior. The first failed check decides the status; what follows it
-// does nothing.
+// Checks and packs one prior.
 class Loader {
  public:
   explicit Loader(const PriorTensors& tensors) : tensors_(tensors) {}
 
   Status load(PriorNetwork* network) {
     load_tables(network);
-    if (status_.ok()) load_inputs(network);
-    if (status_.ok()) load_condition(network);
-    if (status_.ok()) load_layers(network);
-    return std::move(status_);
+    if (checks_.ok()) load_inputs(network);
+    if (checks_.ok()) load_condition(network);
+    if (checks_.ok()) load_layers(network);
+    return checks_.status();
   }
 
  private:
-  bool require(bool condition, const char* what) {
-    if (!condition && status_.ok()) {
-      status_ = Status::invalid_argument(std::string("prior: ") + what);
-    }
-    return status_.ok();
-  }
-
-  bool require_equal(const std::string& what, std::int64_t found, std::int64_t expected) {
-    if (found != expected && status_.ok()) {
-      status_ = Status::invalid_argument("prior: " + what + " must be " +
-                                         std::to_string(expected) + ", got " +
-                                         std::to_string(found));
-    }
-    return status_.ok();
-  }
-
-  bool require_range(const std::string& what, std::int64_t found, std::int64_t low,
-                     std::int64_t high) {
-    if ((found < low || found > high) && status_.ok()) {
-      status_ = Status::invalid_argument("prior: " + what + " must be in " + std::to_string(low) +
-                                         ".." + std::to_string(high) + ", got " +
-                                         std::to_string(found));
-    }
-    return status_.ok();
-  }
-
   void load_tables(PriorNetwork* network) {
     const auto sized = [&](const char* name, std::int64_t rows, std::int64_t columns,
-                           std::int64_t size) { require_equal(name, rows * columns, size); };
+                           std::int64_t size) { checks_.require_equal(name, rows * columns, size); };
     sized("size of table tanh", tensors_.tanh.rows, tensors_.tanh.columns, 256);
     sized("size of table sigmoid", tensors_.sigmoid.rows, tensors_.sigmoid.columns, 256);
     sized("size of table exp", tensors_.exp.rows, tensors_.exp.columns, kExpSize);
-    if (!status_.ok()) return;
+    if (!checks_.ok()) return;
     PriorTables& tables = network->tables;
     std::copy_n(tensors_.tanh.data, 256, tables.tanh);
     std::copy_n(tensors_.sigmoid.data, 256, tables.sigmoid);
     std::copy_n(tensors_.exp.data, kExpSize, tables.exp);
-    require(*std::min_element(tables.tanh, tables.tanh + 256) >= -127 &&
+    checks_.require(*std::min_element(tables.tanh, tables.tanh + 256) >= -127 &&
                 *std::min_element(tables.sigmoid, tables.sigmoid + 256) >= -127,
             "tables tanh and sigmoid must stay within -127..127");
-    require(tables.exp[0] > 0 &&
+    checks_.require(tables.exp[0] > 0 &&
                 std::is_sorted(tables.exp, tables.exp + kExpSize, std::greater<>()),
             "table exp must start above zero and never increase");
   }
 
   void load_inputs(PriorNetwork* network) {
     for (int kernel : {tensors_.kernel, tensors_.first_kernel}) {
-      require_range("kernel", kernel, 1, kMaxKernel);
-      require(kernel % 2 == 1, "kernels must be odd");
+      checks_.require_range("kernel", kernel, 1, kMaxKernel);
+      checks_.require(kernel % 2 == 1, "kernels must be odd");
     }
-    require_range("number of codes", tensors_.embedding.rows, 1, kMaxCodes);
-    require_range("embedding channels", tensors_.embedding.columns, 1, kMaxChannels);
-    require_range("hidden channels", tensors_.first.outputs, 1, kMaxChannels);
-    require_range("number of classes", tensors_.classes.rows, 1, 1 << 24);
-    require_range("number of levels", tensors_.levels.rows, 1, 1 << 24);
-    require_equal("columns of the class table", tensors_.classes.columns, tensors_.first.outputs);
-    require_equal("columns of the level table", tensors_.levels.columns, tensors_.first.outputs);
-    if (!status_.ok()) return;
+    checks_.require_range("number of codes", tensors_.embedding.rows, 1, kMaxCodes);
+    checks_.require_range("embedding channels", tensors_.embedding.columns, 1, kMaxChannels);
+    checks_.require_range("hidden channels", tensors_.first.outputs, 1, kMaxChannels);
+    checks_.require_range("number of classes", tensors_.classes.rows, 1, 1 << 24);
+    checks_.require_range("number of levels", tensors_.levels.rows, 1, 1 << 24);
+    checks_.require_equal("columns of the class table", tensors_.classes.columns, tensors_.first.outputs);
+    checks_.require_equal("columns of the level table", tensors_.levels.columns, tensors_.first.outputs);
+    if (!checks_.ok()) return;
 
     network->codes = static_cast<int>(tensors_.embedding.rows);
     network->embedding_channels = static_cast<int>(tensors_.embedding.columns);
@@ -127,22 +98,22 @@ class Loader {
   }
 
   void load_condition(PriorNetwork* network) {
-    if (!require_equal("number of factors", static_cast<std::int64_t>(tensors_.factors.size()),
+    if (!checks_.require_equal("number of factors", static_cast<std::int64_t>(tensors_.factors.size()),
                        static_cast<std::int64_t>(tensors_.coarser.size()))) {
       return;
     }
     for (std::size_t j = 0; j < tensors_.coarser.size(); ++j) {
       const TableView<std::int8_t>& table = tensors_.coarser[j];
       const int factor = tensors_.factors[j];
-      require_range("factor", factor, 1, kMaxFactor);
-      require_range("number of codes of a coarser map", table.rows, 1, kMaxCodes);
-      require_range("columns of a coarser map's table", table.columns, 1,
+      checks_.require_range("factor", factor, 1, kMaxFactor);
+      checks_.require_range("number of codes of a coarser map", table.rows, 1, kMaxCodes);
+      checks_.require_range("columns of a coarser map's table", table.columns, 1,
                     kMaxChannels * kMaxFactor * kMaxFactor);
-      if (!status_.ok()) return;
-      require_equal("remainder of a coarser map's columns by its squared factor",
+      if (!checks_.ok()) return;
+      checks_.require_equal("remainder of a coarser map's columns by its squared factor",
                     table.columns % (factor * factor), 0);
       const std::int64_t channels = table.columns / (factor * factor);
-      if (!require_range("conditioning channels", network->condition_channels + channels, 1,
+      if (!checks_.require_range("conditioning channels", network->condition_channels + channels, 1,
                          kMaxChannels)) {
         return;
       }
@@ -151,13 +122,13 @@ class Loader {
                                   static_cast<int>(channels), copied(table)});
     }
     if (network->coarser.empty()) {
-      require(tensors_.condition.empty(), "conditioning needs a coarser map");
+      checks_.require(tensors_.condition.empty(), "conditioning needs a coarser map");
       return;
     }
     network->condition_in = conv("condition.in", tensors_.condition_in,
                                  network->condition_channels, network->hidden, window_taps());
     for (const BlockTensors& block : tensors_.condition) {
-      require(!block.attention, "conditioning has no attention");
+      checks_.require(!block.attention, "conditioning has no attention");
       Block loaded;
       loaded.in = conv("condition.conv", block.in, network->hidden, block.in.outputs,
                        window_taps());
@@ -173,12 +144,12 @@ class Loader {
       Block loaded;
       loaded.attention = block.attention;
       if (block.attention) {
-        require(tensors_.heads > 0 && network->hidden % std::max(tensors_.heads, 1) == 0,
+        checks_.require(tensors_.heads > 0 && network->hidden % std::max(tensors_.heads, 1) == 0,
                 "hidden channels must be a multiple of heads");
         loaded.in = conv("attention.qkv", block.in, network->hidden, 3 * network->hidden, point());
         loaded.out = conv("attention.out", block.out, network->hidden, network->hidden, point());
       } else {
-        require_equal("remainder of a gate's outputs by 2", block.in.outputs % 2, 0);
+        checks_.require_equal("remainder of a gate's outputs by 2", block.in.outputs % 2, 0);
         const int kernel = gates++ < tensors_.num_blocks ? tensors_.kernel : 1;
         loaded.in = conv("gate", block.in, network->hidden, block.in.outputs,
                          causal_taps(kernel, true));
@@ -191,24 +162,8 @@ class Loader {
 
   Conv conv(const std::string& name, const ConvTensors& tensors, std::int64_t inputs,
             std::int64_t outputs, std::vector<Offset> taps) {
-    require_equal(name + ": inputs", tensors.inputs, inputs);
-    require_equal(name + ": outputs", tensors.outputs, outputs);
-    require_equal(name + ": taps", tensors.taps, static_cast<std::int64_t>(taps.size()));
-    require_range(name + ": inputs", tensors.inputs, 1, kMaxChannels);
-    require_range(name + ": outputs", tensors.outputs, 1, 3 * kMaxChannels);
-    if (!status_.ok()) return {};
-    const std::int8_t* weight = tensors.weight;
-    for (std::int64_t o = 0; o < outputs; ++o) {
-      if (!require_range(name + ": shift", tensors.shift[o], 0, kMaxShift)) return {};
-      std::int64_t largest = 0;
-      for (std::int64_t i = 0; i < tensors.taps * inputs; ++i) largest += std::abs(*weight++);
-      largest = largest * 128 + std::abs(std::int64_t{tensors.bias[o]}) +
-                rounding_half(tensors.shift[o]);
-      if (!require_range(name + ": largest sum", largest, 0,
-                         std::numeric_limits<std::int32_t>::max())) {
-        return {};
-      }
-    }
+    const auto num_taps = static_cast<std::int64_t>(taps.size());
+    if (!checks_.require_convolution(name, tensors, inputs, outputs, num_taps)) return {};
     return Conv(tensors, std::move(taps));
   }
 
@@ -218,51 +173,10 @@ class Loader {
   }
 
   const PriorTensors& tensors_;
-  Status status_;
+  Checks checks_{"prior"};
 };
 
 }  // namespace
-
-Conv::Conv(const ConvTensors& tensors, std::vector<Offset> taps)
-    : taps_(std::move(taps)),
-      outputs_(static_cast<int>(tensors.outputs)),
-      inputs_(static_cast<int>(tensors.inputs)),
-      pairs_((inputs_ + 1) / 2),
-      num_panels_((outputs_ + kPanel - 1) / kPanel) {
-  const std::size_t num_taps = taps_.size();
-  const std::size_t padded = static_cast<std::size_t>(num_panels_) * kPanel;
-  weights_.assign(padded * num_taps * pairs_ * 2, 0);
-  bias_.assign(padded, 0);
-  shift_.assign(padded, 0);
-  const std::int8_t* weight = tensors.weight;
-  for (int output = 0; output < outputs_; ++output) {
-    const int panel = output / kPanel, lane = output % kPanel;
-    bias_[output] = tensors.bias[output] + rounding_half(tensors.shift[output]);
-    shift_[output] = tensors.shift[output];
-    for (std::size_t tap = 0; tap < num_taps; ++tap) {
-      for (int input = 0; input < inputs_; ++input) {
-        const std::size_t pair = (panel * num_taps + tap) * pairs_ + input / 2;
-        weights_[(pair * kPanel + lane) * 2 + input % 2] = *weight++;
-      }
-    }
-  }
-}
-
-PackedConv Conv::packed(int first, int count) const {
-  const std::ptrdiff_t panel_bytes =
-      static_cast<std::ptrdiff_t>(taps_.size()) * pairs_ * kPanel * 2;
-  return {weights_.data() + first * panel_bytes,
-          bias_.data() + first * kPanel,
-          shift_.data() + first * kPanel,
-          panel_bytes,
-          count,
-          static_cast<int>(taps_.size()),
-          pairs_};
-}
-
-std::int64_t Conv::macs() const {
-  return std::int64_t{outputs_} * inputs_ * static_cast<std::int64_t>(taps_.size());
-}
 
 Status PriorNetwork::create(const PriorTensors& tensors,
                             std::shared_ptr<const PriorNetwork>* network) {
@@ -272,4 +186,4 @@ Status PriorNetwork::create(const PriorTensors& tensors,
   return {};
 }
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/check.h"
 #include "base/thread_pool.h"
+#include "prior/prior_arithmetic.h"
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
 constexpr int kLogitRows = 8;        // positions whose logits are computed together
@@ -19,28 +21,37 @@ constexpr int kPanelsPerTask = 8;
 
 int round_up(int x, int multiple) { return (x + multiple - 1) / multiple * multiple; }
 
-int positive_modulo(int x, int n) { return (x % n + n) % n; }
-
-int channel_stride(int channels) { return round_up(channels, 2); }
-
 // Sets the weights outside the nucleus to zero.
 void keep_nucleus(const SamplingRule& rule, std::uint16_t* weights, int codes) {
-  const auto sum_from = [&](std::uint32_t least) {
+  const std::uint32_t least = lightest_in_nucleus(rule, [&](std::uint32_t from) {
     std::uint32_t sum = 0;
-    for (int k = 0; k < codes; ++k) sum += weights[k] >= least ? weights[k] : 0;
+    for (int k = 0; k < codes; ++k) sum += weights[k] >= from ? weights[k] : 0;
     return sum;
+  });
+  for (int k = 0; k < codes; ++k) weights[k] = weights[k] >= least ? weights[k] : 0;
+}
+
+// Whether all maps of two tiles have the same shapes.
+[[maybe_unused]] bool same_shapes(const PriorNetwork& network, const PriorTile& a,
+                                  const PriorTile& b) {
+  const auto same = [](const CodeMap& x, const CodeMap& y) {
+    return x.height == y.height && x.width == y.width;
   };
-  const std::uint32_t sum = sum_from(0);
-  std::uint32_t low = 0, high = 65535;  // the lightest weight that stays: enough from low on
-  while (low < high) {
-    const std::uint32_t middle = (low + high + 1) / 2;
-    if (rule.enough(sum_from(middle), sum)) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
+  return same(a.own, b.own) && std::equal(a.coarser, a.coarser + network.coarser.size(), b.coarser,
+                                          same);
+}
+
+// Tiles as the constructor of a pass expects them.
+std::vector<PriorTile> checked(const PriorNetwork& network, Schedule schedule,
+                               std::vector<PriorTile> tiles) {
+  VQCODEC_ASSERT(!tiles.empty());
+  for (const PriorTile& tile : tiles) {
+    VQCODEC_ASSERT(check_tile(network, tile).ok());
+    VQCODEC_ASSERT(same_shapes(network, tile, tiles.front()));
+    // Stepwise, other threads may still be at work on the coarser maps.
+    VQCODEC_ASSERT(schedule == Schedule::stepwise || check_known_tile(network, tile).ok());
   }
-  for (int k = 0; k < codes; ++k) weights[k] = weights[k] >= low ? weights[k] : 0;
+  return tiles;
 }
 
 // The exponential table at distances that are first multiplied by sharpness / 256.
@@ -65,99 +76,26 @@ std::vector<std::int64_t> step_offsets(const Wavefront& wavefront) {
 
 }  // namespace
 
-const PriorKernel& prior_kernel(Variant variant) {
-#ifdef VQCODEC_X86
-  switch (variant) {
-    case Variant::scalar: break;
-    case Variant::avx2: return kPriorAvx2;
-    case Variant::avx512: return kPriorAvx512;
-  }
-#else
-  (void)variant;
-#endif
-  return kPriorScalar;
-}
-
-Status check_tile(const PriorNetwork& network, const PriorTile& tile) {
-  const auto expect = [](const std::string& what, std::int64_t found, std::int64_t low,
-                         std::int64_t high) {
-    if (low <= found && found <= high) return Status();
-    return Status::invalid_argument(what + " must be in " + std::to_string(low) + ".." +
-                                    std::to_string(high) + ", got " + std::to_string(found));
-  };
-  constexpr int max_side = 1 << 20;
-  Status status = expect("class", tile.class_id, 0, network.num_classes - 1);
-  if (status.ok()) status = expect("level", tile.level, 0, network.num_levels - 1);
-  if (status.ok()) status = expect("height of a map", tile.own.height, 1, max_side);
-  if (status.ok()) status = expect("width of a map", tile.own.width, 1, max_side);
-  if (status.ok()) status = expect("codes of a map", tile.own.size(), 1, std::int64_t{1} << 28);
-  for (std::size_t j = 0; status.ok() && j < network.coarser.size(); ++j) {
-    const CodeMap& map = tile.coarser[j];
-    const int factor = network.coarser[j].factor;
-    status = expect("height of a coarser map", map.height,
-                    (tile.own.height - 1) / factor + 1, max_side);
-    if (!status.ok()) break;
-    status = expect("width of a coarser map", map.width, (tile.own.width - 1) / factor + 1,
-                    max_side);
-  }
-  return status;
-}
-
-Status check_codes(const CodeMap& map, int codes, const std::string& name) {
-  for (std::int64_t i = 0; i < map.size(); ++i) {
-    if (map.codes[i] < 0 || map.codes[i] >= codes) {
-      return Status::invalid_argument(name + ": codes must be in 0.." + std::to_string(codes - 1) +
-                                      ", got " + std::to_string(map.codes[i]));
-    }
-  }
-  return {};
-}
-
-// ---------------------------------------------------------------- planes
-
-Plane::Plane(const Wavefront& wavefront, int tiles, int margin, int channels, int num_slots)
-    : wavefront_(wavefront),
-      tiles_(tiles),
-      margin_(margin),
-      rows_per_tile_(margin + wavefront.widest() + 1),
-      num_slots_(num_slots),
-      stride_(channel_stride(channels)),
-      data_(static_cast<std::size_t>(num_slots) * tiles * rows_per_tile_ * stride_, 0) {}
-
-std::ptrdiff_t Plane::offset(int t, int row) const {
-  const std::ptrdiff_t slot = positive_modulo(t, num_slots_);
-  return (slot * tiles_ * rows_per_tile_ + margin_ + row - wavefront_.rows(t).begin) * stride_;
-}
-
-void Plane::clear_margins(int t) {
-  const RowRange rows = wavefront_.rows(t);
-  for (int tile = 0; tile < tiles_; ++tile) {
-    std::int16_t* const first = data_.data() + index(tile, 0) * stride_;
-    std::fill_n(first + offset(t, rows.begin - margin_), margin_ * stride_, 0);
-    std::fill_n(first + offset(t, rows.end), stride_, 0);
-  }
-}
-
 // ---------------------------------------------------------------- buffers
 
 struct PriorPass::Positions {
   int t;
   RowRange rows;              // of every tile
   int count;                  // of all tiles
-  const std::int32_t* index;  // Plane::index of each, from the first row of the step
+  const std::int32_t* index;  // Ring::index of each, from the first row of the step
 };
 
 struct PriorPass::Scratch {
   std::vector<std::int32_t> index;  // of the rows of a step
   std::vector<std::int32_t> iota;   // 0, 1, 2, ...
-  AlignedVector<std::int32_t> sums;
-  AlignedVector<std::int32_t> base;
-  AlignedVector<std::int16_t> inner;
+  AlignedArray<std::int32_t> sums;
+  AlignedArray<std::int32_t> base;
+  AlignedArray<std::int16_t> inner;
   std::vector<std::ptrdiff_t> taps;
   // Of the logits of kLogitRows positions, or of the scores of kQueryRows queries.
-  AlignedVector<std::uint16_t> weights;
+  AlignedArray<std::uint16_t> weights;
   std::vector<std::uint32_t> before;
-  AlignedVector<std::int16_t> split;  // weights in bytes: low, high, low, ...
+  AlignedArray<std::int16_t> split;  // weights in bytes: low, high, low, ...
   std::vector<std::int64_t> mean;
 };
 
@@ -165,16 +103,17 @@ PriorPass::PriorPass(const PriorNetwork& network, Variant variant, Schedule sche
                      std::vector<PriorTile> tiles, CodeSource& source,
                      const SamplingRule& rule)
     : network_(network),
-      kernel_(prior_kernel(variant)),
+      kernels_(kernels_of(variant).integer),
       schedule_(schedule),
       rule_(rule),
-      tiles_(std::move(tiles)),
+      tiles_(checked(network, schedule, std::move(tiles))),
       source_(source),
       wavefront_{tiles_[0].own.height, tiles_[0].own.width, network.lag},
       steps_(wavefront_.steps()),
       max_positions_(static_cast<int>(tiles_.size()) * wavefront_.widest()),
       offset_(step_offsets(wavefront_)),
       exp_(sharpened(network.tables, rule.sharpness)) {
+  VQCODEC_ASSERT(check_rule(rule).ok());
   for (const PriorTile& tile : tiles_) {
     const std::int16_t* of_class = &network.classes[tile.class_id * network.hidden];
     const std::int16_t* of_level = &network.levels[tile.level * network.hidden];
@@ -216,42 +155,42 @@ void PriorPass::allocate() {
   const int margin = std::max(network_.reach, 1);
   // Slots for the steps that taps reach, from the first to the last of them. A whole map has a
   // slot for each of its steps, and zeros where taps reach beyond.
-  const auto plane = [&](int channels, const std::vector<Offset>& taps) {
+  const auto ring = [&](int channels, const std::vector<Offset>& taps) {
     int first = 0, last = 0;
     for (const Offset& tap : taps) {
-      first = std::min(first, tap.steps(network_.lag));
-      last = std::max(last, tap.steps(network_.lag));
+      first = std::min(first, step_of(tap.row, tap.column, network_.lag));
+      last = std::max(last, step_of(tap.row, tap.column, network_.lag));
     }
-    return Plane(wavefront_, tiles, margin, channels, last - first + (whole ? steps_ : 1));
+    return Ring(wavefront_, tiles, margin, channels, last - first + (whole ? steps_ : 1));
   };
 
-  codes_ = plane(network_.embedding_channels, network_.first.taps());
+  codes_ = ring(network_.embedding_channels, network_.first.taps());
   if (whole) {
-    // All layers share two planes: their input and their output.
+    // All layers share two rings: their input and their output.
     std::vector<Offset> taps;
     for (const Block& layer : network_.layers) {
       taps.insert(taps.end(), layer.in.taps().begin(), layer.in.taps().end());
     }
-    for (int i = 0; i < 2; ++i) planes_.push_back(plane(network_.hidden, taps));
+    for (int i = 0; i < 2; ++i) rings_.push_back(ring(network_.hidden, taps));
   } else {
     for (const Block& layer : network_.layers) {
-      planes_.push_back(plane(network_.hidden, layer.in.taps()));
+      rings_.push_back(ring(network_.hidden, layer.in.taps()));
     }
-    planes_.push_back(plane(network_.hidden, network_.logits.taps()));
+    rings_.push_back(ring(network_.hidden, network_.logits.taps()));
   }
   if (!network_.coarser.empty()) {
     const std::vector<Offset>& window = network_.condition_in.taps();
-    coarser_ = plane(network_.condition_channels, window);
+    coarser_ = ring(network_.condition_channels, window);
     // One more for what the last block writes and nobody reads.
     const std::size_t blocks = network_.condition.size() + 1;
     for (std::size_t i = 0; i < (whole ? 2 : blocks); ++i) {
-      condition_planes_.push_back(plane(network_.hidden, window));
+      condition_rings_.push_back(ring(network_.hidden, window));
     }
   }
 
   const auto rows = [&](int slots, int channels) {
-    return AlignedVector<std::int16_t>(
-        static_cast<std::size_t>(slots) * max_positions_ * channels + 1, 0);
+    return AlignedArray<std::int16_t>(
+        static_cast<std::size_t>(slots) * max_positions_ * channels + 1);
   };
   stream_slots_ = whole ? steps_ : 1;
   stream_ = rows(stream_slots_, network_.hidden);
@@ -261,23 +200,23 @@ void PriorPass::allocate() {
   }
 
   key_capacity_ = round_up(static_cast<int>(offset_.back()), kPanel);
-  memory_.resize(network_.layers.size());
+  key_stores_.resize(network_.layers.size());
   for (std::size_t i = 0; i < network_.layers.size(); ++i) {
     if (!network_.layers[i].attention) continue;
     if (qkv_.empty()) qkv_ = rows(stream_slots_, 3 * network_.hidden);
     const int channels = network_.hidden / network_.heads;
     const std::size_t keys = static_cast<std::size_t>(tiles) * network_.heads * key_capacity_;
-    memory_[i].keys.assign(keys * channel_stride(channels), 0);
-    memory_[i].values.assign(keys * round_up(channels, kPanel), 0);
+    key_stores_[i].keys = AlignedArray<std::int8_t>(keys * channel_stride(channels));
+    key_stores_[i].values = AlignedArray<std::int8_t>(keys * round_up(channels, kPanel));
   }
 }
 
 std::size_t PriorPass::feature_bytes() const {
   std::size_t bytes = coarser_.bytes() + codes_.bytes();
-  for (const Plane& plane : planes_) bytes += plane.bytes();
-  for (const Plane& plane : condition_planes_) bytes += plane.bytes();
+  for (const Ring& ring : rings_) bytes += ring.bytes();
+  for (const Ring& ring : condition_rings_) bytes += ring.bytes();
   bytes += (stream_.size() + condition_stream_.size() + qkv_.size()) * sizeof(std::int16_t);
-  for (const Memory& memory : memory_) bytes += memory.keys.size() + memory.values.size();
+  for (const KeyStore& store : key_stores_) bytes += store.keys.size() + store.values.size();
   return bytes;
 }
 
@@ -310,14 +249,14 @@ std::shared_ptr<PriorPass::Scratch> PriorPass::make_scratch() const {
   for (std::size_t i = 0; i < scratch->iota.size(); ++i) {
     scratch->iota[i] = static_cast<std::int32_t>(i);
   }
-  scratch->sums.resize(std::max({positions * outputs, kLogitRows * logits, kQueryRows * keys,
+  scratch->sums = AlignedArray<std::int32_t>(std::max({positions * outputs, kLogitRows * logits, kQueryRows * keys,
                                  2 * kQueryRows * values}));
-  scratch->base.resize(positions * network_.hidden);
-  scratch->inner.resize(positions * channels);
+  scratch->base = AlignedArray<std::int32_t>(positions * network_.hidden);
+  scratch->inner = AlignedArray<std::int16_t>(positions * channels);
   scratch->taps.resize(taps);
-  scratch->weights.resize(std::max(logits, keys));
+  scratch->weights = AlignedArray<std::uint16_t>(std::max(logits, keys));
   scratch->before.resize(logits / kFrequencyBlock + 1);
-  scratch->split.resize(2 * kQueryRows * keys);
+  scratch->split = AlignedArray<std::int16_t>(2 * kQueryRows * keys);
   scratch->mean.resize(2 * kQueryRows * values);
   return scratch;
 }
@@ -335,20 +274,20 @@ PriorPass::Positions PriorPass::positions(int t, Scratch& scratch) const {
   return {t, rows, count, scratch.index.data()};
 }
 
-FeatureRows<std::int16_t> PriorPass::rows_of(Plane& plane, const Positions& at) {
-  return {plane.data() + plane.offset(at.t, at.rows.begin), at.index, plane.stride(), at.count};
+FeatureRows<std::int16_t> PriorPass::rows_of(Ring& ring, const Positions& at) {
+  return {ring.data() + ring.offset(at.t, at.rows.begin), at.index, ring.stride(), at.count};
 }
 
 FeatureRows<std::int16_t> PriorPass::inner_rows(int channels, int count, Scratch& scratch) const {
   return {scratch.inner.data(), scratch.iota.data(), channel_stride(channels), count};
 }
 
-// scratch.sums = conv at the given positions of a plane.
-void PriorPass::convolve(const Conv& conv, Plane& inputs, const Positions& at, Scratch& scratch) {
+// scratch.sums = conv at the given positions of a ring.
+void PriorPass::convolve(const Conv& conv, Ring& inputs, const Positions& at, Scratch& scratch) {
   if (at.count == 0) return;
   const std::vector<Offset>& taps = conv.taps();
   for (std::size_t i = 0; i < taps.size(); ++i) {
-    const int t = at.t + taps[i].steps(wavefront_.lag);
+    const int t = at.t + step_of(taps[i].row, taps[i].column, wavefront_.lag);
     scratch.taps[i] = inputs.offset(t, at.rows.begin + taps[i].row);
   }
   product(conv, {inputs.data(), at.index, inputs.stride(), at.count}, scratch.taps.data(),
@@ -366,24 +305,24 @@ void PriorPass::product(const Conv& conv, const FeatureRows<const std::int16_t>&
                         const std::ptrdiff_t* taps, Scratch& scratch) {
   const std::ptrdiff_t stride = std::ptrdiff_t{conv.num_panels()} * kPanel;
   if (conv.macs() * inputs.count < kLargeProduct) {
-    kernel_.product(conv.packed(), inputs, taps, scratch.sums.data(), stride);
+    kernels_.product(conv.packed(), inputs, taps, scratch.sums.data(), stride);
     return;
   }
   parallel_for((conv.num_panels() + kPanelsPerTask - 1) / kPanelsPerTask, [&](std::int64_t task) {
     const int first = static_cast<int>(task) * kPanelsPerTask;
     const int count = std::min(kPanelsPerTask, conv.num_panels() - first);
-    kernel_.product(conv.packed(first, count), inputs, taps, &scratch.sums[first * kPanel],
+    kernels_.product(conv.packed(first, count), inputs, taps, &scratch.sums[first * kPanel],
                     stride);
   });
 }
 
-// In a whole map every stage is complete before the next, so two planes take turns.
-Plane& PriorPass::input_of(int layer) {
-  return planes_[schedule_ == Schedule::whole_map ? layer % 2 : layer];
+// In a whole map every stage is complete before the next, so two rings take turns.
+Ring& PriorPass::input_of(int layer) {
+  return rings_[schedule_ == Schedule::whole_map ? layer % 2 : layer];
 }
 
-Plane& PriorPass::condition_input_of(int block) {
-  return condition_planes_[schedule_ == Schedule::whole_map ? block % 2 : block];
+Ring& PriorPass::condition_input_of(int block) {
+  return condition_rings_[schedule_ == Schedule::whole_map ? block % 2 : block];
 }
 
 std::int16_t* PriorPass::stream(int t) {
@@ -417,6 +356,7 @@ void PriorPass::embed_coarser(int t, int, Scratch& scratch) {
         const CodeMap& map = tile.coarser[j];
         const int f = before.factor;
         const std::size_t code = map.codes[std::int64_t{row / f} * map.width + column / f];
+        VQCODEC_ASSERT(code < static_cast<std::size_t>(before.codes));
         const std::size_t place = row % f * f + column % f;
         const std::int8_t* vector = &before.table[(code * f * f + place) * before.channels];
         out = std::copy_n(vector, before.channels, out);
@@ -428,10 +368,10 @@ void PriorPass::embed_coarser(int t, int, Scratch& scratch) {
 void PriorPass::condition_in(int t, int, Scratch& scratch) {
   const Positions at = positions(t, scratch);
   convolve(network_.condition_in, coarser_, at, scratch);
-  Plane& next = condition_input_of(0);
+  Ring& next = condition_input_of(0);
   next.clear_margins(t);
   std::fill_n(scratch.base.data(), at.count * network_.hidden, 0);
-  kernel_.begin_stream(scratch.sums.data(), network_.condition_in.num_panels() * kPanel,
+  kernels_.begin_stream(scratch.sums.data(), network_.condition_in.num_panels() * kPanel,
                        network_.hidden, scratch.base.data(), condition_stream(t),
                        rows_of(next, at));
 }
@@ -442,11 +382,11 @@ void PriorPass::condition_block(int t, int block, Scratch& scratch) {
   convolve(condition.in, condition_input_of(block), at, scratch);
   const int channels = condition.in.outputs();
   const FeatureRows<std::int16_t> inner = inner_rows(channels, at.count, scratch);
-  kernel_.clamp(scratch.sums.data(), condition.in.num_panels() * kPanel, channels, 0, inner);
+  kernels_.clamp(scratch.sums.data(), condition.in.num_panels() * kPanel, channels, 0, inner);
   multiply(condition.out, inner, scratch);
-  Plane& next = condition_input_of(block + 1);
+  Ring& next = condition_input_of(block + 1);
   next.clear_margins(t);
-  kernel_.add_to_stream(scratch.sums.data(), condition.out.num_panels() * kPanel, network_.hidden,
+  kernels_.add_to_stream(scratch.sums.data(), condition.out.num_panels() * kPanel, network_.hidden,
                         condition_stream(t), rows_of(next, at));
 }
 
@@ -460,6 +400,7 @@ void PriorPass::embed_codes(int t, int, Scratch& scratch) {
     for (int row = at.rows.begin; row < at.rows.end; ++row) {
       const int column = t - wavefront_.lag * row;
       const std::size_t code = tile.own.codes[std::int64_t{row} * wavefront_.width + column];
+      VQCODEC_ASSERT(code < static_cast<std::size_t>(network_.codes));
       std::copy_n(&network_.embedding[code * channels], channels, row_of(out, i++));
     }
   }
@@ -477,9 +418,9 @@ void PriorPass::first(int t, int, Scratch& scratch) {
     const std::int16_t* condition = condition_stream(t);
     for (int i = 0; i < at.count * hidden; ++i) scratch.base[i] += condition[i];
   }
-  Plane& next = input_of(0);
+  Ring& next = input_of(0);
   next.clear_margins(t);
-  kernel_.begin_stream(scratch.sums.data(), network_.first.num_panels() * kPanel, hidden,
+  kernels_.begin_stream(scratch.sums.data(), network_.first.num_panels() * kPanel, hidden,
                        scratch.base.data(), stream(t), rows_of(next, at));
 }
 
@@ -489,12 +430,12 @@ void PriorPass::gate_block(int t, int layer, Scratch& scratch) {
   convolve(block.in, input_of(layer), at, scratch);
   const int channels = block.out.inputs();
   const FeatureRows<std::int16_t> inner = inner_rows(channels, at.count, scratch);
-  kernel_.gate(scratch.sums.data(), block.in.num_panels() * kPanel, channels, network_.tables,
-               inner);
+  kernels_.gate(scratch.sums.data(), block.in.num_panels() * kPanel, channels, network_.tables.tanh,
+               network_.tables.sigmoid, inner);
   multiply(block.out, inner, scratch);
-  Plane& next = input_of(layer + 1);
+  Ring& next = input_of(layer + 1);
   next.clear_margins(t);
-  kernel_.add_to_stream(scratch.sums.data(), block.out.num_panels() * kPanel, network_.hidden,
+  kernels_.add_to_stream(scratch.sums.data(), block.out.num_panels() * kPanel, network_.hidden,
                         stream(t), rows_of(next, at));
 }
 
@@ -505,10 +446,10 @@ void PriorPass::project(int t, int layer, Scratch& scratch) {
   convolve(conv, input_of(layer), at, scratch);
   const int hidden = network_.hidden;
   std::int16_t* const rows = qkv(t);
-  kernel_.clamp(scratch.sums.data(), conv.num_panels() * kPanel, 3 * hidden, -128,
+  kernels_.clamp(scratch.sums.data(), conv.num_panels() * kPanel, 3 * hidden, -128,
                 {rows, scratch.iota.data(), 3 * hidden, at.count});
 
-  Memory& memory = memory_[layer];
+  KeyStore& store = key_stores_[layer];
   const int channels = hidden / network_.heads;
   const std::size_t capacity = static_cast<std::size_t>(key_capacity_);
   for (int i = 0; i < at.count; ++i) {
@@ -516,8 +457,8 @@ void PriorPass::project(int t, int layer, Scratch& scratch) {
     const std::size_t key = static_cast<std::size_t>(offset_[t]) + i % at.rows.size();
     for (int head = 0; head < network_.heads; ++head) {
       const std::size_t begin = (static_cast<std::size_t>(tile) * network_.heads + head) * capacity;
-      std::int8_t* const keys = &memory.keys[begin * channel_stride(channels)];
-      std::int8_t* const values = &memory.values[begin * round_up(channels, kPanel)];
+      std::int8_t* const keys = &store.keys[begin * channel_stride(channels)];
+      std::int8_t* const values = &store.values[begin * round_up(channels, kPanel)];
       const std::ptrdiff_t row = std::ptrdiff_t{i} * 3 * hidden;
       const std::int16_t* const k = rows + row + hidden + head * channels;
       const std::int16_t* const v = k + hidden;
@@ -539,20 +480,20 @@ void PriorPass::attend(int t, int layer, Scratch& scratch) {
     for (int first = 0; first < per_tile; first += kQueryRows) {
       const int count = std::min(kQueryRows, per_tile - first);
       for (int head = 0; head < network_.heads; ++head) {
-        attend_head(t, tile, first, count, head, memory_[layer], scratch);
+        attend_head(t, tile, first, count, head, key_stores_[layer], scratch);
       }
     }
   }
   multiply(conv, inner_rows(network_.hidden, at.count, scratch), scratch);
-  Plane& next = input_of(layer + 1);
+  Ring& next = input_of(layer + 1);
   next.clear_margins(t);
-  kernel_.add_to_stream(scratch.sums.data(), conv.num_panels() * kPanel, network_.hidden,
+  kernels_.add_to_stream(scratch.sums.data(), conv.num_panels() * kPanel, network_.hidden,
                         stream(t), rows_of(next, at));
 }
 
 // Attention of one head for rows first..first+count-1 of a tile's part of a step: into
 // scratch.inner. A query sees the positions of earlier steps and itself.
-void PriorPass::attend_head(int t, int tile, int first, int count, int head, const Memory& memory,
+void PriorPass::attend_head(int t, int tile, int first, int count, int head, const KeyStore& store,
                             Scratch& scratch) {
   const int hidden = network_.hidden;
   const int channels = hidden / network_.heads;
@@ -565,11 +506,11 @@ void PriorPass::attend_head(int t, int tile, int first, int count, int head, con
 
   // Scores of all keys.
   const int key_pairs = channel_stride(channels) / 2;
-  const PackedConv keys = {&memory.keys[begin * channel_stride(channels)], nullptr, nullptr,
+  const PackedConv keys = {&store.keys[begin * channel_stride(channels)], nullptr, nullptr,
                            std::ptrdiff_t{key_pairs} * kPanel * 2, known / kPanel, 1, key_pairs};
   const std::int16_t* const queries =
       qkv(t) + (std::ptrdiff_t{tile} * per_tile + first) * 3 * hidden + head * channels;
-  kernel_.product(keys, {queries, scratch.iota.data(), 3 * hidden, count}, &no_tap,
+  kernels_.product(keys, {queries, scratch.iota.data(), 3 * hidden, count}, &no_tap,
                   scratch.sums.data(), known);
 
   // Weights, split into bytes: rows 2 i and 2 i + 1.
@@ -578,12 +519,12 @@ void PriorPass::attend_head(int t, int tile, int first, int count, int head, con
     const std::int32_t* const scores = &scratch.sums[std::ptrdiff_t{i} * known];
     const int self = seen + first + i;
     std::int32_t top = scores[self];
-    if (seen > 0) top = std::max(top, kernel_.maximum(scores, seen));
+    if (seen > 0) top = std::max(top, kernels_.maximum(scores, seen));
     std::uint16_t* const weights = scratch.weights.data();
-    kernel_.weigh(scores, seen, top, kScoreShift, network_.tables.exp, kExpSize, weights);
+    kernels_.weigh(scores, seen, top, kScoreShift, network_.tables.exp, kExpSize, weights);
     std::uint16_t own;
-    kernel_.weigh(scores + self, 1, top, kScoreShift, network_.tables.exp, kExpSize, &own);
-    total[i] = static_cast<std::int64_t>(kernel_.sum(weights, seen)) + own;
+    kernels_.weigh(scores + self, 1, top, kScoreShift, network_.tables.exp, kExpSize, &own);
+    total[i] = static_cast<std::int64_t>(kernels_.sum(weights, seen)) + own;
 
     std::int16_t* const low = &scratch.split[std::ptrdiff_t{2} * i * known];
     std::int16_t* const high = low + known;
@@ -602,12 +543,12 @@ void PriorPass::attend_head(int t, int tile, int first, int count, int head, con
   const std::ptrdiff_t width = std::ptrdiff_t{panels} * kPanel;
   std::fill_n(scratch.mean.data(), 2 * count * width, 0);
   for (int key = 0; key < known; key += kKeyBlock) {
-    const std::int8_t* const from = &memory.values[begin * round_up(channels, kPanel)] +
+    const std::int8_t* const from = &store.values[begin * round_up(channels, kPanel)] +
                                     std::ptrdiff_t{key} * kPanel;
     const PackedConv values = {from, nullptr, nullptr,
                                static_cast<std::ptrdiff_t>(capacity) * kPanel, panels, 1,
                                std::min(kKeyBlock, known - key) / 2};
-    kernel_.product(values, {scratch.split.data() + key, scratch.iota.data(), known, 2 * count},
+    kernels_.product(values, {scratch.split.data() + key, scratch.iota.data(), known, 2 * count},
                     &no_tap, scratch.sums.data(), width);
     for (std::ptrdiff_t i = 0; i < 2 * count * width; ++i) scratch.mean[i] += scratch.sums[i];
   }
@@ -637,14 +578,14 @@ void PriorPass::choose_codes(int t, int, Scratch& scratch) {
     for (int i = 0; i < inputs.count; ++i) {
       const std::int32_t* const logits = &scratch.sums[i * width];
       std::uint16_t* const weights = scratch.weights.data();
-      kernel_.weigh(logits, codes, kernel_.maximum(logits, codes), 0, exp_.data(),
+      kernels_.weigh(logits, codes, kernels_.maximum(logits, codes), 0, exp_.data(),
                     static_cast<std::uint32_t>(exp_.size() - 1), weights);
       if (rule_.nucleus < SamplingRule::kWholeNucleus) keep_nucleus(rule_, weights, codes);
       std::uint32_t sum = 0;
       for (int k = 0; k < codes; k += kFrequencyBlock) {
         scratch.before[k / kFrequencyBlock] = sum;
         sum += static_cast<std::uint32_t>(
-            kernel_.sum(weights + k, std::min(kFrequencyBlock, codes - k)));
+            kernels_.sum(weights + k, std::min(kFrequencyBlock, codes - k)));
       }
       const int tile = (first + i) / at.rows.size();
       const int place = (first + i) % at.rows.size();
@@ -658,4 +599,4 @@ void PriorPass::choose_codes(int t, int, Scratch& scratch) {
   }
 }
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

@@ -9,17 +9,15 @@
 #include <thread>
 #include <utility>
 
+#include "coding/frequency_table.h"
 #include "coding/range_decoder.h"
+#include "prior/prior_pass.h"
 #include "base/thread_pool.h"
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
 static_assert(RangeDecoder::total == kFrequencyTotal, "the coder and the tables agree");
-
-// Small tiles go through the loop together, so that a step has at least about this many
-// positions: fewer would not keep the arithmetic units busy.
-constexpr int kGroupPositions = 32;
 
 // How far a map is: the number of steps whose codes are written. Has a cache line to itself.
 class alignas(64) Progress {
@@ -120,68 +118,6 @@ class Choosers final : public CodeSource {
   std::vector<CandidateStream> tiles_;
 };
 
-Status check_stream(const PriorNetwork&, const CodeMap&, const ByteStream&) { return {}; }
-Status check_stream(const PriorNetwork&, const CodeMap&, const WordStream&) { return {}; }
-Status check_stream(const PriorNetwork& network, const CodeMap& map,
-                    const CandidateStream& stream) {
-  if (stream.count < 1) return Status::invalid_argument("every code needs a candidate");
-  const std::int64_t size = map.size() * stream.count;
-  for (std::int64_t i = 0; i < size; ++i) {
-    if (stream.codes[i] < 0 || stream.codes[i] >= network.codes) {
-      return Status::invalid_argument("candidates must be in 0.." +
-                                      std::to_string(network.codes - 1) + ", got " +
-                                      std::to_string(stream.codes[i]));
-    }
-  }
-  return {};
-}
-
-template <class Stream>
-Status check_job(const std::vector<const PriorNetwork*>& networks,
-                 const WavefrontJob<Stream>& job) {
-  if (job.maps.size() < networks.size() || job.outputs.size() != networks.size() ||
-      job.streams.size() != networks.size()) {
-    return Status::invalid_argument("every prior needs a map and a stream: " +
-                                    std::to_string(networks.size()) + " priors, " +
-                                    std::to_string(job.maps.size()) + " maps, " +
-                                    std::to_string(job.streams.size()) + " streams");
-  }
-  const std::size_t known = job.maps.size() - networks.size();
-  for (std::size_t map = 0; map < networks.size(); ++map) {
-    const PriorNetwork& network = *networks[map];
-    const std::string name = "map " + std::to_string(known + map) + ": ";
-    if (network.coarser.size() != known + map) {
-      return Status::invalid_argument(name + "its prior has " +
-                                      std::to_string(network.coarser.size()) +
-                                      " coarser maps, expected " + std::to_string(known + map));
-    }
-    const PriorTile tile = {job.class_id, job.level, job.maps.data(), job.maps[known + map]};
-    Status status = check_tile(network, tile);
-    if (status.ok()) status = check_stream(network, tile.own, job.streams[map]);
-    if (!status.ok()) return Status::invalid_argument(name + status.message());
-    for (std::size_t j = 0; j < known; ++j) {
-      status = check_codes(job.maps[j], network.coarser[j].codes, "map " + std::to_string(j));
-      if (!status.ok()) return status;
-    }
-    for (std::size_t j = 0; j < map; ++j) {
-      if (networks[j]->codes > network.coarser[known + j].codes) {
-        return Status::invalid_argument(name + "its prior expects fewer codes of map " +
-                                        std::to_string(known + j) + " than that map has");
-      }
-    }
-  }
-  return {};
-}
-
-template <class Stream>
-Status check_all(const std::vector<const PriorNetwork*>& networks,
-                 const std::vector<WavefrontJob<Stream>>& jobs) {
-  for (const WavefrontJob<Stream>& job : jobs) {
-    if (Status status = check_job(networks, job); !status.ok()) return status;
-  }
-  return {};
-}
-
 template <class Source>
 class WavefrontLoop {
  public:
@@ -220,8 +156,8 @@ class WavefrontLoop {
  private:
   // Tiles of equal shapes, and how far each of their maps is.
   struct Group {
-    explicit Group(std::size_t maps) : progress(maps) {}
-    std::vector<std::size_t> jobs;
+    Group(JobGroup numbers, std::size_t maps) : jobs(std::move(numbers)), progress(maps) {}
+    const JobGroup jobs;
     std::vector<Progress> progress;  // of the maps that are not known
   };
   struct Task {
@@ -236,36 +172,13 @@ class WavefrontLoop {
             job.outputs[map]};
   }
 
-  static bool same_shapes(const Job& a, const Job& b) {
-    return std::equal(a.maps.begin(), a.maps.end(), b.maps.begin(), b.maps.end(),
-                      [](const CodeMap& x, const CodeMap& y) {
-                        return x.height == y.height && x.width == y.width;
-                      });
-  }
-
   // As many groups as there are threads work side by side, map by map. A task waits only for
   // tasks before it in the list, so it does not matter how many threads take tasks from it.
   std::vector<Task> plan() {
     std::vector<Task> tasks;
     if (networks_.empty()) return tasks;
-    std::vector<std::size_t> order(jobs_.size());
-    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-    const auto key = [&](std::size_t job) {
-      std::vector<int> sides;
-      for (const CodeMap& map : jobs_[job].maps) sides.insert(sides.end(), {map.height, map.width});
-      return sides;
-    };
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::size_t a, std::size_t b) { return key(a) < key(b); });
-    for (std::size_t job : order) {
-      const CodeMap& finest = jobs_[job].maps.back();
-      const Wavefront wavefront{finest.height, finest.width, networks_.back()->lag};
-      const auto size = static_cast<std::size_t>(std::max(1, kGroupPositions / wavefront.widest()));
-      if (groups_.empty() || groups_.back()->jobs.size() >= size ||
-          !same_shapes(jobs_[groups_.back()->jobs.front()], jobs_[job])) {
-        groups_.push_back(std::make_unique<Group>(networks_.size()));
-      }
-      groups_.back()->jobs.push_back(job);
+    for (JobGroup& jobs : group_by_shape(jobs_, networks_.back()->lag)) {
+      groups_.push_back(std::make_unique<Group>(std::move(jobs), networks_.size()));
     }
     const auto abreast = static_cast<std::size_t>(get_num_threads());
     for (std::size_t first = 0; first < groups_.size(); first += abreast) {
@@ -313,8 +226,8 @@ class WavefrontLoop {
       const int factor = network.coarser[known + j].factor;
       int steps = 0;
       for (int row = rows.begin; row < rows.end; ++row) {
-        const Offset parent = {row / factor, (t - wavefront.lag * row) / factor};
-        steps = std::max(steps, parent.steps(networks_[j]->lag) + 1);
+        const int column = t - wavefront.lag * row;
+        steps = std::max(steps, step_of(row / factor, column / factor, networks_[j]->lag) + 1);
       }
       if (!task.group->progress[j].wait_for(steps, stop_)) return false;
     }
@@ -344,31 +257,6 @@ Status run(const std::vector<const PriorNetwork*>& networks,
 
 }  // namespace
 
-Status check_jobs(const std::vector<const PriorNetwork*>& networks,
-                  const std::vector<DecodeJob>& jobs) {
-  return check_all(networks, jobs);
-}
-
-Status check_jobs(const std::vector<const PriorNetwork*>& networks,
-                  const std::vector<SampleJob>& jobs) {
-  return check_all(networks, jobs);
-}
-
-Status check_jobs(const std::vector<const PriorNetwork*>& networks,
-                  const std::vector<ChooseJob>& jobs) {
-  return check_all(networks, jobs);
-}
-
-Status check_rule(const SamplingRule& rule) {
-  const auto check = [](const char* name, int value) {
-    if (1 <= value && value <= 65536) return Status();
-    return Status::invalid_argument(std::string(name) + " must be in 1..65536, got " +
-                                    std::to_string(value));
-  };
-  Status status = check("sharpness", rule.sharpness);
-  return status.ok() ? check("nucleus", rule.nucleus) : status;
-}
-
 Status wavefront_decode(const std::vector<const PriorNetwork*>& networks,
                         const std::vector<DecodeJob>& jobs, Variant variant,
                         const std::function<bool()>& interrupted, WavefrontOutcome* outcome) {
@@ -388,4 +276,4 @@ Status wavefront_choose(const std::vector<const PriorNetwork*>& networks,
   return run<Choosers>(networks, jobs, {}, variant, interrupted, outcome);
 }
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

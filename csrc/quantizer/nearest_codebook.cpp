@@ -4,30 +4,19 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "base/aligned_array.h"
 #include "base/float_environment.h"
-#include "nn/nearest_codebook_kernel.h"
 #include "base/thread_pool.h"
+#include "nn/kernels.h"
+#include "quantizer/nearest_codebook_definition.h"
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
-constexpr std::int64_t kMaxCodes = std::int64_t{1} << 30;  // kernels count in int32
-
-const NearestKernel& kernel_of(Variant variant) {
-#ifdef VQCODEC_X86
-  switch (variant) {
-    case Variant::scalar: break;
-    case Variant::avx2: return kNearestAvx2;
-    case Variant::avx512: return kNearestAvx512;
-  }
-#else
-  (void)variant;
-#endif
-  return kNearestScalar;
-}
+constexpr std::int64_t kMaxCodebookSize = std::int64_t{1} << 30;  // kernels count in int32
 
 Status check(const StridedMatrix& z, const StridedMatrix& codebook, const float* bias) {
   if (Status status = check_shapes(z, codebook); !status.ok()) return status;
@@ -47,11 +36,11 @@ Status check(const StridedMatrix& z, const StridedMatrix& codebook, const float*
 }
 
 // Some rows of z, packed as the kernel wants them, and what is known about their codes.
-class Block {
+class RowBlock {
  public:
   static constexpr std::int64_t max_rows = kMaxBlockRows;
 
-  Block(const StridedMatrix& z, const NearestKernel& kernel)
+  RowBlock(const StridedMatrix& z, const NearestKernel& kernel)
       : z_(z), kernel_(kernel), packed_(static_cast<std::size_t>(capacity() * z.columns)) {}
 
   // Takes the rows first, first + 1, ... of z, as many as there are, up to max_rows.
@@ -113,7 +102,7 @@ Status check_shapes(const StridedMatrix& z, const StridedMatrix& codebook) {
                                     std::to_string(codebook.rows) + " x " +
                                     std::to_string(codebook.columns));
   }
-  if (codebook.rows > kMaxCodes) {
+  if (codebook.rows > kMaxCodebookSize) {
     return Status::invalid_argument("codebook must have at most 2^30 codes, got " +
                                     std::to_string(codebook.rows));
   }
@@ -129,7 +118,7 @@ Status nearest_codebook(const StridedMatrix& z, const StridedMatrix& codebook, c
                         Variant variant, std::int64_t* indices) {
   if (Status status = check(z, codebook, bias); !status.ok()) return status;
   const ScopedFloatEnvironment environment;
-  const NearestKernel& kernel = kernel_of(variant);
+  const NearestKernel& kernel = kernels_of(variant).nearest;
   std::vector<float> offsets(static_cast<std::size_t>(codebook.rows));
   for (std::int64_t k = 0; k < codebook.rows; ++k) {
     offsets[k] = codebook_offset(codebook, k, bias == nullptr ? 0.0f : bias[k]);
@@ -137,14 +126,14 @@ Status nearest_codebook(const StridedMatrix& z, const StridedMatrix& codebook, c
 
   constexpr std::int64_t none = std::numeric_limits<std::int64_t>::max();
   std::atomic<std::int64_t> first_bad_row{none};
-  const std::int64_t blocks = (z.rows + Block::max_rows - 1) / Block::max_rows;
+  const std::int64_t blocks = (z.rows + RowBlock::max_rows - 1) / RowBlock::max_rows;
   // Enough tasks for an even load, and few enough to share the memory of a block among many.
   const std::int64_t tasks = std::min<std::int64_t>(blocks, 16 * get_num_threads());
   parallel_for(tasks, [&](std::int64_t task) {
     const ScopedFloatEnvironment task_environment;
-    Block block(z, kernel);
+    RowBlock block(z, kernel);
     for (std::int64_t b = task * blocks / tasks; b < (task + 1) * blocks / tasks; ++b) {
-      const std::int64_t first = b * Block::max_rows;
+      const std::int64_t first = b * RowBlock::max_rows;
       block.load(first);
       block.compare(codebook, offsets.data());
       for (std::int64_t row = 0; row < block.rows(); ++row) {
@@ -161,43 +150,4 @@ Status nearest_codebook(const StridedMatrix& z, const StridedMatrix& codebook, c
   return {};
 }
 
-Status codebook_statistics(const StridedMatrix& z, const std::int64_t* indices,
-                           std::int64_t codes, float* counts, float* sums) {
-  for (std::int64_t row = 0; row < z.rows; ++row) {
-    if (indices[row] < 0 || indices[row] >= codes) {
-      return Status::invalid_argument("indices must be in 0.." + std::to_string(codes - 1) +
-                                      ", got " + std::to_string(indices[row]) + " in row " +
-                                      std::to_string(row));
-    }
-  }
-  // One task per slice of dimensions, of whole cache lines of z: every sum is made by one
-  // thread, in the order of the rows. The first task counts, too.
-  constexpr std::int64_t kLine = kCacheLine / sizeof(float);
-  const std::int64_t lines = (z.columns + kLine - 1) / kLine;
-  const std::int64_t threads = get_num_threads();
-  const std::int64_t slices = std::max<std::int64_t>(1, std::min(lines, threads));
-  const std::int64_t slice_width = (lines + slices - 1) / slices * kLine;
-  parallel_for(slices, [&](std::int64_t slice) {
-    const ScopedFloatEnvironment environment;
-    if (slice == 0) {
-      std::vector<std::int64_t> count(static_cast<std::size_t>(codes), 0);
-      for (std::int64_t row = 0; row < z.rows; ++row) ++count[indices[row]];
-      for (std::int64_t k = 0; k < codes; ++k) counts[k] = static_cast<float>(count[k]);
-    }
-    const std::int64_t first = std::min(slice * slice_width, z.columns);
-    const std::int64_t width = std::min(slice_width, z.columns - first);
-    std::vector<double> sum(static_cast<std::size_t>(codes * width), 0.0);
-    for (std::int64_t row = 0; row < z.rows; ++row) {
-      double* to = sum.data() + indices[row] * width;
-      for (std::int64_t d = 0; d < width; ++d) to[d] += z(row, first + d);
-    }
-    for (std::int64_t k = 0; k < codes; ++k) {
-      for (std::int64_t d = 0; d < width; ++d) {
-        sums[k * z.columns + first + d] = static_cast<float>(sum[k * width + d]);
-      }
-    }
-  });
-  return {};
-}
-
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

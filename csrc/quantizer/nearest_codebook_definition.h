@@ -22,34 +22,15 @@
 //     // offsets {0, 10}, scores {0, fma(3, -4, 10) = -2}: index 1 (squared distance 1, +1)
 //     // versus 4 for code 0; both totals are score + |z|^2
 //
-// codebook_statistics: what an exponential moving average of the codebook needs.
-//
-//     counts[k]    = number of rows with index k                   exact, then float32
-//     sums[k]      = sum of the rows of z with index k             float64, in the order of
-//                                                                  the rows, then float32
-//
 // Source: Razavi et al. 2019 (VQ-VAE-2), section 2.1, equations 1 and 2.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 #include "base/host_device.h"
+#include "base/strided_matrix.h"
 
 namespace vqcodec {
-
-// A matrix of floats somewhere in memory. Strides are in elements, and of any sign.
-struct StridedMatrix {
-  const float* data;
-  std::int64_t rows;
-  std::int64_t columns;
-  std::ptrdiff_t row_stride;
-  std::ptrdiff_t column_stride;
-
-  VQCODEC_HOST_DEVICE const float& operator()(std::int64_t row, std::int64_t column) const {
-    return data[row * row_stride + column * column_stride];
-  }
-};
 
 // offset_k of the definition.
 // Internal linkage: files with different instruction sets must not share a copy.

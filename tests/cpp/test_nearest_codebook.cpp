@@ -3,11 +3,13 @@
 #include <random>
 #include <vector>
 
-#include "check.h"
-#include "quantizer/nearest_codebook.h"
 #include "base/thread_pool.h"
+#include "check.h"
+#include "quantizer/codebook_statistics.h"
+#include "quantizer/nearest_codebook.h"
+#include "quantizer/nearest_codebook_definition.h"
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
 StridedMatrix matrix(const std::vector<float>& values, std::int64_t rows, std::int64_t columns) {
@@ -171,4 +173,4 @@ TEST(codebook_statistics_of_any_width) {
   }
 }
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

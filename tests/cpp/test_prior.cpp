@@ -11,13 +11,19 @@
 #include <utility>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "check.h"
+#include "coding/frequency_table.h"
+#include "coding/wavefront_order.h"
+#include "nn/fixed_point.h"
+#include "nn/kernels.h"
 #include "prior/prior_frequencies.h"
 #include "prior/prior_network.h"
+#include "prior/prior_pass.h"
+#include "prior/ring.h"
 #include "prior/wavefront.h"
-#include "base/thread_pool.h"
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
 std::mt19937 random_source(7);
@@ -220,24 +226,24 @@ TEST(prior_wavefront_order) {
   }
 }
 
-// The slots of a plane keep what was written, and are zero around it, as far as taps reach.
-TEST(prior_plane_finds_every_neighbour) {
+// The slots of a ring keep what was written, and are zero around it, as far as taps reach.
+TEST(prior_ring_finds_every_neighbour) {
   for (int height : {1, 4, 9}) {
     for (int width : {1, 2, 3, 10}) {
       for (int reach : {1, 2, 3}) {
         const int lag = reach + 1, tiles = 2;
         const Wavefront wavefront{height, width, lag};
         const int span = reach * lag + reach;
-        Plane plane(wavefront, tiles, reach, 3, span + 1);
+        Ring ring(wavefront, tiles, reach, 3, span + 1);
         for (int t = 0; t < wavefront.steps(); ++t) {
-          plane.clear_margins(t);
+          ring.clear_margins(t);
           const RowRange rows = wavefront.rows(t);
           for (int tile = 0; tile < tiles; ++tile) {
             for (int row = rows.begin; row < rows.end; ++row) {
-              const int index = plane.index(tile, row - rows.begin);
+              const int index = ring.index(tile, row - rows.begin);
               const auto feature = [&](int step, int r) -> std::int16_t& {
-                return plane.data()[plane.offset(step, r - row + rows.begin) +
-                                    index * plane.stride() + 2];
+                return ring.data()[ring.offset(step, r - row + rows.begin) +
+                                    index * ring.stride() + 2];
               };
               const auto own = 1 + tile * 1000 + row * 50 + t - lag * row;
               feature(t, row) = static_cast<std::int16_t>(own);
@@ -245,7 +251,7 @@ TEST(prior_plane_finds_every_neighbour) {
                 for (int dc = -reach; dc <= (dr < 0 ? reach : 0); ++dc) {
                   const int r = row + dr, c = t - lag * row + dc;
                   const bool inside = r >= 0 && c >= 0 && c < width;
-                  CHECK_EQ(feature(t + Offset{dr, dc}.steps(lag), r),
+                  CHECK_EQ(feature(t + step_of(dr, dc, lag), r),
                            inside ? 1 + tile * 1000 + r * 50 + c : 0);
                 }
               }
@@ -316,7 +322,7 @@ TEST(prior_product_equals_plain_loops) {
           std::vector<std::ptrdiff_t> taps;
           for (int i = 0; i < num_taps; ++i) taps.push_back(std::ptrdiff_t{stride} * uniform(0, 7));
           const FeatureRows<const std::int16_t> from = {features.data(), rows.data(), stride, count};
-          prior_kernel(variant).product(conv.packed(), from, taps.data(), found.data(),
+          kernels_of(variant).integer.product(conv.packed(), from, taps.data(), found.data(),
                                         conv.num_panels() * kPanel);
           for (int i = 0; i < count; ++i) {
             for (int o = 0; o < outputs; ++o) {
@@ -350,7 +356,7 @@ TEST(prior_product_uses_all_of_int32) {
     const std::ptrdiff_t tap = 0;
     std::vector<std::int32_t> sums(kPanel);
     for (Variant variant : variants()) {
-      prior_kernel(variant).product(conv.packed(), {features.data(), &row, inputs, 1}, &tap,
+      kernels_of(variant).integer.product(conv.packed(), {features.data(), &row, inputs, 1}, &tap,
                                     sums.data(), kPanel);
       CHECK_EQ(sums[0], bias + inputs * 127 * features[0]);
     }
@@ -375,7 +381,7 @@ TEST(prior_elementwise_kernels_are_the_same_in_every_variant) {
     const std::int32_t rows[count] = {2, 0, 1};
     std::vector<std::vector<std::int16_t>> expected;
     for (Variant variant : variants()) {
-      const PriorKernel& kernel = prior_kernel(variant);
+      const IntegerKernels& kernel = kernels_of(variant).integer;
       std::vector<std::vector<std::int16_t>> found;
       const auto next = [&] {
         found.emplace_back(channels * count);
@@ -384,7 +390,7 @@ TEST(prior_elementwise_kernels_are_the_same_in_every_variant) {
       std::vector<std::int16_t> begun(stream.size()), added = stream;
       kernel.begin_stream(sums.data(), stride, channels, base.data(), begun.data(), next());
       kernel.add_to_stream(sums.data(), stride, channels, added.data(), next());
-      kernel.gate(sums.data(), stride, channels, network->tables, next());
+      kernel.gate(sums.data(), stride, channels, network->tables.tanh, network->tables.sigmoid, next());
       kernel.clamp(sums.data(), stride, channels, -128, next());
       found.push_back(begun);
       found.push_back(added);
@@ -506,7 +512,11 @@ TEST(prior_memory_does_not_grow_with_the_map) {
   } source;
   const Hierarchy hierarchy;
   const auto bytes = [&](int map, int height, int width, Schedule schedule) {
-    const PriorTile tile = {0, 0, nullptr, {nullptr, height, width}};
+    // Codes are not looked at when a pass is made, but for those of a whole map.
+    const std::vector<std::int32_t> zeros(schedule == Schedule::whole_map ? height * width : 0);
+    const CodeMap own = {zeros.data(), height, width};
+    const CodeMap coarser[] = {{zeros.data(), (height + 1) / 2, (width + 1) / 2}, own};
+    const PriorTile tile = {0, 0, coarser, own};
     return PriorPass(*hierarchy.networks()[map], Variant::scalar, schedule, {tile}, source)
         .feature_bytes();
   };
@@ -606,4 +616,4 @@ TEST(prior_jobs_are_checked) {
            "map 1: its prior has 0 coarser maps, expected 1");
 }
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

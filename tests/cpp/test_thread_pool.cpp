@@ -11,7 +11,7 @@
 #include "check.h"
 #include "base/thread_pool.h"
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
 // Whether every index of a loop of `count` ran exactly once.
@@ -115,4 +115,4 @@ TEST(thread_pool_refuses_silly_sizes) {
   CHECK_EQ(get_num_threads(), 2);
 }
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

@@ -4,7 +4,7 @@
 
 #include "cuda/device.cuh"
 
-namespace vqcodec::cuda_host_tests {
+namespace vqcodec::cuda_simulator_tests {
 
 struct BrokenParams {
   int* out;
@@ -226,4 +226,4 @@ __global__ void needs_all_resident_kernel(BrokenParams p) {
   }
 }
 
-}  // namespace vqcodec::cuda_host_tests
+}  // namespace vqcodec::cuda_simulator_tests

@@ -8,7 +8,7 @@
 // compared by it. simulator.h runs the threads and says what is checked.
 #pragma once
 
-#define VQCODEC_CUDA_HOST 1
+#define VQCODEC_CUDA_SIMULATOR 1
 
 #include <cmath>
 #include <cstddef>
@@ -54,21 +54,21 @@ extern dim3 blockDim, gridDim;
 constexpr int warpSize = 32;
 
 // The last parameter of the functions that switch threads.
-#define VQCODEC_AT vqcodec::cuda_host::Location at = vqcodec::cuda_host::Location::here()
+#define VQCODEC_AT vqcodec::cuda_simulator::Location at = vqcodec::cuda_simulator::Location::here()
 
 // ---------------------------------------------------------------- the block
 
 inline void __syncthreads(VQCODEC_AT) {
-  vqcodec::cuda_host::barrier(vqcodec::cuda_host::Barrier::plain, 0, at);
+  vqcodec::cuda_simulator::barrier(vqcodec::cuda_simulator::Barrier::plain, 0, at);
 }
 inline int __syncthreads_or(int predicate, VQCODEC_AT) {
-  return vqcodec::cuda_host::barrier(vqcodec::cuda_host::Barrier::any, predicate, at) != 0;
+  return vqcodec::cuda_simulator::barrier(vqcodec::cuda_simulator::Barrier::any, predicate, at) != 0;
 }
 inline int __syncthreads_and(int predicate, VQCODEC_AT) {
-  return vqcodec::cuda_host::barrier(vqcodec::cuda_host::Barrier::all, predicate, at) != 0;
+  return vqcodec::cuda_simulator::barrier(vqcodec::cuda_simulator::Barrier::all, predicate, at) != 0;
 }
 inline int __syncthreads_count(int predicate, VQCODEC_AT) {
-  return vqcodec::cuda_host::barrier(vqcodec::cuda_host::Barrier::count, predicate, at);
+  return vqcodec::cuda_simulator::barrier(vqcodec::cuda_simulator::Barrier::count, predicate, at);
 }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
@@ -76,10 +76,10 @@ inline void __threadfence_block() {}
 // ---------------------------------------------------------------- the warp
 
 inline void __syncwarp(unsigned mask = 0xffffffffu, VQCODEC_AT) {
-  vqcodec::cuda_host::collective(vqcodec::cuda_host::Operation::syncwarp, mask, 0, 0, at);
+  vqcodec::cuda_simulator::collective(vqcodec::cuda_simulator::Operation::syncwarp, mask, 0, 0, at);
 }
 
-namespace vqcodec::cuda_host {
+namespace vqcodec::cuda_simulator {
 
 template <class T>
 T shuffle(Operation operation, unsigned mask, T value, int operand, int width, Location at) {
@@ -95,49 +95,49 @@ T shuffle(Operation operation, unsigned mask, T value, int operand, int width, L
   return value;
 }
 
-}  // namespace vqcodec::cuda_host
+}  // namespace vqcodec::cuda_simulator
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int lane, int width = 32, VQCODEC_AT) {
-  return vqcodec::cuda_host::shuffle(vqcodec::cuda_host::Operation::shfl, mask, value, lane, width,
+  return vqcodec::cuda_simulator::shuffle(vqcodec::cuda_simulator::Operation::shfl, mask, value, lane, width,
                                      at);
 }
 template <class T>
 T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32,
                  VQCODEC_AT) {
-  return vqcodec::cuda_host::shuffle(vqcodec::cuda_host::Operation::shfl_up, mask, value,
+  return vqcodec::cuda_simulator::shuffle(vqcodec::cuda_simulator::Operation::shfl_up, mask, value,
                                      static_cast<int>(delta), width, at);
 }
 template <class T>
 T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32,
                    VQCODEC_AT) {
-  return vqcodec::cuda_host::shuffle(vqcodec::cuda_host::Operation::shfl_down, mask, value,
+  return vqcodec::cuda_simulator::shuffle(vqcodec::cuda_simulator::Operation::shfl_down, mask, value,
                                      static_cast<int>(delta), width, at);
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32,
                   VQCODEC_AT) {
-  return vqcodec::cuda_host::shuffle(vqcodec::cuda_host::Operation::shfl_xor, mask, value, lanes,
+  return vqcodec::cuda_simulator::shuffle(vqcodec::cuda_simulator::Operation::shfl_xor, mask, value, lanes,
                                      width, at);
 }
 
 inline unsigned __ballot_sync(unsigned mask, int predicate, VQCODEC_AT) {
-  return static_cast<unsigned>(vqcodec::cuda_host::collective(
-      vqcodec::cuda_host::Operation::ballot, mask, predicate != 0, 0, at));
+  return static_cast<unsigned>(vqcodec::cuda_simulator::collective(
+      vqcodec::cuda_simulator::Operation::ballot, mask, predicate != 0, 0, at));
 }
 inline int __any_sync(unsigned mask, int predicate, VQCODEC_AT) {
-  return static_cast<int>(vqcodec::cuda_host::collective(vqcodec::cuda_host::Operation::any, mask,
+  return static_cast<int>(vqcodec::cuda_simulator::collective(vqcodec::cuda_simulator::Operation::any, mask,
                                                          predicate != 0, 0, at));
 }
 inline int __all_sync(unsigned mask, int predicate, VQCODEC_AT) {
-  return static_cast<int>(vqcodec::cuda_host::collective(vqcodec::cuda_host::Operation::all, mask,
+  return static_cast<int>(vqcodec::cuda_simulator::collective(vqcodec::cuda_simulator::Operation::all, mask,
                                                          predicate != 0, 0, at));
 }
 
 #define VQCODEC_REDUCTION(type, name, operation)                                \
   inline type __reduce_##name##_sync(unsigned mask, type value, VQCODEC_AT) {   \
-    return static_cast<type>(vqcodec::cuda_host::collective(                    \
-        vqcodec::cuda_host::Operation::operation, mask,                         \
+    return static_cast<type>(vqcodec::cuda_simulator::collective(                    \
+        vqcodec::cuda_simulator::Operation::operation, mask,                         \
         static_cast<std::uint32_t>(value), 0, at));                             \
   }
 VQCODEC_REDUCTION(unsigned, add, reduce_add)
@@ -181,7 +181,7 @@ inline unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
   return c;
 }
 
-namespace vqcodec::cuda_host {
+namespace vqcodec::cuda_simulator {
 
 template <class To, class From>
 To same_bits(From value) {
@@ -191,12 +191,12 @@ To same_bits(From value) {
   return result;
 }
 
-}  // namespace vqcodec::cuda_host
+}  // namespace vqcodec::cuda_simulator
 
-inline unsigned __float_as_uint(float x) { return vqcodec::cuda_host::same_bits<unsigned>(x); }
-inline int __float_as_int(float x) { return vqcodec::cuda_host::same_bits<int>(x); }
-inline float __uint_as_float(unsigned x) { return vqcodec::cuda_host::same_bits<float>(x); }
-inline float __int_as_float(int x) { return vqcodec::cuda_host::same_bits<float>(x); }
+inline unsigned __float_as_uint(float x) { return vqcodec::cuda_simulator::same_bits<unsigned>(x); }
+inline int __float_as_int(float x) { return vqcodec::cuda_simulator::same_bits<int>(x); }
+inline float __uint_as_float(unsigned x) { return vqcodec::cuda_simulator::same_bits<float>(x); }
+inline float __int_as_float(int x) { return vqcodec::cuda_simulator::same_bits<float>(x); }
 
 inline float __fmaf_rn(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline float __fadd_rn(float a, float b) { return a + b; }
@@ -228,7 +228,7 @@ T __ldcg(const T* address) { return *address; }
 template <class T>
 void __stcg(T* address, T value) { *address = value; }
 
-namespace vqcodec::cuda_host {
+namespace vqcodec::cuda_simulator {
 
 // One thread runs at a time, so that a plain access is atomic; what an atomic operation adds is a
 // place where others may come first.
@@ -241,11 +241,11 @@ T atomic(T* address, Update update) {
   return before;
 }
 
-}  // namespace vqcodec::cuda_host
+}  // namespace vqcodec::cuda_simulator
 
 #define VQCODEC_ATOMIC(type, name, expression)                                              \
   inline type name(type* address, type value) {                                             \
-    return vqcodec::cuda_host::atomic(                                                      \
+    return vqcodec::cuda_simulator::atomic(                                                      \
         address, [value](type old) -> type { return static_cast<type>(expression); });      \
   }
 #define VQCODEC_ATOMICS(type, sum)                                                           \
@@ -256,7 +256,7 @@ T atomic(T* address, Update update) {
   VQCODEC_ATOMIC(type, atomicAnd, old & value)                                               \
   VQCODEC_ATOMIC(type, atomicExch, (void(old), value))                                       \
   inline type atomicCAS(type* address, type compare, type value) {                           \
-    return vqcodec::cuda_host::atomic(address, [compare, value](type old) -> type {          \
+    return vqcodec::cuda_simulator::atomic(address, [compare, value](type old) -> type {          \
       return old == compare ? value : old;                                                   \
     });                                                                                      \
   }

@@ -24,10 +24,10 @@
 __asm__(R"(
 .text
 .p2align 4
-.globl vqcodec_cuda_host_switch
-.hidden vqcodec_cuda_host_switch
-.type vqcodec_cuda_host_switch, @function
-vqcodec_cuda_host_switch:
+.globl vqcodec_cuda_simulator_switch
+.hidden vqcodec_cuda_simulator_switch
+.type vqcodec_cuda_simulator_switch, @function
+vqcodec_cuda_simulator_switch:
   pushq %rbp
   pushq %rbx
   pushq %r12
@@ -44,16 +44,16 @@ vqcodec_cuda_host_switch:
   popq %rbp
   popq %rcx
   jmp *%rcx
-.size vqcodec_cuda_host_switch, .-vqcodec_cuda_host_switch
+.size vqcodec_cuda_simulator_switch, .-vqcodec_cuda_simulator_switch
 )");
 #elif defined(__aarch64__) && !defined(VQCODEC_FIBER_UCONTEXT)
 __asm__(R"(
 .text
 .p2align 4
-.globl vqcodec_cuda_host_switch
-.hidden vqcodec_cuda_host_switch
-.type vqcodec_cuda_host_switch, %function
-vqcodec_cuda_host_switch:
+.globl vqcodec_cuda_simulator_switch
+.hidden vqcodec_cuda_simulator_switch
+.type vqcodec_cuda_simulator_switch, %function
+vqcodec_cuda_simulator_switch:
   sub sp, sp, #160
   stp x19, x20, [sp, #0]
   stp x21, x22, [sp, #16]
@@ -80,11 +80,11 @@ vqcodec_cuda_host_switch:
   ldp d14, d15, [sp, #144]
   add sp, sp, #160
   br x30
-.size vqcodec_cuda_host_switch, .-vqcodec_cuda_host_switch
+.size vqcodec_cuda_simulator_switch, .-vqcodec_cuda_simulator_switch
 )");
 #endif
 
-namespace vqcodec::cuda_host {
+namespace vqcodec::cuda_simulator {
 
 struct Fiber {
   void* stack_pointer = nullptr;  // while it does not run
@@ -98,12 +98,12 @@ struct Fiber {
 
 #ifndef VQCODEC_FIBER_UCONTEXT
 // Saves the stack pointer, with the registers on the stack, in *save, and takes `load`.
-extern "C" void vqcodec_cuda_host_switch(void** save, void* load);
+extern "C" void vqcodec_cuda_simulator_switch(void** save, void* load);
 #endif
 
 // Lets `fiber` begin with `entry`, which never returns, when it is next switched to.
 inline void start(Fiber& fiber, void (*entry)()) {
-#ifdef VQCODEC_CUDA_HOST_ASAN
+#ifdef VQCODEC_CUDA_SIMULATOR_ASAN
   // Whatever ran here before did not return from all of its functions.
   __asan_unpoison_memory_region(fiber.stack, fiber.stack_size);
 #endif
@@ -133,7 +133,7 @@ inline void start(Fiber& fiber, void (*entry)()) {
 
 // Continues `to`; returns when something switches back to `from`. `last`: nothing will.
 inline void switch_fiber(Fiber& from, Fiber& to, bool last = false) {
-#ifdef VQCODEC_CUDA_HOST_ASAN
+#ifdef VQCODEC_CUDA_SIMULATOR_ASAN
   __sanitizer_start_switch_fiber(last ? nullptr : &from.fake_stack, to.stack, to.stack_size);
 #else
   static_cast<void>(last);
@@ -141,16 +141,16 @@ inline void switch_fiber(Fiber& from, Fiber& to, bool last = false) {
 #ifdef VQCODEC_FIBER_UCONTEXT
   swapcontext(&from.context, &to.context);
 #else
-  vqcodec_cuda_host_switch(&from.stack_pointer, to.stack_pointer);
+  vqcodec_cuda_simulator_switch(&from.stack_pointer, to.stack_pointer);
 #endif
-#ifdef VQCODEC_CUDA_HOST_ASAN
+#ifdef VQCODEC_CUDA_SIMULATOR_ASAN
   __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
 #endif
 }
 
 // First in `entry`. `caller`, if given, gets the stack that the switch came from.
 inline void entered(Fiber* caller) {
-#ifdef VQCODEC_CUDA_HOST_ASAN
+#ifdef VQCODEC_CUDA_SIMULATOR_ASAN
   const void* stack;
   std::size_t size;
   __sanitizer_finish_switch_fiber(nullptr, &stack, &size);
@@ -163,4 +163,4 @@ inline void entered(Fiber* caller) {
 #endif
 }
 
-}  // namespace vqcodec::cuda_host
+}  // namespace vqcodec::cuda_simulator

@@ -4,7 +4,7 @@
 
 #include "cuda/device.cuh"
 
-namespace vqcodec::cuda_host_tests {
+namespace vqcodec::cuda_simulator_tests {
 
 using vqcodec::cuda::shared_memory;
 
@@ -278,4 +278,4 @@ __global__ void index_kernel(IndexParams p) {
   atomicAdd(p.out + block * blockDim.x * blockDim.y * blockDim.z + thread, 1);
 }
 
-}  // namespace vqcodec::cuda_host_tests
+}  // namespace vqcodec::cuda_simulator_tests

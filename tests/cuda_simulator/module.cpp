@@ -11,7 +11,7 @@ namespace {
 // How the next kernels run; what is not named is as the environment says (simulator.h).
 void configure(const std::string& order, std::uint64_t seed, int shared_limit, int resident_blocks,
                int compute_major) {
-  using namespace vqcodec::cuda_host;
+  using namespace vqcodec::cuda_simulator;
   Settings settings = settings_of_environment();
   if (order == "forward") settings.order = Order::forward;
   if (order == "reverse") settings.order = Order::reverse;
@@ -25,10 +25,10 @@ void configure(const std::string& order, std::uint64_t seed, int shared_limit, i
 
 }  // namespace
 
-PYBIND11_MODULE(_cuda_host, module) {
+PYBIND11_MODULE(_cuda_simulator, module) {
   vqcodec::bindings::bind_cuda(module);
   module.def("configure", &configure, py::kw_only(), py::arg("order") = "", py::arg("seed") = 0,
              py::arg("shared_limit") = 0, py::arg("resident_blocks") = 0,
              py::arg("compute_major") = 0);
-  module.def("switches", &vqcodec::cuda_host::switches);
+  module.def("switches", &vqcodec::cuda_simulator::switches);
 }

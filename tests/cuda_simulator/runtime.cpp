@@ -9,7 +9,7 @@
 
 #include "address_sanitizer.h"
 
-namespace vqcodec::cuda_host {
+namespace vqcodec::cuda_simulator {
 namespace {
 
 constexpr std::size_t kTail = kAsan ? 0 : 64;  // bytes behind an allocation that must not change
@@ -149,13 +149,13 @@ std::string check_allocations() {
   return "";
 }
 
-}  // namespace vqcodec::cuda_host
+}  // namespace vqcodec::cuda_simulator
 
-using namespace vqcodec::cuda_host;
+using namespace vqcodec::cuda_simulator;
 
-const char* cuda_host_last_report() { return last_report.c_str(); }
+const char* cuda_simulator_last_report() { return last_report.c_str(); }
 
-std::size_t cuda_host_live_allocations() {
+std::size_t cuda_simulator_live_allocations() {
   Memory& all = memory();
   const std::lock_guard<std::mutex> lock(all.mutex);
   return all.allocations.size();
@@ -213,7 +213,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = static_cast<int>(properties.sharedMemPerBlockOptin);
       break;
     case cudaDevAttrMemoryPoolsSupported:
-      *value = std::getenv("VQCODEC_CUDA_HOST_NO_POOLS") == nullptr;
+      *value = std::getenv("VQCODEC_CUDA_SIMULATOR_NO_POOLS") == nullptr;
       break;
     default: return set_last_error(cudaErrorInvalidValue);
   }

@@ -1,4 +1,4 @@
-// cuda_host_tests [part of a name]: proves that the simulator runs right kernels to the right
+// cuda_simulator_tests [part of a name]: proves that the simulator runs right kernels to the right
 // results and catches the wrong ones. Exit status 1 if a test fails.
 
 #include <sys/wait.h>
@@ -35,23 +35,23 @@ void report_failure(const char* file, int line, const std::string& message) {
 
 }  // namespace vqcodec::testing
 
-namespace vqcodec::cuda_host_tests {
+namespace vqcodec::cuda_simulator_tests {
 namespace {
 
 using cuda::launch;
-using cuda_host::kAsan;
-using cuda_host::Order;
-using cuda_host::Settings;
+using cuda_simulator::kAsan;
+using cuda_simulator::Order;
+using cuda_simulator::Settings;
 
 // While it lives, these settings.
 class With {
  public:
-  explicit With(Settings settings) : saved_(cuda_host::settings()) {
+  explicit With(Settings settings) : saved_(cuda_simulator::settings()) {
     settings.print_reports = false;
-    cuda_host::configure(settings);
+    cuda_simulator::configure(settings);
   }
   explicit With(Order order, std::uint64_t seed = 0) : With(of_order(order, seed)) {}
-  ~With() { cuda_host::configure(saved_); }
+  ~With() { cuda_simulator::configure(saved_); }
   With(const With&) = delete;
   With& operator=(const With&) = delete;
 
@@ -121,11 +121,11 @@ bool reported(const char* words, void (*kernel)(Params), dim3 grid, dim3 block, 
   in_every_order([&] {
     const cudaError_t error = launch(kernel, grid, block, shared, nullptr, params);
     const bool good = error == cudaErrorLaunchFailure &&
-                      std::strstr(cuda_host_last_report(), words) != nullptr &&
-                      std::strcmp(cudaGetErrorString(error), cuda_host_last_report()) == 0;
+                      std::strstr(cuda_simulator_last_report(), words) != nullptr &&
+                      std::strcmp(cudaGetErrorString(error), cuda_simulator_last_report()) == 0;
     if (!good) {
       std::cerr << "    expected \"" << words << "\", got " << cudaGetErrorName(error) << ": "
-                << cuda_host_last_report() << "\n";
+                << cuda_simulator_last_report() << "\n";
     }
     all = all && good;
   });
@@ -473,7 +473,7 @@ TEST(reports_name_the_place) {
   const With with(Order::forward);
   CHECK(launch(early_exit_kernel, dim3(3), dim3(64), 0, nullptr, BrokenParams{out, 32}) ==
         cudaErrorLaunchFailure);
-  const std::string report = cuda_host_last_report();
+  const std::string report = cuda_simulator_last_report();
   CHECK(report.find("block (0,0,0) thread (32,0,0)") != std::string::npos);
   CHECK(report.find("__syncthreads at ") != std::string::npos);
   CHECK(report.find("broken_kernels.cuh:") != std::string::npos);
@@ -521,7 +521,7 @@ TEST(catches_accesses_outside_shared_memory) {
           const With with(n < 0 ? Order::reverse : Order::forward);
           CHECK(launch(shared_outside_kernel, dim3(2), dim3(32), size, nullptr, params) ==
                 cudaErrorLaunchFailure);
-          CHECK(std::strstr(cuda_host_last_report(), "outside dynamic shared memory") != nullptr);
+          CHECK(std::strstr(cuda_simulator_last_report(), "outside dynamic shared memory") != nullptr);
         }
       }
     }
@@ -540,7 +540,7 @@ TEST(catches_accesses_outside_global_memory) {
     } else if (write) {
       CHECK(launch(global_outside_kernel, dim3(1), dim3(1), 0, nullptr, params) ==
             cudaErrorLaunchFailure);
-      CHECK(std::strstr(cuda_host_last_report(), "written past its end") != nullptr);
+      CHECK(std::strstr(cuda_simulator_last_report(), "written past its end") != nullptr);
     }
   }
 }
@@ -591,9 +591,9 @@ TEST(refuses_too_much_shared_memory) {
   // More than 48 KB without cudaFuncSetAttribute.
   const With with(Order::forward);
   const auto start = [](std::size_t shared) {
-    const cuda_host::Launch call = {&shared, {1, 1, 1}, {1, 1, 1}, shared, [](const void*) {},
+    const cuda_simulator::Launch call = {&shared, {1, 1, 1}, {1, 1, 1}, shared, [](const void*) {},
                                     nullptr};
-    return static_cast<cudaError_t>(cuda_host::run(call));
+    return static_cast<cudaError_t>(cuda_simulator::run(call));
   };
   CHECK(start(48 * 1024) == cudaSuccess);
   CHECK(start(48 * 1024 + 1) == cudaErrorInvalidValue);
@@ -700,7 +700,7 @@ TEST(catches_deadlocks) {
         const Array<int> flags(std::vector<int>{0, 0});
         return launch(kernel, dim3(grid), dim3(32), 0, nullptr, BrokenParams{flags, 0}) ==
                    cudaErrorLaunchFailure &&
-               std::strstr(cuda_host_last_report(), "deadlock") != nullptr;
+               std::strstr(cuda_simulator_last_report(), "deadlock") != nullptr;
       };
       CHECK(stops(wait_for_each_other_kernel, 2));
       CHECK(stops(wait_with_barriers_kernel, 2));
@@ -725,10 +725,10 @@ TEST(resident_blocks_are_limited) {
 
 TEST(memory_of_the_device) {
   const With with(Order::forward);
-  const std::size_t before = cuda_host_live_allocations();
+  const std::size_t before = cuda_simulator_live_allocations();
   int* a = nullptr;
   CHECK(cudaMallocAsync(&a, 10 * sizeof(int), nullptr) == cudaSuccess);
-  CHECK_EQ(cuda_host_live_allocations(), before + 1);
+  CHECK_EQ(cuda_simulator_live_allocations(), before + 1);
   int host[10] = {};
   CHECK(cudaMemcpyAsync(host, a, sizeof host, cudaMemcpyDeviceToHost) == cudaSuccess);
   CHECK_EQ(host[9], static_cast<int>(0xcdcdcdcdu));
@@ -753,7 +753,7 @@ TEST(memory_of_the_device) {
   CHECK(cudaFree(a) == cudaErrorInvalidValue);
   CHECK(cudaFree(nullptr) == cudaSuccess);
   CHECK(cudaGetLastError() == cudaErrorInvalidValue);
-  CHECK_EQ(cuda_host_live_allocations(), before);
+  CHECK_EQ(cuda_simulator_live_allocations(), before);
 }
 
 TEST(properties_of_the_device) {
@@ -784,23 +784,23 @@ TEST(properties_of_the_device) {
 }
 
 TEST(settings_of_the_environment) {
-  setenv("VQCODEC_CUDA_HOST_ORDER", "random:42", 1);
-  setenv("VQCODEC_CUDA_HOST_SMS", "9", 1);
-  setenv("VQCODEC_CUDA_HOST_SHARED", "65536", 1);
-  setenv("VQCODEC_CUDA_HOST_RESIDENT", "2", 1);
-  const Settings found = cuda_host::settings_of_environment();
+  setenv("VQCODEC_CUDA_SIMULATOR_ORDER", "random:42", 1);
+  setenv("VQCODEC_CUDA_SIMULATOR_SMS", "9", 1);
+  setenv("VQCODEC_CUDA_SIMULATOR_SHARED", "65536", 1);
+  setenv("VQCODEC_CUDA_SIMULATOR_RESIDENT", "2", 1);
+  const Settings found = cuda_simulator::settings_of_environment();
   CHECK(found.order == Order::random);
   CHECK_EQ(found.seed, 42u);
   CHECK_EQ(found.multiprocessors, 9);
   CHECK_EQ(found.shared_limit, 65536);
   CHECK_EQ(found.resident_blocks, 2);
-  setenv("VQCODEC_CUDA_HOST_ORDER", "reverse", 1);
-  CHECK(cuda_host::settings_of_environment().order == Order::reverse);
-  for (const char* variable : {"VQCODEC_CUDA_HOST_ORDER", "VQCODEC_CUDA_HOST_SMS",
-                               "VQCODEC_CUDA_HOST_SHARED", "VQCODEC_CUDA_HOST_RESIDENT"}) {
+  setenv("VQCODEC_CUDA_SIMULATOR_ORDER", "reverse", 1);
+  CHECK(cuda_simulator::settings_of_environment().order == Order::reverse);
+  for (const char* variable : {"VQCODEC_CUDA_SIMULATOR_ORDER", "VQCODEC_CUDA_SIMULATOR_SMS",
+                               "VQCODEC_CUDA_SIMULATOR_SHARED", "VQCODEC_CUDA_SIMULATOR_RESIDENT"}) {
     unsetenv(variable);
   }
-  CHECK(cuda_host::settings_of_environment().order == Order::forward);
+  CHECK(cuda_simulator::settings_of_environment().order == Order::forward);
 }
 
 // The same seed makes the same run.
@@ -819,9 +819,9 @@ TEST(random_order_repeats) {
   CHECK(order_of_blocks(1) != order_of_blocks(2));
 }
 
-TEST(nothing_is_leaked) { CHECK_EQ(cuda_host_live_allocations(), 0u); }
+TEST(nothing_is_leaked) { CHECK_EQ(cuda_simulator_live_allocations(), 0u); }
 
-}  // namespace vqcodec::cuda_host_tests
+}  // namespace vqcodec::cuda_simulator_tests
 
 int main(int argc, char** argv) {
   using namespace vqcodec;

@@ -13,7 +13,7 @@
 #include "address_sanitizer.h"
 #include "runtime.h"
 
-namespace vqcodec::cuda_host {
+namespace vqcodec::cuda_simulator {
 
 // Reserves pages of which none can be accessed.
 inline unsigned char* reserve(std::size_t size) {
@@ -62,7 +62,7 @@ class SharedMemory {
     }
     begin_ = memory_ + kGuard + (behind ? (inner_ - size) & ~std::size_t{15} : 0);
     size_ = size;
-#ifdef VQCODEC_CUDA_HOST_ASAN
+#ifdef VQCODEC_CUDA_SIMULATOR_ASAN
     __asan_poison_memory_region(memory_, inner_ + 2 * kGuard);
     __asan_unpoison_memory_region(begin_, size_);
 #else
@@ -99,7 +99,7 @@ class SharedMemory {
  private:
   void release() {
     if (memory_ == nullptr) return;
-#ifdef VQCODEC_CUDA_HOST_ASAN
+#ifdef VQCODEC_CUDA_SIMULATOR_ASAN
     __asan_unpoison_memory_region(memory_, inner_ + 2 * kGuard);
 #endif
     munmap(memory_, inner_ + 2 * kGuard);
@@ -112,4 +112,4 @@ class SharedMemory {
   std::size_t size_ = 0;
 };
 
-}  // namespace vqcodec::cuda_host
+}  // namespace vqcodec::cuda_simulator

@@ -22,7 +22,7 @@
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
-namespace vqcodec::cuda_host {
+namespace vqcodec::cuda_simulator {
 
 unsigned char* shared_base;
 
@@ -761,14 +761,14 @@ int run(const Launch& launch) {
 
 Settings settings_of_environment() {
   Settings result;
-  if (const char* order = std::getenv("VQCODEC_CUDA_HOST_ORDER")) {
+  if (const char* order = std::getenv("VQCODEC_CUDA_SIMULATOR_ORDER")) {
     if (std::strcmp(order, "reverse") == 0) {
       result.order = Order::reverse;
     } else if (std::strncmp(order, "random", 6) == 0) {
       result.order = Order::random;
       if (order[6] == ':') result.seed = std::strtoull(order + 7, nullptr, 10);
     } else if (std::strcmp(order, "forward") != 0 && *order != '\0') {
-      std::fprintf(stderr, "VQCODEC_CUDA_HOST_ORDER is forward, reverse or random:SEED, got %s\n",
+      std::fprintf(stderr, "VQCODEC_CUDA_SIMULATOR_ORDER is forward, reverse or random:SEED, got %s\n",
                    order);
       std::abort();
     }
@@ -777,10 +777,10 @@ Settings settings_of_environment() {
     const char* setting = std::getenv(variable);
     if (setting != nullptr && *setting != '\0') *value = std::atoi(setting);
   };
-  if (const char* skip = std::getenv("VQCODEC_CUDA_HOST_SKIP")) result.skip = skip;
-  number("VQCODEC_CUDA_HOST_SMS", &result.multiprocessors);
-  number("VQCODEC_CUDA_HOST_SHARED", &result.shared_limit);
-  number("VQCODEC_CUDA_HOST_RESIDENT", &result.resident_blocks);
+  if (const char* skip = std::getenv("VQCODEC_CUDA_SIMULATOR_SKIP")) result.skip = skip;
+  number("VQCODEC_CUDA_SIMULATOR_SMS", &result.multiprocessors);
+  number("VQCODEC_CUDA_SIMULATOR_SHARED", &result.shared_limit);
+  number("VQCODEC_CUDA_SIMULATOR_RESIDENT", &result.resident_blocks);
   return result;
 }
 
@@ -797,4 +797,4 @@ void configure(const Settings& settings) {
 
 std::uint64_t switches() { return m.switches; }
 
-}  // namespace vqcodec::cuda_host
+}  // namespace vqcodec::cuda_simulator

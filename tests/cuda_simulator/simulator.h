@@ -14,7 +14,7 @@
 // those before it, and `random` changes between running far ahead and fine interleaving.
 //
 // What is reported (the launch returns cudaErrorLaunchFailure, the text is in
-// cuda_host_last_report() and cudaGetErrorString()):
+// cuda_simulator_last_report() and cudaGetErrorString()):
 //   * a barrier that not all threads of the block reach, by exit, by waiting elsewhere, or in
 //     another place of the source;
 //   * a warp operation whose lanes differ in operation, mask or place (places may differ for
@@ -35,22 +35,22 @@
 #include <cstdint>
 #include <string>
 
-namespace vqcodec::cuda_host {
+namespace vqcodec::cuda_simulator {
 
 // ---------------------------------------------------------------- for tests
 
 enum class Order { forward, reverse, random };
 
 struct Settings {
-  Order order = Order::forward;         // VQCODEC_CUDA_HOST_ORDER: forward, reverse, random:SEED
+  Order order = Order::forward;         // VQCODEC_CUDA_SIMULATOR_ORDER: forward, reverse, random:SEED
   std::uint64_t seed = 0;               // of `random`
-  int multiprocessors = 4;              // VQCODEC_CUDA_HOST_SMS
-  int shared_limit = 227 * 1024;        // VQCODEC_CUDA_HOST_SHARED: bytes per block, with opt-in
-  int resident_blocks = 0;              // VQCODEC_CUDA_HOST_RESIDENT; 0: one per multiprocessor
+  int multiprocessors = 4;              // VQCODEC_CUDA_SIMULATOR_SMS
+  int shared_limit = 227 * 1024;        // VQCODEC_CUDA_SIMULATOR_SHARED: bytes per block, with opt-in
+  int resident_blocks = 0;              // VQCODEC_CUDA_SIMULATOR_RESIDENT; 0: one per multiprocessor
   int compute_major = 9, compute_minor = 0;
   std::int64_t patience = 10'000'000;   // turns of waiting loops without progress: a deadlock
   bool print_reports = true;            // on stderr, too
-  std::string skip;                     // VQCODEC_CUDA_HOST_SKIP: "file.cu:123", a place whose
+  std::string skip;                     // VQCODEC_CUDA_SIMULATOR_SKIP: "file.cu:123", a place whose
                                         // __syncthreads or __syncwarp does nothing: do the tests
                                         // notice that it is missing?
 };
@@ -122,9 +122,9 @@ struct Launch {
 // The number of a cudaError_t.
 int run(const Launch& launch);
 
-}  // namespace vqcodec::cuda_host
+}  // namespace vqcodec::cuda_simulator
 
 // What the last launch of this host thread that failed was stopped for; "" if none was.
-const char* cuda_host_last_report();
+const char* cuda_simulator_last_report();
 // Allocations of cudaMalloc, cudaMallocAsync and cudaHostAlloc that were not freed.
-std::size_t cuda_host_live_allocations();
+std::size_t cuda_simulator_live_allocations();

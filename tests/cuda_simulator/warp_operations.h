@@ -8,7 +8,7 @@
 #include "cuda_runtime.h"
 #include "simulator.h"
 
-namespace vqcodec::cuda_host {
+namespace vqcodec::cuda_simulator {
 
 // A lane's side of a warp operation: what it brings, then what it gets.
 struct Arrival {
@@ -223,4 +223,4 @@ inline void complete(Arrival (&lanes)[32], std::uint32_t mask, Rounding& roundin
   }
 }
 
-}  // namespace vqcodec::cuda_host
+}  // namespace vqcodec::cuda_simulator
