@@ -67,7 +67,7 @@ def as_torch(*arrays: np.ndarray | None) -> list[torch.Tensor | None]:
 
 
 def test_reference_worked_example():
-    """The example of csrc/kernels/nearest_codebook.h."""
+    """The example of csrc/quantizer/nearest_codebook_definition.h."""
     z, codebook = np.float32([[2]]), np.float32([[0], [3]])
     assert ref_nearest.codebook_offsets(codebook, np.float32([0, 1])).tolist() == [0, 10]
     assert ref_nearest.nearest_codebook(z, codebook, np.float32([0, 1])).tolist() == [1]
@@ -438,13 +438,13 @@ def test_wrong_number_of_threads(wrong):
 
 
 def test_wrong_variant(monkeypatch):
-    with pytest.raises(InvalidArgument, match="variant must be one of scalar, avx2, avx512, got 'sse'"):
+    with pytest.raises(InvalidArgument, match="variant must be one of scalar, avx2, avx512, neon, got 'sse'"):
         nearest_codebook(Z, CODEBOOK, variant="sse")
-    for missing in {"scalar", "avx2", "avx512"} - set(VARIANTS):
+    for missing in {"scalar", "avx2", "avx512", "neon"} - set(VARIANTS):
         with pytest.raises(BackendError, match="does not run on this CPU"):
             nearest_codebook(Z, CODEBOOK, variant=missing)
     monkeypatch.setenv("VQCODEC_CPU", "mmx")
-    with pytest.raises(InvalidArgument, match="VQCODEC_CPU must be one of scalar, avx2, avx512, got 'mmx'"):
+    with pytest.raises(InvalidArgument, match="VQCODEC_CPU must be one of scalar, avx2, avx512, neon, got 'mmx'"):
         nearest_codebook(Z, CODEBOOK)
 
 
