@@ -39,7 +39,7 @@ lint: $(STAMP)
 	$(BIN)/python -m mypy
 ifneq ($(shell command -v clang-tidy),)
 	cmake -S . -B build/tidy -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DVQCODEC_CUDA=off -DVQCODEC_PYTHON=OFF -DVQCODEC_TESTS=ON
-	clang-tidy -p build/tidy --quiet csrc/base/*.cpp csrc/nn/*.cpp csrc/prior/*.cpp csrc/quantizer/*.cpp
+	clang-tidy -p build/tidy --quiet $(filter-out csrc/bindings/% %_neon.cpp,$(wildcard csrc/*/*.cpp))
 endif
 
 wheel: $(STAMP)

@@ -28,8 +28,11 @@ struct ConvTensors {
   std::int64_t inputs = 0;
 };
 
-// A convolution, packed for the kernels. Its weights are trusted: see check_convolution in
-// model/checks.h.
+// Elements from one row of features to the next, at least: rows have whole pairs of channels.
+inline int channel_stride(int channels) { return (channels + 1) / 2 * 2; }
+
+// A convolution, packed for the kernels. That no sum leaves int32 has been checked
+// (Checks::require_convolution in model/checks.h).
 class Conv {
  public:
   Conv() = default;

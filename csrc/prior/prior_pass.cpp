@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/thread_pool.h"
+#include "nn/convolution.h"
 #include "prior/prior_arithmetic.h"
 
 namespace vqcodec {

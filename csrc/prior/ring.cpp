@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "nn/convolution.h"
+
 namespace vqcodec {
 namespace {
 

@@ -14,9 +14,6 @@
 
 namespace vqcodec {
 
-// Rows have whole pairs of channels, as the product of nn/kernels.h reads them.
-inline int channel_stride(int channels) { return (channels + 1) / 2 * 2; }
-
 class Ring {
  public:
   Ring() = default;
