@@ -45,7 +45,7 @@ lint: $(STAMP)
 	$(BIN)/clang-format --dry-run -Werror $$(find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 ifneq ($(shell command -v clang-tidy),)
 	cmake -S . -B build/tidy -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DVQCODEC_CUDA=off -DVQCODEC_PYTHON=OFF -DVQCODEC_TESTS=ON
-	clang-tidy -p build/tidy --quiet csrc/cpu/*.cpp
+	clang-tidy -p build/tidy --quiet $(filter-out csrc/bindings/% %_neon.cpp,$(wildcard csrc/*/*.cpp))
 endif
 
 wheel: $(STAMP)

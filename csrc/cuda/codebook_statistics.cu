@@ -10,11 +10,13 @@
 // sums is part of the definition, so that a code with n rows takes n dependent float64 additions,
 // at some 10 ns each: evenly used codes are limited by memory, but if all of 2^20 rows have one
 // code, that takes 10 ms.
+#include "cuda/codebook_statistics.h"
+
 #include <algorithm>
 #include <string>
 
 #include "cuda/grid.cuh"
-#include "cuda/nearest_codebook.h"
+#include "cuda/memory.h"
 
 namespace vqcodec::cuda {
 namespace {

@@ -11,14 +11,14 @@
 // Nothing here waits for other warps. Callers put __syncthreads() between stages.
 #pragma once
 
+#include "coding/frequency_table.h"
+#include "coding/sampling_rule.h"
 #include "cuda/device.cuh"
 #include "cuda/prior_pass.h"
-#include "kernels/prior_frequencies.h"
+#include "nn/fixed_point.h"
+#include "prior/prior_arithmetic.h"
 
 namespace vqcodec::cuda {
-
-inline constexpr int kWarp = 32;
-inline constexpr unsigned kAllLanes = 0xffffffffu;
 
 // The warps that do something together: this one, of how many. All of them call.
 struct Workers {
@@ -142,7 +142,7 @@ __device__ inline CodeInterval find_code(const RunningSums& table, std::uint64_t
 
 // Carries out the stages of one pass.
 struct PassRunner {
-  const PriorPass& pass;
+  const DevicePass& pass;
   const BlockMemory& memory;
 
   // The row of a ring where row 0 of the first tile is in the slot of step t.
@@ -195,7 +195,7 @@ struct PassRunner {
     std::int32_t* const halves = reinterpret_cast<std::int32_t*>(memory[stage.halves]);
     for (int i = lane_index(); i < 2 * stage.conv.mmas; i += kWarp) {
       const Half half = stage.conv.halves[i];
-      const int from = t + half.tap.steps(pass.wavefront.lag);
+      const int from = t + step_of(half.tap.row, half.tap.column, pass.wavefront.lag);
       const std::int32_t row = row_zero(stage.input, from) + rows.begin + half.tap.row;
       halves[i] = row * (stage.input.stride / kHalf) + half.piece;
     }
@@ -742,18 +742,7 @@ struct PassRunner {
       }
       return static_cast<std::uint32_t>(warp_sum(static_cast<long long>(sum)));
     };
-    const std::uint32_t sum = sum_from(0);
-    std::uint32_t low = 0, high = 65535;  // enough from low on
-#pragma unroll 1
-    while (low < high) {
-      const std::uint32_t middle = (low + high + 1) / 2;
-      if (rule.enough(sum_from(middle), sum)) {
-        low = middle;
-      } else {
-        high = middle - 1;
-      }
-    }
-    return low;
+    return lightest_in_nucleus(rule, sum_from);
   }
 
   // Of code k; zero if there is none or if it weighs less than `least`.
