@@ -47,8 +47,7 @@ class Codec:
 
     ``model`` is a model file, a loaded :class:`~vqcodec.model.file.Model`, or None for the
     shipped one. ``device`` is "cpu", "cuda" or "cuda:1". Code maps are decoded to the same bits
-    on all of them; pixels and the choice of codes come from floats and may differ in the last
-    place. Safe to use from several threads.
+    on all of them, and to the same pixels, and images are encoded to the same files. Safe to use from several threads.
 
     Raises :class:`~vqcodec.errors.BackendError`, with the reason, for a GPU that is not there. A
     GPU that fails its self-test is refused with a RuntimeWarning, and the CPU does its work.
@@ -73,7 +72,7 @@ class Codec:
 
     def decode_pixels(self, maps: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
         """H x W x 3 uint8 from code maps; fewer maps than the model has give a coarser image."""
-        return self._engine.autoencoder(height, width).pixels(maps, Box(0, 0, width, height))
+        return self._engine.windows(height, width).pixels(maps, Box(0, 0, width, height))
 
     def _encoding(self, pixels: np.ndarray, asked: EncodeOptions) -> Encoding:
         tiling = Tiling.usual(pixels.shape[0], pixels.shape[1], asked.tile)
@@ -209,5 +208,5 @@ class Codec:
 
 
 def set_num_threads(n: int) -> None:
-    """Use ``n`` threads in the compiled core and, once it is loaded, in torch."""
+    """Use ``n`` threads in the compiled core."""
     engine.set_num_threads(whole_number("the number of threads", n, 1, 1025))

@@ -15,10 +15,11 @@ import PIL.Image
 
 from vqcodec import ops, tiling
 from vqcodec.codec.code_maps import Maps, part
-from vqcodec.codec.engine import Autoencoder, Engine
+from vqcodec.codec.engine import Engine
 from vqcodec.codec.images import RasterImage
 from vqcodec.codec.options import LIMITS, DecodeOptions, whole_number
 from vqcodec.codec.sampler import uniform_words
+from vqcodec.codec.windows import Windows
 from vqcodec.errors import CorruptChunk, FormatError, LimitExceeded, ModelMismatch
 from vqcodec.format.header import Header
 from vqcodec.format.limits import Limits
@@ -86,7 +87,7 @@ class Canvas:
 
     def tiles(self, box: Box) -> list[int]:
         """The tiles that the pixels of a box depend on."""
-        return [number for number, _ in self.header.tiling.touching(self.autoencoder.around(box))]
+        return [number for number, _ in self.header.tiling.touching(self.windows.around(box))]
 
     def memory(self, tiles: Sequence[int], strip: Box | None = None) -> int:
         """About how many bytes decoding these tiles, which are a rectangle, and then a strip of pixels works in at most.
@@ -105,20 +106,20 @@ class Canvas:
 
         needed = 4 * codes(Box(first.x0, first.y0, last.x1, last.y1)) + LOOP * min(BATCH, len(tiles)) * codes(first)
         if strip is not None:
-            side = self.autoencoder.side
-            window = self.autoencoder.around(
+            side = self.windows.side
+            window = self.windows.around(
                 strip._replace(x1=min(strip.x0 + side, strip.x1), y1=min(strip.y0 + side, strip.y1)))
             needed += 9 * strip.area + 4 * widest(config.autoencoder) * window.area
         return needed
 
     @functools.cached_property
-    def autoencoder(self) -> Autoencoder:
-        return self.engine.autoencoder(self.header.height, self.header.width)
+    def windows(self) -> Windows:
+        return self.engine.windows(self.header.height, self.header.width)
 
     def pixels(self, box: Box, maps: int) -> np.ndarray:
         """A box of the image, h x w x 3 uint8, from the first ``maps`` maps."""
         count = len(self.maps) if maps >= self.header.maps else maps  # trailing maps that are not stored are zero
-        pixels = self.autoencoder.pixels(self.maps[:count], box)
+        pixels = self.windows.pixels(self.maps[:count], box)
         if self.header.grey:
             mean = (2 * pixels.sum(2, keepdims=True, dtype=np.uint16) + 3) // 6
             pixels = np.repeat(mean.astype(np.uint8), 3, 2)

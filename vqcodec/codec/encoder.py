@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from vqcodec import ops
 from vqcodec.codec.code_maps import Maps, part
 from vqcodec.codec.engine import Engine
+from vqcodec.codec.visibility import visibility
 from vqcodec.model.prior import Condition
 from vqcodec.model.rate import Rate
 from vqcodec.ops.range_coder import encode_stream
@@ -16,11 +15,6 @@ from vqcodec.tiling import Box, Tiling
 
 #: Candidates per code that each step of effort adds.
 CANDIDATES = 4
-#: A bit is never cheaper than this many times the model's least lambda, whatever an error weighs: finer, codebooks are exhausted.
-FINEST = 3.0
-#: How texture hides errors: the variance at which it begins to, and the exponent (docs/MODEL.md says how they were chosen).
-TEXTURE, MASKING = 1e-3, 0.35
-
 
 class Encoding:
     """An image, and how it is to be coded.
@@ -33,14 +27,12 @@ class Encoding:
     def __init__(self, engine: Engine, pixels: np.ndarray, tiling: Tiling, *, effort: int, class_id: int) -> None:
         self._engine, self._config = engine, engine.config
         self._pixels, self._tiling, self._effort, self._class_id = pixels, tiling, effort, class_id
-        self._autoencoder = engine.autoencoder(tiling.height, tiling.width)
+        self._windows = engine.windows(tiling.height, tiling.width)
+        self._autoencoder = engine.model.autoencoder
 
     def rate(self, quality: float, level: int | None = None) -> Rate:
         """What a bit costs at a quality, for ``level`` or the rate level that was trained for it."""
-        auto = self._config.autoencoder
-        position = auto.position(quality)
-        level = auto.level(position) if level is None else level
-        return Rate(auto.lagrangian(position), level, auto.distortion_weights, FINEST * auto.lambda_min)
+        return Rate.of_quality(self._config.autoencoder, quality, level)
 
     def maps(self, rate: Rate) -> Maps:
         """Code maps, coarse to fine: int32, each ceil'd to whole codes."""
@@ -49,45 +41,56 @@ class Encoding:
         for stride in auto.strides:
             first = auto.maps_before(stride)
             for area in self._tiling.areas():
-                z = self._autoencoder.latents(self._pixels, stride, maps[:first], area)
+                z = self._windows.latents(self._pixels, stride, maps[:first], area)
                 self._quantise(stride, z, rate, maps, area)
         return maps
 
     def _quantise(self, stride: int, z: np.ndarray, rate: Rate, maps: Maps, area: Box) -> None:
-        """Fill in the maps of a stride in an area, where their latent tensor is ``z`` (D x h x w).
+        """Fill in the maps of a stride in an area, where their latents are ``z`` (h x w x D int16).
 
         Maps that quantise what others leave over come after those; the others are chosen together.
         """
         auto = self._config.autoencoder
-        first, vectors = auto.maps_before(stride), np.zeros_like(z)
+        first, left = auto.maps_before(stride), z.copy()
         numbers = range(first, first + len(auto.maps_at(stride)))
         channels = dict(zip(numbers, auto.channels(stride)))
-        weights = visibility(self._pixels[area.y0 : area.y1, area.x0 : area.x1], stride, z.shape[1:]) if self._effort else None
+        shown = np.zeros(z.shape[:2], np.int32)
+        if self._effort:
+            shown = visibility(self._pixels[area.y0 : area.y1, area.x0 : area.x1], stride, z.shape[:2])
         for group in self._groups(numbers):
-            targets = [_rows(z[channels[number]] - vectors[channels[number]]) for number in group]
-            if weights is None or not auto.null_code:
-                for number, target in zip(group, targets):
-                    codes = self._autoencoder.nearest(number, target, rate if auto.null_code else None)
-                    self._part(maps, number, area)[...] = codes.reshape(z.shape[1:])
+            targets = [np.ascontiguousarray(left[..., channels[number]]).reshape(-1, auto.maps[number].dim) for number in group]
+            if self._effort and auto.null_code:
+                self._choose(group, targets, shown.ravel(), rate, maps, area)
             else:
-                self._choose(group, targets, weights.ravel(), rate, maps, area)
+                for number, target in zip(group, targets):
+                    codes = ops.nearest_codes(target, *self._prices(number, rate, shown.ravel()), backend=self._engine.backend)
+                    self._part(maps, number, area)[...] = codes.reshape(z.shape[:2])
             for number in group if group.stop < numbers.stop else ():
-                found = self._autoencoder.code_vectors(number, self._part(maps, number, area).ravel())
-                vectors[channels[number]] += found.T.reshape(-1, *z.shape[1:])
+                vectors = self._autoencoder.codebooks[number][self._part(maps, number, area)]
+                rest = left[..., channels[number]].astype(np.int32) - vectors
+                left[..., channels[number]] = rest.clip(-(2**15), 2**15 - 1)
+
+    def _prices(self, number: int, rate: Rate, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Codebook, code lengths, and what errors cost at each code, of a map."""
+        codebook, lengths = self._autoencoder.codebooks[number], self._autoencoder.code_lengths[number][rate.level]
+        if not self._config.autoencoder.null_code:
+            return codebook, np.zeros_like(lengths), np.zeros_like(shown)
+        return codebook, lengths, (rate.exponent(number) + shown).astype(np.int32)
 
     def _groups(self, numbers: range) -> list[range]:
         """The maps of a stride, cut before every map that quantises what those before it leave over."""
         cuts = [number for number in numbers if number == numbers.start or self._config.autoencoder.maps[number].residual]
         return [range(begin, end) for begin, end in zip(cuts, [*cuts[1:], numbers.stop])]
 
-    def _choose(self, group: range, targets: list[np.ndarray], weights: np.ndarray, rate: Rate, maps: Maps, area: Box) -> None:
+    def _choose(self, group: range, targets: list[np.ndarray], shown: np.ndarray, rate: Rate, maps: Maps, area: Box) -> None:
         """Choose the codes of a group of maps by the prior that will code them, tile by tile."""
         shape = self._part(maps, group.start, area).shape
-        candidates = [
-            [array.reshape(*shape, -1) for array in
-             self._autoencoder.candidates(number, target, rate, CANDIDATES * self._effort, weights)]
-            for number, target in zip(group, targets)
-        ]
+        candidates = []
+        for number, target in zip(group, targets):
+            prices = self._prices(number, rate, shown)
+            count = min(CANDIDATES * self._effort, len(prices[0]))
+            found = ops.code_candidates(target, *prices, count, backend=self._engine.backend)
+            candidates.append([array.reshape(*shape, -1) for array in found])
         priors = self._engine.model.priors
         for _, box in self._tiling.touching(area):
             tiles = [self._part(maps, number, box) for number in range(group.stop)]
@@ -106,26 +109,6 @@ class Encoding:
 
     def _part(self, maps: Maps, number: int, box: Box) -> np.ndarray:
         return part(self._config, maps[number], number, box)
-
-
-def _rows(z: np.ndarray) -> np.ndarray:
-    """D x h x w -> h*w x D, row by row."""
-    return z.reshape(len(z), -1).T
-
-
-def visibility(pixels: np.ndarray, stride: int, shape: Sequence[int]) -> np.ndarray:
-    """How much an error shows at each code of a stride, less where texture hides it: ``shape`` float32, 1 where the image is flat.
-
-    (1 + v / TEXTURE) ** -MASKING, v the mean variance of the luma in the code's blocks of 8 x 8 pixels. pixels: H x W x 3
-    uint8, of which the codes cover all; its last pixels go on beyond.
-    """
-    height, width = shape
-    side = min(stride, 8)
-    luma = pixels @ np.array([0.299, 0.587, 0.114], np.float32) / np.float32(255)
-    luma = np.pad(luma, [(0, codes * stride - n) for codes, n in zip(shape, luma.shape)], "edge")
-    blocks = luma.reshape(height, stride // side, side, width, stride // side, side)
-    variance = blocks.var((2, 5)).mean((1, 3))
-    return np.asarray((1 + variance / TEXTURE) ** -MASKING, np.float32)
 
 
 def code_streams(engine: Engine, maps: Maps, tiling: Tiling, condition: Condition, count: int) -> list[list[bytes]]:

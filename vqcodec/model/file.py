@@ -1,7 +1,6 @@
 """Model files: safetensors with a JSON description (docs/FORMAT.md, "Model file").
 
-No pickle, no download. Loading checks every integer tensor; the autoencoder is built when pixels are first
-needed (`vqcodec.networks.loading`).
+No pickle, no download. Loading checks every tensor.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from vqcodec.errors import ModelError
+from vqcodec.model.autoencoder import load_autoencoder
 from vqcodec.model.config import ModelConfig
 from vqcodec.model.prior import IntegerPrior, Tables, load_prior
 
@@ -28,7 +28,7 @@ DEFAULT = Path(__file__).parent / "weights" / "default.safetensors"
 
 
 class Model:
-    """A loaded model: description, integer priors, and the tensors of the autoencoder.
+    """A loaded model: description, integer priors, integer autoencoder.
 
     ``fingerprint`` is the SHA-256 of everything that decoding depends on; files carry its
     first 16 bytes.
@@ -51,65 +51,13 @@ class Model:
             load_prior(prior, auto.maps[: m + 1], len(config.classes), auto.levels, groups.pop(f"prior.{m}", {}), tables)
             for m, prior in enumerate(config.priors)
         )
-        #: Of the float network between pixels and code maps, as :func:`stored`.
-        self.autoencoder_tensors = groups.pop("autoencoder", {})
+        self.autoencoder = load_autoencoder(auto, groups.pop("autoencoder", {}))
         if groups:
             raise ModelError(f"unexpected tensors: {', '.join(sorted(groups))}")
 
     @property
     def name(self) -> str:
         return self.config.name
-
-
-def training_only(name: str) -> bool:
-    """Whether an entry of the autoencoder's state only serves training (EMA sums)."""
-    return name.startswith("quantizers.") and name.rsplit(".", 1)[1] in ("count", "total")
-
-
-#: Convolutions of at least this many weights are stored as int8.
-LARGE = 4096
-SCALE = ".scale"
-
-
-def stored(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
-    """A float32 entry of the autoencoder's state as model files hold it: one array, or two.
-
-    Convolution weights of some size as int8 with a float16 scale for each index of the first
-    dimension; how often each code is used (``usage``) as uint8 code lengths in eighths of a bit;
-    all else as float16.
-    """
-    if name.endswith(".usage"):
-        lengths = -np.log2(np.maximum(array / array.sum(1, keepdims=True), 2.0**-31))
-        return {name: np.rint(8 * lengths).astype(np.uint8)}
-    if array.ndim == 4 and array.size >= LARGE:
-        largest = np.abs(array).max((1, 2, 3))
-        scale = np.maximum((largest / 127).astype(np.float16), np.float16(2**-14))
-        rounded = np.rint(array / scale.astype(np.float32)[:, None, None, None])
-        return {name: np.clip(rounded, -127, 127).astype(np.int8), name + SCALE: scale}
-    return {name: array.astype(np.float16)}
-
-
-def restored(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The inverse of :func:`stored`, for all entries: float32 by name."""
-    found = {}
-    for name, array in arrays.items():
-        if name.endswith(SCALE) and name.removesuffix(SCALE) in arrays:
-            continue
-        scale = arrays.get(name + SCALE)
-        expected = np.uint8 if name.endswith(".usage") else np.float16 if scale is None else np.int8
-        if array.dtype != expected:
-            raise ModelError(f"autoencoder: tensor {name!r} must be {np.dtype(expected)}, found {array.dtype}")
-        found[name] = np.exp2(array.astype(np.float32) / -8) if expected is np.uint8 else array.astype(np.float32)
-        if scale is not None:
-            if array.ndim != 4 or scale.dtype != np.float16 or scale.shape != array.shape[:1]:
-                raise ModelError(f"autoencoder: tensor {name + SCALE!r} does not fit {name!r}")
-            found[name] *= scale.astype(np.float32)[:, None, None, None]
-    return found
-
-
-def rounded(name: str, array: np.ndarray) -> np.ndarray:
-    """A float32 entry as it will be read back."""
-    return restored(stored(name, array))[name]
 
 
 def fingerprint(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> bytes:

@@ -6,6 +6,10 @@
     wavefront_decode      code maps from the bytes of a range coder
     wavefront_sample      code maps from random words
     wavefront_choose      code maps for an encoder, from candidates by distortion and rate
+    synthesis             pixels from code maps
+    analysis, latents     what code maps quantise, from pixels
+    nearest_codes         the code of lowest distortion and rate for every latent
+    code_candidates       the most promising ones, for wavefront_choose
 
 `reference` defines them in NumPy, `cpu` runs the compiled core, `cuda` its kernels on GPUs (`selftest` says whether a
 GPU can be trusted); `backend` chooses among these. `range_coder` encodes; `torch_ops` makes the quantiser's ops PyTorch custom ops. Importing
@@ -13,6 +17,7 @@ this package loads neither PyTorch nor the core.
 """
 
 from vqcodec.ops import backend, cpu, cuda
+from vqcodec.ops.autoencoder import analysis, code_candidates, latents, nearest_codes, synthesis
 from vqcodec.ops.jobs import DecodeJob, SampleJob
 from vqcodec.ops.nearest import CodebookStatistics, codebook_statistics, nearest_codebook
 from vqcodec.ops.prior import (
@@ -29,13 +34,18 @@ __all__ = [
     "CodebookStatistics",
     "DecodeJob",
     "SampleJob",
+    "analysis",
     "backend",
+    "code_candidates",
     "codebook_statistics",
     "coding_order",
     "cpu",
     "cuda",
+    "latents",
     "nearest_codebook",
+    "nearest_codes",
     "prior_frequencies",
+    "synthesis",
     "wavefront_choose",
     "wavefront_decode",
     "wavefront_decode_batch",

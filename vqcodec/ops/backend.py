@@ -1,4 +1,4 @@
-"""Who computes the priors: one interface, and the choice of what stands behind it.
+"""Who computes: one interface, and the choice of what stands behind it.
 
     "reference"                            NumPy, the definition (`vqcodec.ops.reference`): slow
     "native"                               the compiled core, with the best instruction set
@@ -20,17 +20,19 @@ from typing import Protocol
 import numpy as np
 
 from vqcodec.errors import BackendError, InvalidArgument
+from vqcodec.model.autoencoder import IntegerAutoencoder
 from vqcodec.model.prior import Condition, IntegerPrior
 from vqcodec.ops import cuda, selftest
 from vqcodec.ops.cpu import Cpu
 from vqcodec.ops.jobs import ChooseJob, DecodeJob, SampleJob
 from vqcodec.ops.reference.backend import Reference
+from vqcodec.tiling import Box
 
 Maps = list[np.ndarray]
 
 
 class Backend(Protocol):
-    """The priors' ops. Arguments have passed `vqcodec.ops.jobs.checked`; what only they know, backends check themselves."""
+    """The ops of priors and autoencoder. Arguments have been checked by the ops of the same names; what only they know, backends check themselves."""
 
     def prior_frequencies(self, prior: IntegerPrior, codes: np.ndarray, coarser: Maps,
                           condition: Condition) -> tuple[np.ndarray, np.ndarray]:
@@ -44,6 +46,22 @@ class Backend(Protocol):
 
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[Maps]:
         """The maps of every job."""
+
+    def synthesis(self, autoencoder: IntegerAutoencoder, maps: Maps, height: int, width: int, box: Box) -> np.ndarray:
+        """See `vqcodec.ops.synthesis`."""
+
+    def analysis(self, autoencoder: IntegerAutoencoder, pixels: np.ndarray) -> list[np.ndarray]:
+        """See `vqcodec.ops.analysis`."""
+
+    def latents(self, autoencoder: IntegerAutoencoder, stride: int, features: np.ndarray, maps: Maps) -> np.ndarray:
+        """See `vqcodec.ops.latents`."""
+
+    def nearest_codes(self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+        """See `vqcodec.ops.nearest_codes`."""
+
+    def code_candidates(self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray,
+                        count: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `vqcodec.ops.code_candidates`."""
 
 
 def backend(name: str | None = None) -> Backend:

@@ -14,6 +14,8 @@ from vqcodec.model.prior import Condition, IntegerPrior
 Shape = tuple[int, int]
 #: Uniform numbers of so many bits choose codes.
 WORD_BITS = 24
+#: Costs lie between this below zero and twice this above, so that no sum leaves int32.
+LARGEST_COST = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class SampleJob(Job):
 
 @dataclass(frozen=True)
 class ChooseJob(Job):
-    """A job whose ``streams`` are (codes, costs), each height * width x count in coding order: int32 and float32 in bits."""
+    """A job whose ``streams`` are (codes, costs), each height * width x count in coding order: int32; costs in 1/256 bit."""
 
     streams: Sequence[tuple[np.ndarray, np.ndarray]]
 
@@ -110,4 +112,7 @@ def _candidates(candidates: tuple[np.ndarray, np.ndarray], shape: Shape, prior: 
     if codes.ndim != 2 or codes.shape != costs.shape or len(codes) != count or not codes.size:
         raise InvalidArgument(f"candidates and costs must be {count} x count, got {codes.shape}, {costs.shape}")
     check_codes("candidates", codes, prior.codes)
-    return np.ascontiguousarray(codes, np.int32), np.ascontiguousarray(costs, np.float32)
+    if costs.dtype.kind not in "iu" or not -LARGEST_COST <= costs.min() <= costs.max() <= 2 * LARGEST_COST:
+        raise InvalidArgument(f"costs must be integers in {-LARGEST_COST}..{2 * LARGEST_COST}, got {costs.dtype} "
+                              f"from {costs.min()} to {costs.max()}")
+    return np.ascontiguousarray(codes, np.int32), np.ascontiguousarray(costs, np.int32)

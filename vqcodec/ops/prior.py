@@ -95,9 +95,9 @@ def wavefront_choose(priors: Sequence[IntegerPrior], shapes: Sequence[Shape],
     """Choose the codes of consecutive maps for an encoder, by distortion and by what they will cost.
 
     candidates: for each map (codes, costs), each height * width x count in coding order: int32,
-        and float32 distortions in bits (squared error / lambda). The first map follows ``given``.
+        and int32 costs in 1/256 bit. The first map follows ``given``.
 
-    Each code is the candidate with the lowest cost + bits under the prior, given the codes chosen
+    Each code is the candidate with the lowest cost + bits under the prior (the first of equals), given the codes chosen
     before it: a greedy rate-distortion optimisation (not one over all maps of codes). Returns the
     maps, int32. Only files differ by what is chosen, so a GPU leaves this to the CPU.
     """

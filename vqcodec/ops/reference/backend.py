@@ -1,4 +1,4 @@
-"""The priors in NumPy: the definition of every backend. See `vqcodec.ops.backend.Backend`."""
+"""Priors and autoencoder in NumPy: the definition of every backend. See `vqcodec.ops.backend.Backend`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vqcodec.errors import FormatError, InvalidArgument
+from vqcodec.model.autoencoder import IntegerAutoencoder
 from vqcodec.model.prior import Condition, IntegerPrior
 from vqcodec.ops.jobs import ChooseJob, DecodeJob, Job, SampleJob, Shape, check_codes
+from vqcodec.ops.reference import integer_network, rate
 from vqcodec.ops.reference import prior as reference
 from vqcodec.ops.reference.range_decoder import RangeDecoder
+from vqcodec.tiling import Box
 
 Maps = list[np.ndarray]
 #: Codes of a step from their cumulative frequencies.
@@ -40,6 +43,25 @@ class Reference:
 
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[Maps]:
         return [_maps(priors, job, lambda m, job=job: _Choose(*job.streams[m]))[0] for job in jobs]  # type: ignore[misc]
+
+    def synthesis(self, autoencoder: IntegerAutoencoder, maps: Maps, height: int, width: int, box: Box) -> np.ndarray:
+        return integer_network.decode(autoencoder, maps, height, width)[box.y0 : box.y1, box.x0 : box.x1]
+
+    def analysis(self, autoencoder: IntegerAutoencoder, pixels: np.ndarray) -> list[np.ndarray]:
+        return integer_network.run(autoencoder.analysis, [integer_network.pixel_plane(pixels)])
+
+    def latents(self, autoencoder: IntegerAutoencoder, stride: int, features: np.ndarray, maps: Maps) -> np.ndarray:
+        height, width = (side * stride for side in features.shape[:2])
+        strides = autoencoder.config.strides
+        vectors = integer_network.vectors(autoencoder, maps, height, width)[: strides.index(stride)]
+        return integer_network.run(autoencoder.latent[stride], [features, *vectors])[0]
+
+    def nearest_codes(self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+        return rate.nearest_codes(z, codebook, lengths, exponents)
+
+    def code_candidates(self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray,
+                        count: int) -> tuple[np.ndarray, np.ndarray]:
+        return rate.code_candidates(z, codebook, lengths, exponents, count)
 
 
 def _maps(priors: Sequence[IntegerPrior], job: Job, chooser: Callable[[int], Choose], sharpness: int = 256,
@@ -80,7 +102,7 @@ class _Choose:
         self._next += len(cumulative)
         codes = self._codes[here]
         frequency = np.take_along_axis(np.diff(cumulative, axis=1), codes.astype(np.int64), 1)
-        cost = self._costs[here] + (np.float32(24) - np.log2(frequency.astype(np.float32)))
+        cost = self._costs[here] + rate.frequency_bits(frequency)
         return np.take_along_axis(codes, cost.argmin(1)[:, None], 1)[:, 0]
 
 

@@ -1,0 +1,122 @@
+"""Running the integer autoencoder: pixels from code maps, latents from pixels, codes for latents.
+
+Every op takes ``backend``, the name of who computes it (`vqcodec.ops.backend`): all give the same integers. Images
+are padded: heights and widths are multiples of the coarsest stride.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vqcodec.errors import InvalidArgument
+from vqcodec.model.autoencoder import IntegerAutoencoder
+from vqcodec.ops import backend as backends
+from vqcodec.ops.jobs import check_codes, code_map
+from vqcodec.tiling import Box
+
+
+def synthesis(autoencoder: IntegerAutoencoder, maps: Sequence[np.ndarray], height: int, width: int, box: Box | None = None, *,
+              backend: str | None = None) -> np.ndarray:
+    """Pixels of a box (default: all) of an image of height x width pixels from its code maps: h x w x 3 uint8.
+
+    maps: height/stride x width/stride integers each, coarse to fine. Fewer than the model has give the coarser image: the
+    missing ones count as zero vectors.
+    Raises InvalidArgument for sizes, maps, codes or a box that do not fit.
+    """
+    _check_size(autoencoder, height, width)
+    known = autoencoder.config.maps[: len(maps)]
+    if len(known) < len(maps):
+        raise InvalidArgument(f"the model has {len(known)} code maps, got {len(maps)}")
+    checked = [_checked_map(number, codes, height // m.stride, width // m.stride, m.codes)
+               for number, (m, codes) in enumerate(zip(known, maps))]
+    whole = Box(0, 0, width, height)
+    box = whole if box is None else Box(*box)
+    if not (box.x0 < box.x1 and box.y0 < box.y1 and box.within(whole)):
+        raise InvalidArgument(f"box must lie in {width} x {height} pixels and hold some, got {tuple(box)}")
+    return backends.backend(backend).synthesis(autoencoder, checked, height, width, box)
+
+
+def analysis(autoencoder: IntegerAutoencoder, pixels: np.ndarray, *, backend: str | None = None) -> list[np.ndarray]:
+    """Features of every stride, coarse to fine, height/stride x width/stride x channels int16, of H x W x 3 uint8 pixels.
+
+    Raises InvalidArgument for another type or a size that is not padded.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise InvalidArgument(f"pixels must be H x W x 3 uint8, got {pixels.dtype} {pixels.shape}")
+    _check_size(autoencoder, *pixels.shape[:2])
+    return backends.backend(backend).analysis(autoencoder, np.ascontiguousarray(pixels))
+
+
+def latents(autoencoder: IntegerAutoencoder, stride: int, features: np.ndarray, maps: Sequence[np.ndarray], *,
+            backend: str | None = None) -> np.ndarray:
+    """What the maps of a stride quantise, height/stride x width/stride x D int16, from its features and all coarser maps.
+
+    Raises InvalidArgument for features or maps that do not fit.
+    """
+    config = autoencoder.config
+    if stride not in config.strides:
+        raise InvalidArgument(f"stride must be one of {', '.join(map(str, config.strides))}, got {stride}")
+    expected = autoencoder.latent[stride].inputs[0].channels
+    if features.dtype != np.int16 or features.ndim != 3 or features.shape[2] != expected:
+        raise InvalidArgument(f"features must be h x w x {expected} int16, got {features.dtype} {features.shape}")
+    height, width = (side * stride for side in features.shape[:2])
+    _check_size(autoencoder, height, width)
+    coarser = config.maps[: config.maps_before(stride)]
+    if len(maps) != len(coarser):
+        raise InvalidArgument(f"stride {stride} has {len(coarser)} coarser maps, got {len(maps)}")
+    checked = [_checked_map(number, codes, height // m.stride, width // m.stride, m.codes)
+               for number, (m, codes) in enumerate(zip(coarser, maps))]
+    return backends.backend(backend).latents(autoencoder, stride, np.ascontiguousarray(features), checked)
+
+
+def nearest_codes(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, *,
+                  backend: str | None = None) -> np.ndarray:
+    """The code of lowest error and length for each vector, the first of equals: N int32.
+
+    z: N x D int16. codebook: K x D int16. lengths: K uint8, eighths of a bit. exponents: N int32, 256 log2 of what a
+    unit of squared error costs in 1/256 bit.
+    """
+    z, exponents = _checked_vectors(z, codebook, lengths, exponents)
+    return backends.backend(backend).nearest_codes(z, codebook, lengths, exponents)
+
+
+def code_candidates(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, count: int, *,
+                    backend: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The ``count`` codes (1 to K) of lowest error and length for each vector, best first, the first of equals.
+
+    Returns codes, and costs for `wavefront_choose`: 2 * error + length, in 1/256 bit; N x count int32 each. The other half
+    of the rate is for the prior: better than either alone.
+    """
+    z, exponents = _checked_vectors(z, codebook, lengths, exponents)
+    if not 1 <= count <= len(codebook):
+        raise InvalidArgument(f"count must be in 1..{len(codebook)}, got {count}")
+    return backends.backend(backend).code_candidates(z, codebook, lengths, exponents, count)
+
+
+# -- checks --------------------------------------------------------------------------------
+
+
+def _check_size(autoencoder: IntegerAutoencoder, height: int, width: int) -> None:
+    unit = autoencoder.config.strides[0]
+    if height < 1 or width < 1 or height % unit or width % unit:
+        raise InvalidArgument(f"sizes must be multiples of {unit}, got {width} x {height}")
+
+
+def _checked_map(number: int, codes: np.ndarray, height: int, width: int, size: int) -> np.ndarray:
+    codes = code_map(f"map {number}", codes)
+    if codes.shape != (height, width):
+        raise InvalidArgument(f"map {number} must be {height} x {width}, got {codes.shape}")
+    check_codes(f"map {number}", codes, size)
+    return codes
+
+
+def _checked_vectors(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray,
+                     exponents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    codes, dims = codebook.shape
+    for name, array, dtype, shape in (("z", z, np.int16, (len(z), dims)), ("codebook", codebook, np.int16, (codes, dims)),
+                                      ("lengths", lengths, np.uint8, (codes,)), ("exponents", exponents, np.int32, (len(z),))):
+        if array.dtype != dtype or array.shape != shape:
+            raise InvalidArgument(f"{name} must be {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
+    return np.ascontiguousarray(z), np.ascontiguousarray(exponents)
