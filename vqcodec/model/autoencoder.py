@@ -50,7 +50,9 @@ class IntegerAutoencoder:
     codebooks: tuple[np.ndarray, ...]  #: for each map int16, K x dim
     code_lengths: tuple[np.ndarray, ...]  #: for each map uint8, levels x K: eighths of a bit
     analysis: IntegerNetwork  #: pixels -> features for each stride, coarse to fine
-    latent: Mapping[int, IntegerNetwork]  #: by stride: its features, vectors of all coarser strides -> what its maps quantise
+    latent: Mapping[
+        int, IntegerNetwork
+    ]  #: by stride: its features, vectors of all coarser strides -> what its maps quantise
     synthesis: IntegerNetwork  #: vectors of all strides -> one or two planes that add up to the pixels
 
     @property
@@ -81,7 +83,9 @@ def load_autoencoder(config: AutoencoderConfig, tensors: Mapping[str, np.ndarray
             raise ModelError(f"autoencoder: tensor {name!r} is missing")
         array = left.pop(name)
         if array.dtype != dtype or array.shape != shape:
-            raise ModelError(f"autoencoder: {name}: expected {np.dtype(dtype)} {shape}, found {array.dtype} {array.shape}")
+            raise ModelError(
+                f"autoencoder: {name}: expected {np.dtype(dtype)} {shape}, found {array.dtype} {array.shape}"
+            )
         return np.ascontiguousarray(array)
 
     known: dict[str, Kernel] = {}
@@ -89,14 +93,19 @@ def load_autoencoder(config: AutoencoderConfig, tensors: Mapping[str, np.ndarray
     def kernel(name: str, inputs: int, outputs: int, offsets: Offsets) -> Kernel:
         if name not in known:  # some serve in two networks
             phases = len(offsets)
-            known[name] = Kernel(take(f"{name}.weight", np.int8, (phases, outputs, len(offsets[0]), inputs)),
-                                 take(f"{name}.bias", np.int32, (phases, outputs)),
-                                 take(f"{name}.shift", np.uint8, (phases, outputs)), offsets)
+            known[name] = Kernel(
+                take(f"{name}.weight", np.int8, (phases, outputs, len(offsets[0]), inputs)),
+                take(f"{name}.bias", np.int32, (phases, outputs)),
+                take(f"{name}.shift", np.uint8, (phases, outputs)),
+                offsets,
+            )
             known[name].check(f"autoencoder: {name}")
         return known[name]
 
     codebooks = tuple(take(f"codebook.{m}", np.int16, (part.codes, part.dim)) for m, part in enumerate(config.maps))
-    lengths = tuple(take(f"code_lengths.{m}", np.uint8, (config.levels, part.codes)) for m, part in enumerate(config.maps))
+    lengths = tuple(
+        take(f"code_lengths.{m}", np.uint8, (config.levels, part.codes)) for m, part in enumerate(config.maps)
+    )
     networks = {"lapped": _lapped, "conv": _conv}[config.transform](config, kernel)
     if left:
         raise ModelError(f"autoencoder: unexpected tensors {', '.join(sorted(left))}")
@@ -111,8 +120,10 @@ def _check(config: AutoencoderConfig) -> None:
         if strides != expected:
             raise ModelError(f"autoencoder: expected strides {expected} of the lapped transform, found {strides}")
     elif strides[-1] == 1 or config.encoder_kernel % 2 == 0 or config.upsample_kernel % 2:
-        raise ModelError("autoencoder: expected a finest stride of at least 2, an odd encoder_kernel and an even upsample_kernel, "
-                         f"found {strides[-1]}, {config.encoder_kernel} and {config.upsample_kernel}")
+        raise ModelError(
+            "autoencoder: expected a finest stride of at least 2, an odd encoder_kernel and an even upsample_kernel, "
+            f"found {strides[-1]}, {config.encoder_kernel} and {config.upsample_kernel}"
+        )
 
 
 Networks = tuple[IntegerNetwork, dict[int, IntegerNetwork], IntegerNetwork]
@@ -132,8 +143,17 @@ class _Builder:
         self.channels.append(channels)
         return len(self.channels) - 1
 
-    def convolution(self, name: str, source: int, outputs: int, kernel: int, *, stride: int = 1, upscale: int = 1,
-                    activation: Activation = "none") -> int:
+    def convolution(
+        self,
+        name: str,
+        source: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        upscale: int = 1,
+        activation: Activation = "none",
+    ) -> int:
         """A window of kernel x kernel; ``upscale``: the same one for each position of a block."""
         offsets = square_offsets(kernel, stride) * upscale**2
         parameters = self.kernel(name, self.channels[source], outputs, offsets)
@@ -144,7 +164,9 @@ class _Builder:
         parameters = self.kernel(name, self.channels[source], outputs, upscale_offsets(kernel))
         return self.add(Convolution(source, parameters, upscale=2, activation=activation), outputs)
 
-    def residual_stack(self, name: str, source: int, inner: int, blocks: int, *, activation: Activation = "none") -> int:
+    def residual_stack(
+        self, name: str, source: int, inner: int, blocks: int, *, activation: Activation = "none"
+    ) -> int:
         """The last block ends with the activation; without blocks nothing is added."""
         channels = self.channels[source]
         for number in range(blocks):
@@ -215,7 +237,9 @@ def _conv(config: AutoencoderConfig, kernel: GetKernel) -> Networks:
         steps = factor.bit_length() - 1
         for i in range(steps):
             last = i == steps - 1
-            h = b.transposed(f"{name}.resize.{i}", h, outputs if last else c, resize, activation="none" if last else "relu")
+            h = b.transposed(
+                f"{name}.resize.{i}", h, outputs if last else c, resize, activation="none" if last else "relu"
+            )
         return h
 
     def context(b: _Builder, planes: list[int], strides: tuple[int, ...]) -> int:
@@ -244,7 +268,9 @@ def _conv(config: AutoencoderConfig, kernel: GetKernel) -> Networks:
         h = 0
         if number:
             above = strides[number - 1]
-            decoded = decoder(b, f"decoders.{above}", context(b, list(range(1, number + 1)), strides[:number]), c, above // stride)
+            decoded = decoder(
+                b, f"decoders.{above}", context(b, list(range(1, number + 1)), strides[:number]), c, above // stride
+            )
             h = b.add(Concatenate((decoded, 0)), 2 * c)
         latent[stride] = b.build(b.convolution(f"to_latent.{stride}", h, config.latent_dim(stride), 1))
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from vqcodec.errors import ModelError
 
-#: Values of the pixel planes that enter and leave the networks, and of latents, contexts and codebooks, stand for
-#: integer / 2**fraction with these fractions.
+#: Values of the pixel planes that enter and leave the networks, and of latents, contexts and codebooks,
+#: stand for integer / 2**fraction with these fractions.
 PIXELS_IN, PIXELS_OUT, LATENT = 8, 14, 11
 LARGEST_SHIFT = 30
 
@@ -29,7 +29,7 @@ Offsets: TypeAlias = tuple[tuple[tuple[int, int], ...], ...]
 
 
 def square_offsets(kernel: int, stride: int = 1) -> Offsets:
-    """(row, column) offsets of the taps of a kernel x kernel window, in raster order, as the one phase of a convolution.
+    """(row, column) offsets of a kernel x kernel window, in raster order, as the one phase of a convolution.
 
     The window is centred on the stride x stride inputs that a position stands for; kernel - stride must be even.
     """
@@ -84,13 +84,19 @@ class Kernel:
         """Raise :class:`ModelError` unless types, shapes and shifts fit and no sum can leave int32."""
         weight = self.weight
         if weight.dtype != np.int8 or weight.ndim != 4 or 0 in weight.shape:
-            raise ModelError(f"{name}: expected weights of int8, phases x outputs x taps x inputs, found {_described(weight)}")
+            raise ModelError(
+                f"{name}: expected weights of int8, phases x outputs x taps x inputs, found {_described(weight)}"
+            )
         for what, array, dtype in (("bias", self.bias, np.int32), ("shift", self.shift, np.uint8)):
             if array.dtype != dtype or array.shape != weight.shape[:2]:
-                raise ModelError(f"{name}: expected {what} of {np.dtype(dtype)} {weight.shape[:2]}, found {_described(array)}")
+                raise ModelError(
+                    f"{name}: expected {what} of {np.dtype(dtype)} {weight.shape[:2]}, found {_described(array)}"
+                )
         if [len(taps) for taps in self.offsets] != [weight.shape[2]] * weight.shape[0]:
-            raise ModelError(f"{name}: expected {weight.shape[2]} offsets for each of {weight.shape[0]} phases, "
-                             f"found {[len(taps) for taps in self.offsets]}")
+            raise ModelError(
+                f"{name}: expected {weight.shape[2]} offsets for each of {weight.shape[0]} phases, "
+                f"found {[len(taps) for taps in self.offsets]}"
+            )
         if self.shift.max(initial=0) > LARGEST_SHIFT:
             raise ModelError(f"{name}: expected shifts of at most {LARGEST_SHIFT}, found {self.shift.max()}")
         if self.largest_sum() >= 2**31:
@@ -99,7 +105,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Unshuffle:
-    """factor x factor positions become one; channel (i * factor + j) * channels + c is channel c of row i and column j."""
+    """factor x factor positions become one: channel (i * factor + j) * channels + c is channel c of row i, column j."""
 
     source: int
     factor: int
@@ -107,7 +113,7 @@ class Unshuffle:
 
 @dataclass(frozen=True)
 class Convolution:
-    """saturate(activation(rounded sums)), at every ``stride``-th position, or ``upscale`` x ``upscale`` of them for each.
+    """saturate(activation(rounded sums)), at every ``stride``-th position, or ``upscale`` x ``upscale`` for each.
 
     Phase i * upscale + j makes row i and column j of each block.
     """
@@ -179,7 +185,9 @@ class IntegerNetwork:
     def __post_init__(self) -> None:
         for number, shape in enumerate(self.inputs):
             if shape.channels < 1 or shape.stride < 1:
-                raise ModelError(f"input {number}: expected at least 1 channel and a stride of at least 1, found {shape}")
+                raise ModelError(
+                    f"input {number}: expected at least 1 channel and a stride of at least 1, found {shape}"
+                )
         planes = self.planes()
         for plane in self.outputs:
             if not 0 <= plane < len(planes):
@@ -252,7 +260,9 @@ def _made(name: str, layer: Layer, read: Sequence[PlaneShape]) -> PlaneShape:
         return _convolved(name, layer, read[0])
     if isinstance(layer, Residual):
         inner = _convolved(f"{name}, first", Convolution(layer.source, layer.first), read[0])
-        made = _convolved(f"{name}, second", Convolution(layer.source, layer.second, activation=layer.activation), inner)
+        made = _convolved(
+            f"{name}, second", Convolution(layer.source, layer.second, activation=layer.activation), inner
+        )
         if made != read[0]:
             raise ModelError(f"{name}: expected {read[0].channels} channels to add, found {made.channels}")
         return made
@@ -273,7 +283,9 @@ def _convolved(name: str, layer: Convolution, read: PlaneShape) -> PlaneShape:
     if layer.activation not in get_args(Activation):
         raise ModelError(f"{name}: expected an activation of {get_args(Activation)}, found {layer.activation!r}")
     if stride < 1 or upscale < 1 or (stride > 1 and upscale > 1) or read.stride % upscale:
-        raise ModelError(f"{name}: expected a stride, or an upscale that divides {read.stride}, found {stride} and {upscale}")
+        raise ModelError(
+            f"{name}: expected a stride, or an upscale that divides {read.stride}, found {stride} and {upscale}"
+        )
     if kernel.phases != upscale**2:
         raise ModelError(f"{name}: expected {upscale**2} phases, found {kernel.phases}")
     if kernel.inputs != read.channels:

@@ -47,7 +47,9 @@ def convolve(x: np.ndarray, kernel: Kernel, stride: int = 1, upscale: int = 1) -
             y = np.clip(np.arange(rows) * stride + dy, 0, x.shape[0] - 1)
             z = np.clip(np.arange(columns) * stride + dx, 0, x.shape[1] - 1)
             # float64 holds these integers exactly, and multiplies matrices faster than int64.
-            sums += (x[y[:, None], z].astype(np.float64) @ kernel.weight[phase, :, tap].T.astype(np.float64)).astype(np.int64)
+            sums += (x[y[:, None], z].astype(np.float64) @ kernel.weight[phase, :, tap].T.astype(np.float64)).astype(
+                np.int64
+            )
         made[:, phase // upscale, :, phase % upscale] = rounding_shift(sums, kernel.shift[phase].astype(np.int64))
     return made.reshape(rows * upscale, columns * upscale, kernel.outputs)
 
@@ -59,7 +61,9 @@ def apply(layer: Layer, read: Sequence[np.ndarray]) -> np.ndarray:
         h, w, c = x.shape
         return x.reshape(h // f, f, w // f, f, c).transpose(0, 2, 1, 3, 4).reshape(h // f, w // f, f * f * c)
     if isinstance(layer, Convolution):
-        return saturate(activate(convolve(read[0], layer.kernel, layer.stride, layer.upscale), layer.activation), np.int16)
+        return saturate(
+            activate(convolve(read[0], layer.kernel, layer.stride, layer.upscale), layer.activation), np.int16
+        )
     if isinstance(layer, Residual):
         inner = saturate(activate(convolve(read[0], layer.first), "leaky"), np.int16)
         return saturate(activate(read[0] + convolve(inner, layer.second), layer.activation), np.int16)
@@ -85,8 +89,10 @@ def run(network: IntegerNetwork, planes: Sequence[np.ndarray]) -> list[np.ndarra
 def check_planes(network: IntegerNetwork, planes: Sequence[np.ndarray]) -> None:
     """Raise :class:`ValueError` unless ``planes`` are what a network takes."""
     if len(planes) != len(network.inputs) or any(x.dtype != np.int16 or x.ndim != 3 for x in planes):
-        raise ValueError(f"expected {len(network.inputs)} planes, height x width x channels, int16, "
-                         f"got {[(str(x.dtype), x.shape) for x in planes]}")
+        raise ValueError(
+            f"expected {len(network.inputs)} planes, height x width x channels, int16, "
+            f"got {[(str(x.dtype), x.shape) for x in planes]}"
+        )
     height, width = (size * network.inputs[0].stride for size in planes[0].shape[:2])
     expected = network.sizes(height, width)[: len(planes)]
     if not height or not width or [x.shape for x in planes] != expected:
@@ -106,9 +112,9 @@ def pixels(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
 
 
 def vectors(autoencoder: IntegerAutoencoder, maps: Sequence[np.ndarray], height: int, width: int) -> list[np.ndarray]:
-    """The vectors of each stride, coarse to fine, H/stride x W/stride x D int16, from code maps (H/stride x W/stride each).
+    """The vectors of each stride, coarse to fine, H/stride x W/stride x D int16, from code maps.
 
-    height, width: of the padded image. The maps of a stride lie side by side; those that are ``residual`` add to
+    height, width: of the padded image. maps: H/stride x W/stride each. The maps of a stride lie side by side; those that are ``residual`` add to
     the one before. Maps that are missing count as zero vectors.
     """
     config, number, found = autoencoder.config, 0, []
