@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tests import cuda_core
+from tests.support.float_models import export
 from tests.support.networks import random_prior
-from training.export import export
 from vqcodec.model import file
 from vqcodec.model.config import preset
 from vqcodec.model.file import Model
