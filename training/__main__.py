@@ -7,7 +7,7 @@ Stages, in order; all of them if none is named:
     autoencoder   stage 1, algorithm 1 of VQ-VAE-2
     codes         the training pictures as code maps
     priors        stage 2, algorithm 2: one prior per map
-    export        the model file: integer priors, autoencoder in int8 and float16
+    export        the model file: all networks in integers
 
 Each goes on from its checkpoint in DIR, so the same command resumes after a kill at any moment.
 `python -m training.evaluate` measures the model file. On several GPUs:

@@ -6,7 +6,8 @@ The loss per pixel is
 
 with lambda drawn per batch over the whole quality range, so that one model serves
 all qualities, and with the finer maps dropped now and then, so that every prefix of
-the maps is a picture.
+the maps is an image. The last part of the training computes what the exported integer
+networks compute (:mod:`training.networks.fixed_point`).
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from torch import Tensor, nn
 
 from training import checkpoint, distributed
 from training.data import Crops
+from training.networks.autoencoder import Autoencoder
+from training.networks.quantizer import Rate
 from training.progress import Progress
 from training.recipe import Stage1
-from vqcodec.model import file
 from vqcodec.model.config import AutoencoderConfig
-from vqcodec.networks.autoencoder import Autoencoder
-from vqcodec.networks.quantizer import Rate
 
 #: The rate position at which codebooks start and losses have weight 1.
 MIDDLE = 0.6
+#: How many images choose the formats of planes, and their side.
+CALIBRATION, CALIBRATION_SIDE = 64, 256
 #: Rate positions that reports show.
 POSITIONS = (0.2, 0.5, 0.8)
 
@@ -65,9 +67,14 @@ class Run:
     path: Path
     step: int = 0
 
-    def save(self) -> None:
+    def share_buffers(self) -> None:
+        """Give the average the codebooks and the formats of planes, which are not averaged."""
         for a, m in zip(self.average.buffers(), self.model.buffers()):
             a.copy_(m)
+        self.average.quantized = self.model.quantized
+
+    def save(self) -> None:
+        self.share_buffers()
         if distributed.first():
             checkpoint.save(self.path, dict(model=self.model.state_dict(), average=self.average.state_dict(),
                                             optimizer=self.optimizer.state_dict(), step=self.step))
@@ -90,6 +97,7 @@ def trained(config: AutoencoderConfig, work: Path) -> Autoencoder:
         raise SystemExit(f"no autoencoder.pt in {work}: train stage 1 first")
     model = Autoencoder(config)
     model.load_state_dict(state["average"])
+    model.quantized = True
     return model.eval().requires_grad_(False)
 
 
@@ -129,6 +137,7 @@ def train(config: AutoencoderConfig, recipe: Stage1, crops: Crops, val: Crops, w
                 report(average, val, run.step, progress)
             progress.begin(run.step)
     progress.close()
+    average.quantized = True
     return average.eval()
 
 
@@ -143,8 +152,9 @@ def train_step(run: Run, network: nn.Module, crops: Crops, recipe: Stage1, seed:
     keep = None
     if float(torch.rand((), generator=generator)) < recipe.drop_maps:
         keep = int(torch.randint(1, len(config.maps), (), generator=generator))
-    masters = round_weights(run.model) if step >= recipe.round_from * recipe.steps else {}
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda and torch.cuda.is_bf16_supported()):
+    quantize(run, crops, recipe, seed)
+    bfloat16 = x.is_cuda and torch.cuda.is_bf16_supported() and not run.model.quantized
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
         out = network(x, rate, keep=keep)
     mse = F.mse_loss(out.pixels.float(), x)
     loss = mse + config.beta * out.commitment / 3
@@ -159,8 +169,6 @@ def train_step(run: Run, network: nn.Module, crops: Crops, recipe: Stage1, seed:
         group["lr"] = recipe.learning_rate * scale + 1e-6
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    for parameter, master in masters.items():  # gradients pass the rounding unchanged
-        parameter.data.copy_(master)
     nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
     run.optimizer.step()
     run.step += 1
@@ -171,14 +179,14 @@ def train_step(run: Run, network: nn.Module, crops: Crops, recipe: Stage1, seed:
     return float(mse.detach())
 
 
-@torch.no_grad()
-def round_weights(model: Autoencoder) -> dict[nn.Parameter, Tensor]:
-    """Round the parameters as model files do; returns what they were."""
-    masters = {}
-    for name, parameter in model.named_parameters():
-        masters[parameter] = parameter.detach().clone()
-        parameter.data.copy_(torch.from_numpy(file.rounded(name, parameter.detach().float().cpu().contiguous().numpy())))
-    return masters
+def quantize(run: Run, crops: Crops, recipe: Stage1, seed: int) -> None:
+    """Round as integer networks do from the step on that the recipe says, in formats that are chosen at that step."""
+    first = min(math.ceil(recipe.quantize_from * recipe.steps), recipe.steps - 1)
+    if run.step == first:
+        generator = torch.Generator().manual_seed(seed)
+        images = batch(crops, CALIBRATION, min(CALIBRATION_SIDE, crops.pixels.shape[1]), generator)
+        run.model.calibrate(images.to(next(run.model.parameters()).device))
+    run.model.quantized = run.step >= first
 
 
 @torch.no_grad()

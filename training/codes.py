@@ -23,8 +23,8 @@ from torch import Tensor
 from training import distributed
 from training.autoencoder import draw_rate
 from training.data import Crops
+from training.networks.autoencoder import Autoencoder
 from training.recipe import Codes
-from vqcodec.networks.autoencoder import Autoencoder
 
 #: Batches between two notes of how far the extraction is.
 SAVE_EVERY = 64

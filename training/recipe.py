@@ -29,7 +29,7 @@ class Stage1:
     clip: float = 0.05
     average: float = 0.999  #: decay of the averaged weights that are shipped
     drop_maps: float = 0.1  #: how often the finer maps are left out
-    round_from: float = 0.8  #: share of the steps after which weights are rounded as model files round them
+    quantize_from: float = 0.8  #: share of the steps after which planes and weights are rounded, below 1
     save_every: int = 500
 
 

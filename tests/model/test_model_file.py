@@ -7,13 +7,11 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file, save_file
 
 from vqcodec.errors import ModelError
 from vqcodec.model import file
 from vqcodec.model.file import Model, fingerprint
-from vqcodec.networks import loading
 
 
 def rewritten(model: Model, path, **changes):
@@ -31,8 +29,6 @@ def test_round_trip(small_model, tmp_path):
     assert copy.fingerprint == small_model.fingerprint and copy.config == small_model.config
     assert file.load(path) is copy  # read once
     assert file.read_config(path) == small_model.config
-    x = torch.rand(1, 3, 32, 32)
-    assert torch.equal(loading.autoencoder(copy)(x).pixels, loading.autoencoder(small_model)(x).pixels)
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -66,12 +62,12 @@ def test_missing_and_superfluous_tensors(small_model, tmp_path):
         file.load(rewritten(small_model, tmp_path / "b.safetensors", **{"other/x": np.zeros(1, np.int8)}))
 
 
-def test_autoencoder_tensors_are_checked_when_it_is_built(small_model, tmp_path):
-    name = "autoencoder/transform.patch.bias"
-    for number, wrong in enumerate((None, np.zeros(3, np.float16), np.full_like(small_model.tensors[name], np.nan))):
-        model = file.load(rewritten(small_model, tmp_path / f"{number}.safetensors", **{name: wrong}))
+def test_autoencoder_tensors_are_checked(small_model, tmp_path):
+    name = "autoencoder/patch.bias"
+    bias = small_model.tensors[name]
+    for number, wrong in enumerate((None, np.zeros(3, np.int32), bias.astype(np.int64), np.full_like(bias, 2**31 - 1))):
         with pytest.raises(ModelError, match="autoencoder"):
-            loading.autoencoder(model)
+            file.load(rewritten(small_model, tmp_path / f"{number}.safetensors", **{name: wrong}))
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100, (2**62).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"{}"])
@@ -99,32 +95,6 @@ def test_other_format_version(small_model, tmp_path):
         file.load(path)
 
 
-def test_stored_dtypes(small_model, tmp_path):
+def test_all_tensors_are_integers(small_model, tmp_path):
     tensors = load_file(rewritten(small_model, tmp_path / "m.safetensors"))
-    auto = {k: v for k, v in tensors.items() if k.startswith("autoencoder/")}
-    for name, array in auto.items():
-        expected = "uint8" if name.endswith(".usage") else "int8" if name + ".scale" in auto else "float16"
-        assert str(array.dtype) == expected, name
-    assert "autoencoder/transform.patch.weight.scale" in auto
-    assert {str(v.dtype) for k, v in tensors.items() if k.startswith("prior.")} == {"int8", "int16", "int32", "uint8"}
-
-
-def test_rounded_weights():
-    random = np.random.default_rng(0)
-    weight = (random.standard_normal((40, 16, 3, 3)) * np.exp(random.standard_normal((40, 1, 1, 1)))).astype(np.float32)
-    weight[7] = 0
-    found = file.rounded("conv.weight", weight)
-    step = np.abs(weight).max((1, 2, 3)) / 127
-    assert np.all(np.abs(found - weight).max((1, 2, 3)) <= 0.51 * step + 1e-7) and not found[7].any()
-    np.testing.assert_array_equal(file.rounded("conv.weight", found), found)  # once is enough
-    small = weight[:2]
-    np.testing.assert_array_equal(file.rounded("conv.weight", small), small.astype(np.float16).astype(np.float32))
-
-
-@pytest.mark.parametrize("wrong", [np.ones(3, np.float16), np.ones(24, np.float32), np.ones((24, 1), np.float16)])
-def test_scales_must_fit(small_model, tmp_path, wrong):
-    name = "autoencoder/transform.patch.weight.scale"
-    assert small_model.tensors[name].shape == (24,)
-    model = file.load(rewritten(small_model, tmp_path / "s.safetensors", **{name: wrong}))
-    with pytest.raises(ModelError, match="scale"):
-        loading.autoencoder(model)
+    assert {str(array.dtype) for array in tensors.values()} == {"int8", "int16", "int32", "uint8", "uint16"}

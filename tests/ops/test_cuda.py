@@ -21,11 +21,11 @@ import torch
 from PIL import Image
 
 import vqcodec
-from tests.support import cuda_core
 from tests.conftest import scene
 from tests.golden import make
 from tests.ops.test_nearest_codebook import problem
 from tests.ops.test_prior import Hierarchy, assert_same_maps, random_words
+from tests.support import cuda_core
 from vqcodec import ops
 from vqcodec.codec import images
 from vqcodec.errors import BackendError, InvalidArgument

@@ -10,6 +10,7 @@ from training.networks.autoencoder import Autoencoder
 from vqcodec.model.autoencoder import IntegerAutoencoder, load_autoencoder
 from vqcodec.model.config import AutoencoderConfig, CodeMap
 from vqcodec.model.integer_network import Kernel, Offsets
+from vqcodec.ops.reference import integer_network as reference
 
 
 @st.composite
@@ -90,3 +91,22 @@ def random_kernel(rng: np.random.Generator, inputs: int, outputs: int, offsets: 
         rng.integers(0, shift + 1, (phases, outputs)).astype(np.uint8),
         offsets,
     )
+
+
+def nearest_codes(autoencoder: IntegerAutoencoder, image: np.ndarray) -> list[np.ndarray]:
+    """The nearest codes, whatever their bits, of H x W x 3 uint8 (multiples of the coarsest stride)."""
+    config = autoencoder.config
+    height, width = image.shape[:2]
+    features = reference.run(autoencoder.analysis, [reference.pixel_plane(image)])
+    maps: list[np.ndarray] = []
+    for number, stride in enumerate(config.strides):
+        above = reference.vectors(autoencoder, maps, height, width)[:number]
+        left = reference.run(autoencoder.latent[stride], [features[number], *above])[0].astype(np.int64)
+        end = 0
+        for m in config.maps_at(stride):
+            begin = end - m.dim if m.residual else end
+            end = begin + m.dim
+            book = autoencoder.codebooks[len(maps)].astype(np.int64)
+            maps.append(np.square(left[:, :, None, begin:end] - book).sum(3).argmin(2))
+            left[..., begin:end] -= book[maps[-1]]
+    return maps

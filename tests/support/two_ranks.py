@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from training import autoencoder, codes, data, distributed, priors, recipe
+from training.networks.quantizer import Quantizer, Rate
 from vqcodec.model.config import CodeMap, preset
-from vqcodec.networks.quantizer import Quantizer, Rate
 
 
 def main(pictures: Path, work: Path) -> None:

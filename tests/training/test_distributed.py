@@ -13,8 +13,8 @@ from PIL import Image
 
 from tests.conftest import scene
 from training import checkpoint, distributed
+from training.networks.quantizer import Quantizer, Rate
 from vqcodec.model.config import CodeMap
-from vqcodec.networks.quantizer import Quantizer, Rate
 
 ROOT = Path(__file__).parents[2]
 

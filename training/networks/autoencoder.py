@@ -63,7 +63,7 @@ class Autoencoder(nn.Module):
     def calibrate(self, images: Tensor) -> None:
         """Choose the formats of all planes from sample ``images`` (B x 3 x H x W in [0, 1])."""
         before, training, self.quantized = self.quantized, self.training, False
-        calibrate(self, lambda: self.eval()(images))
+        calibrate(self, lambda: [self.eval()(part) for part in images.split(8)])
         self.transform.align_formats()
         self.quantized = before
         self.train(training)

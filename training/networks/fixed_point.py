@@ -141,7 +141,7 @@ def exponents(weight: Tensor, bias: Tensor, fraction_in: int, fraction_out: int)
     """p for each channel: weights are stored as round(w * 2**p), biases as round(b * 2**(p + fraction_in)).
 
     weight: channels x n, bias: channels, both float64 without gradient. Returns channels, float64. It is the
-    largest p with which weights stay within 127 and no sum can leave int32, whatever int16 values the inputs have, as far as the
+    largest p with which weights stay within 127 and no sum can leave int32, whatever the inputs, as far as the
     shift p + fraction_in - fraction_out can be 0 to 30.
     """
     least, most = fraction_out - fraction_in, LARGEST_SHIFT + fraction_out - fraction_in

@@ -144,6 +144,7 @@ class _CpuCore:
 
 CORE = _CpuCore()
 from vqcodec.ops.reference.backend import Reference as _Ref
+
 _R=_Ref()
 
 

@@ -114,8 +114,8 @@ def pixels(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
 def vectors(autoencoder: IntegerAutoencoder, maps: Sequence[np.ndarray], height: int, width: int) -> list[np.ndarray]:
     """The vectors of each stride, coarse to fine, H/stride x W/stride x D int16, from code maps.
 
-    height, width: of the padded image. maps: H/stride x W/stride each. The maps of a stride lie side by side; those that are ``residual`` add to
-    the one before. Maps that are missing count as zero vectors.
+    height, width: of the padded image. maps: H/stride x W/stride each. The maps of a stride lie side
+    by side; those that are ``residual`` add to the one before. Maps that are missing count as zero vectors.
     """
     config, number, found = autoencoder.config, 0, []
     for stride in config.strides:

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training.networks.autoencoder import Autoencoder
+from training.networks.quantizer import Quantizer, Rate, lloyd
 from vqcodec.errors import InvalidArgument
 from vqcodec.model.config import AutoencoderConfig, CodeMap, ModelConfig, PriorConfig, ffhq1024, imagenet256, preset
-from vqcodec.networks.autoencoder import Autoencoder
-from vqcodec.networks.quantizer import Quantizer, Rate, lloyd
 
 SMALL = AutoencoderConfig(
     maps=(CodeMap(16, 4, 32), CodeMap(8, 2, 16), CodeMap(8, 3, 16), CodeMap(8, 3, 16, residual=True)),
