@@ -95,6 +95,7 @@ def test_draft_loads_a_reduced_picture(model, size, scale):
 
 def test_thumbnails_and_opening_read_what_they_need(model):
     """Opening takes heads and metadata, a thumbnail its maps."""
+
     class Recorder(io.BytesIO):
         count = 0
 
@@ -259,5 +260,8 @@ def test_mime_description():
     (kind,) = xml.parse(SHARE / "mime/packages/vqcodec.xml").getroot()
     assert kind.attrib == {"type": vqcodec.pillow.MIME}
     match = kind.find(f"{space}magic/{space}match").attrib
-    assert (match["offset"], match["value"].encode().decode("unicode_escape").encode("latin-1")) == ("0", container.MAGIC)
+    assert (match["offset"], match["value"].encode().decode("unicode_escape").encode("latin-1")) == (
+        "0",
+        container.MAGIC,
+    )
     assert kind.find(f"{space}glob").attrib == {"pattern": "*.vqc"}

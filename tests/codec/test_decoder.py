@@ -80,8 +80,10 @@ class TestWindows:
         for stride in config.strides:
             expected = whole.latents(image, stride, maps, everything)
             assert np.array_equal(small.latents(image, stride, maps, everything), expected)
-            maps += [rng.integers(0, m.codes, (everything.height // stride, everything.width // stride))
-                     for m in config.maps_at(stride)]
+            maps += [
+                rng.integers(0, m.codes, (everything.height // stride, everything.width // stride))
+                for m in config.maps_at(stride)
+            ]
         expected = whole.pixels(maps, Box(0, 0, width, height))
         assert expected.std() > 1
         assert np.array_equal(small.pixels(maps, Box(0, 0, width, height)), expected)
@@ -126,7 +128,9 @@ class TestParts:
         assert part.shape == (20, 20, 3)
         assert file.count < len(data) / 3
 
-    @pytest.mark.parametrize("wrong", [(0, 0, 0, 5), (0, 0, WIDTH + 1, 5), (-1, 0, 5, 5), (0, 0, 5), "abcd", (0.5, 0, 5, 5), 7])
+    @pytest.mark.parametrize(
+        "wrong", [(0, 0, 0, 5), (0, 0, WIDTH + 1, 5), (-1, 0, 5, 5), (0, 0, 5), "abcd", (0.5, 0, 5, 5), 7]
+    )
     def test_wrong_region(self, small_model, tiled, wrong):
         with pytest.raises(InvalidArgument, match="region"):
             vqcodec.decompress(tiled, model=small_model, region=wrong)
@@ -222,8 +226,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
     peak = {}
     for side in (1536, 4608):
-        done = subprocess.run([sys.executable, "-c", script, str(side), tmp_path / "m.safetensors", tmp_path],
-                              capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(side), tmp_path / "m.safetensors", tmp_path],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         peak[side] = int(done.stdout)
     assert peak[4608] < peak[1536] + 250  # of which the mapped file is 61 and the code maps 8
 
@@ -240,7 +248,9 @@ class TestMemory:
     def test_refusal_names_both_figures(self, small_model, tiled):
         with vqcodec.open(tiled, model=small_model, limits=Limits(memory=20_000)) as coded:
             for ask in (coded.decode, coded.rows, coded.code_maps):
-                with pytest.raises(LimitExceeded, match=rf"20000 bytes .* about \d+ of a picture of {WIDTH} x {HEIGHT}"):
+                with pytest.raises(
+                    LimitExceeded, match=rf"20000 bytes .* about \d+ of a picture of {WIDTH} x {HEIGHT}"
+                ):
                     ask()
             assert coded._canvas.known == [0] * 24  # nothing was decoded
 

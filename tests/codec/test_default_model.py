@@ -52,7 +52,12 @@ class TestGolden:
         found, maps = codec.read(data)
         h = found.header
         picture = make.pictures()[path.stem][0]
-        assert codec.write(maps, h.height, h.width, quality=h.quality, condition=Condition(h.class_id, h.level), image=picture) == data
+        assert (
+            codec.write(
+                maps, h.height, h.width, quality=h.quality, condition=Condition(h.class_id, h.level), image=picture
+            )
+            == data
+        )
 
     @pytest.mark.parametrize("backend", BACKENDS)
     @pytest.mark.parametrize("class_id, seed", make.SAMPLES)
@@ -98,7 +103,11 @@ def test_smaller_than_jpeg_at_equal_psnr(photo, tmp_path):
     """A far from close call: two thirds of JPEG's size at JPEG's own PSNR."""
     photo.save(tmp_path / "p.jpg", quality=30, optimize=True, progressive=True)
     jpeg = psnr(photo, Image.open(tmp_path / "p.jpg")), (tmp_path / "p.jpg").stat().st_size
-    fitting = (d for q in range(0, 101, 5) if psnr(photo, vqcodec.decompress(d := vqcodec.compress(photo, quality=q))) >= jpeg[0])
+    fitting = (
+        d
+        for q in range(0, 101, 5)
+        if psnr(photo, vqcodec.decompress(d := vqcodec.compress(photo, quality=q))) >= jpeg[0]
+    )
     assert len(next(fitting)) < 0.67 * jpeg[1]
 
 
@@ -109,7 +118,9 @@ def test_overhead(codec):
     found, maps = codec.read(data)
     bits = 0.0
     for number in range(found.header.maps):
-        _, frequency = ops.prior_frequencies(codec.model.priors[number], maps[number], maps[:number], (0, found.header.level))
+        _, frequency = ops.prior_frequencies(
+            codec.model.priors[number], maps[number], maps[:number], (0, found.header.level)
+        )
         bits -= np.log2(frequency / 2**24).sum()
     assert len(data) - bits / 8 < 0.01 * len(data) + 64
 

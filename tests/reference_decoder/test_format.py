@@ -141,21 +141,29 @@ NETWORKS: dict[str, Any] = dict(hidden=24, residual=8, encoder_blocks=1, decoder
 DESCRIPTIONS = {
     # Three strides, residual maps, attention in several maps, all sizes of windows.
     "lapped": ModelConfig(
-        name="lapped", classes=("a", "b", "\u00e9"), card={"not": "in the fingerprint"},
+        name="lapped",
+        classes=("a", "b", "\u00e9"),
+        card={"not": "in the fingerprint"},
         autoencoder=AutoencoderConfig(
-            maps=(CodeMap(32, 5, 20), CodeMap(16, 3, 300), CodeMap(16, 3, 9, residual=True), CodeMap(8, 2, 7)), **NETWORKS),
+            maps=(CodeMap(32, 5, 20), CodeMap(16, 3, 300), CodeMap(16, 3, 9, residual=True), CodeMap(8, 2, 7)),
+            **NETWORKS,
+        ),
         priors=(
             PriorConfig(**SMALL, layers=3, attention_layers=2, heads=2, output_layers=2, condition_blocks=3),
             PriorConfig(**SMALL, layers=2, attention_layers=1, heads=4, kernel=5, first_kernel=3, condition_blocks=2),
             PriorConfig(**SMALL, layers=1, kernel=1, output_layers=1, condition_blocks=0),
             PriorConfig(**SMALL, layers=4, attention_layers=4, heads=1, first_kernel=7),
-        )),
+        ),
+    ),
     # Neighbouring strides with a ratio of four, no null code, one level.
     "conv": ModelConfig(
-        name="conv", classes=("a", "b"),
+        name="conv",
+        classes=("a", "b"),
         autoencoder=AutoencoderConfig(
-            maps=(CodeMap(16, 5, 20), CodeMap(4, 3, 30)), transform="conv", null_code=False, levels=1, **NETWORKS),
-        priors=(PriorConfig(**SMALL, condition_blocks=0), PriorConfig(**SMALL, layers=1))),
+            maps=(CodeMap(16, 5, 20), CodeMap(4, 3, 30)), transform="conv", null_code=False, levels=1, **NETWORKS
+        ),
+        priors=(PriorConfig(**SMALL, condition_blocks=0), PriorConfig(**SMALL, layers=1)),
+    ),
 }
 
 
@@ -165,8 +173,10 @@ def model(request, tmp_path_factory) -> tuple[file.Model, reference_prior.Model]
     described = DESCRIPTIONS[request.param]
     auto = described.autoencoder
     autoencoder = random_autoencoder(auto, 0)
-    priors = [random_prior(prior, auto.maps[: m + 1], m, classes=len(described.classes), levels=auto.levels)
-              for m, prior in enumerate(described.priors)]
+    priors = [
+        random_prior(prior, auto.maps[: m + 1], m, classes=len(described.classes), levels=auto.levels)
+        for m, prior in enumerate(described.priors)
+    ]
     stored = tensors(autoencoder, priors)
     stored["tables/exp"] = np.maximum(stored["tables/exp"], 20)
     stored["tables/tanh"] = stored["tables/tanh"] // 2
@@ -180,17 +190,30 @@ def random_file(model: file.Model, seed: int, **fields: int) -> bytes:
     usual: dict[str, Any] = {"width": 150, "height": 70, "maps": len(model.config.autoencoder.maps)}
     head = Header(model.fingerprint[:16], **usual | fields)
     rng = np.random.default_rng(seed)
-    return container.write(Container(head, maps=[[rng.bytes(3000) for _ in range(head.tiling.count)] for _ in range(head.maps)]))
+    return container.write(
+        Container(head, maps=[[rng.bytes(3000) for _ in range(head.tiling.count)] for _ in range(head.maps)])
+    )
 
 
 def test_fingerprint_of_other_models(model):
     assert model[0].fingerprint == model[1].fingerprint
 
 
-@pytest.mark.parametrize("fields", [
-    {}, {"width": 1, "height": 1}, {"tile": 64}, {"tile": 64, "height": 33, "class_id": 2}, {"tile": 128, "width": 128},
-    {"maps": 1, "class_id": 1}, {"maps": 0}, {"level": 7, "width": 40}, {"level": 3, "class_id": 3, "height": 9},
-], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"width": 1, "height": 1},
+        {"tile": 64},
+        {"tile": 64, "height": 33, "class_id": 2},
+        {"tile": 128, "width": 128},
+        {"maps": 1, "class_id": 1},
+        {"maps": 0},
+        {"level": 7, "width": 40},
+        {"level": 3, "class_id": 3, "height": 9},
+    ],
+    ids=str,
+)
 def test_maps_of_other_models(model, fields):
     theirs, ours = model
     auto = theirs.config.autoencoder
@@ -210,8 +233,11 @@ def test_maps_of_other_models(model, fields):
 def test_files_that_do_not_fit_the_model(model):
     theirs, ours = model
     config = theirs.config
-    for fields in ({"class_id": len(config.classes) + 1}, {"level": config.autoencoder.levels},
-                   {"maps": len(config.autoencoder.maps) + 1}):
+    for fields in (
+        {"class_id": len(config.classes) + 1},
+        {"level": config.autoencoder.levels},
+        {"maps": len(config.autoencoder.maps) + 1},
+    ):
         data = random_file(theirs, 0, **fields)
         with pytest.raises(FormatError):
             vqcodec.decode_maps(data, model=theirs)

@@ -16,6 +16,7 @@ from vqcodec.tiling import Box, Tiling
 #: Candidates per code that each step of effort adds.
 CANDIDATES = 4
 
+
 class Encoding:
     """An image, and how it is to be coded.
 
@@ -58,12 +59,16 @@ class Encoding:
         if self._effort:
             shown = visibility(self._pixels[area.y0 : area.y1, area.x0 : area.x1], stride, z.shape[:2])
         for group in self._groups(numbers):
-            targets = [np.ascontiguousarray(left[..., channels[number]]).reshape(-1, auto.maps[number].dim) for number in group]
+            targets = [
+                np.ascontiguousarray(left[..., channels[number]]).reshape(-1, auto.maps[number].dim) for number in group
+            ]
             if self._effort and auto.null_code:
                 self._choose(group, targets, shown.ravel(), rate, maps, area)
             else:
                 for number, target in zip(group, targets):
-                    codes = ops.nearest_codes(target, *self._prices(number, rate, shown.ravel()), backend=self._engine.backend)
+                    codes = ops.nearest_codes(
+                        target, *self._prices(number, rate, shown.ravel()), backend=self._engine.backend
+                    )
                     self._part(maps, number, area)[...] = codes.reshape(z.shape[:2])
             for number in group if group.stop < numbers.stop else ():
                 vectors = self._autoencoder.codebooks[number][self._part(maps, number, area)]
@@ -79,10 +84,14 @@ class Encoding:
 
     def _groups(self, numbers: range) -> list[range]:
         """The maps of a stride, cut before every map that quantises what those before it leave over."""
-        cuts = [number for number in numbers if number == numbers.start or self._config.autoencoder.maps[number].residual]
+        cuts = [
+            number for number in numbers if number == numbers.start or self._config.autoencoder.maps[number].residual
+        ]
         return [range(begin, end) for begin, end in zip(cuts, [*cuts[1:], numbers.stop])]
 
-    def _choose(self, group: range, targets: list[np.ndarray], shown: np.ndarray, rate: Rate, maps: Maps, area: Box) -> None:
+    def _choose(
+        self, group: range, targets: list[np.ndarray], shown: np.ndarray, rate: Rate, maps: Maps, area: Box
+    ) -> None:
         """Choose the codes of a group of maps by the prior that will code them, tile by tile."""
         shape = self._part(maps, group.start, area).shape
         candidates = []
@@ -102,8 +111,12 @@ class Encoding:
                 codes, costs = (part(self._config, array, number, inner)[order] for array in pair)
                 streams.append((codes, costs))
             chosen = ops.wavefront_choose(
-                priors[group.start : group.stop], [tiles[number].shape for number in group], streams,
-                Condition(self._class_id, rate.level), given=tiles[: group.start])
+                priors[group.start : group.stop],
+                [tiles[number].shape for number in group],
+                streams,
+                Condition(self._class_id, rate.level),
+                given=tiles[: group.start],
+            )
             for number, best in zip(group, chosen):
                 tiles[number][...] = best
 
@@ -118,6 +131,7 @@ def code_streams(engine: Engine, maps: Maps, tiling: Tiling, condition: Conditio
         tiles = [part(engine.config, codes, number, box) for number, codes in enumerate(maps)]
         for number in range(count):
             start, frequency = ops.prior_frequencies(
-                engine.model.priors[number], tiles[number], tiles[:number], condition, backend=engine.backend)
+                engine.model.priors[number], tiles[number], tiles[:number], condition, backend=engine.backend
+            )
             streams[number].append(encode_stream(start, frequency))
     return streams

@@ -1,10 +1,10 @@
 """The autoencoder on an image of any size, a window at a time.
 
-    .-----------------.    Every window is computed with a margin as wide as the networks look, and the
-    |  .-----------.  |    margin is thrown away. So the result is that of the whole image at once, there
-    |  |  window   |  |    are no seams, and the memory that is needed does not depend on the image.
-    |  '-----------'  |
-    '------ margin ---'
+.-----------------.    Every window is computed with a margin as wide as the networks look, and the
+|  .-----------.  |    margin is thrown away. So the result is that of the whole image at once, there
+|  |  window   |  |    are no seams, and the memory that is needed does not depend on the image.
+|  '-----------'  |
+'------ margin ---'
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class Windows:
     coarsest stride. backend: who computes, see :mod:`vqcodec.ops.backend`. side: of a window, a multiple of that stride.
     """
 
-    def __init__(self, autoencoder: IntegerAutoencoder, height: int, width: int, *, backend: str | None = None,
-                 side: int = SIDE) -> None:
+    def __init__(
+        self, autoencoder: IntegerAutoencoder, height: int, width: int, *, backend: str | None = None, side: int = SIDE
+    ) -> None:
         self._autoencoder, self._backend, self.side = autoencoder, backend, side
         self._unit = autoencoder.config.strides[0]
         self._height, self._width = (-(-size // self._unit) * self._unit for size in (height, width))
@@ -62,8 +63,14 @@ class Windows:
         for row in self._rows(box):
             for window in row:
                 outer = self.around(window)
-                part = ops.synthesis(self._autoencoder, self._codes(maps, outer), outer.height, outer.width,
-                                     window.seen_from(outer), backend=self._backend)
+                part = ops.synthesis(
+                    self._autoencoder,
+                    self._codes(maps, outer),
+                    outer.height,
+                    outer.width,
+                    window.seen_from(outer),
+                    backend=self._backend,
+                )
                 found[window.y0 - box.y0 : window.y1 - box.y0, window.x0 - box.x0 : window.x1 - box.x0] = part
         return found
 
@@ -87,17 +94,23 @@ class Windows:
     def _analysis(self, pixels: np.ndarray, outer: Box) -> list[np.ndarray]:
         if self._features is None or self._features[0] != outer:
             part = pixels[outer.y0 : outer.y1, outer.x0 : outer.x1]
-            padded = np.pad(part, ((0, outer.height - part.shape[0]), (0, outer.width - part.shape[1]), (0, 0)), mode="edge")
+            padded = np.pad(
+                part, ((0, outer.height - part.shape[0]), (0, outer.width - part.shape[1]), (0, 0)), mode="edge"
+            )
             self._features = outer, ops.analysis(self._autoencoder, padded, backend=self._backend)
         return self._features[1]
 
     def _codes(self, maps: Sequence[np.ndarray], box: Box) -> list[np.ndarray]:
         """The part of every map that belongs to a box."""
-        return [codes[_inside(box, Box(0, 0, self._width, self._height), m.stride)]
-                for codes, m in zip(maps, self._autoencoder.config.maps)]
+        return [
+            codes[_inside(box, Box(0, 0, self._width, self._height), m.stride)]
+            for codes, m in zip(maps, self._autoencoder.config.maps)
+        ]
 
 
 def _inside(box: Box, outer: Box, stride: int) -> tuple[slice, slice]:
     """Where a box lies in an array that holds ``outer`` at a stride: rows and columns."""
-    return (slice((box.y0 - outer.y0) // stride, -(-(box.y1 - outer.y0) // stride)),
-            slice((box.x0 - outer.x0) // stride, -(-(box.x1 - outer.x0) // stride)))
+    return (
+        slice((box.y0 - outer.y0) // stride, -(-(box.y1 - outer.y0) // stride)),
+        slice((box.x0 - outer.x0) // stride, -(-(box.x1 - outer.x0) // stride)),
+    )

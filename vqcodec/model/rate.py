@@ -48,4 +48,8 @@ def octaves(x: float) -> int:
     """256 log2 x, rounded, of a positive number. By decimals, whose logarithms are rounded correctly everywhere."""
     context = decimal.Context(prec=40)
     exact = decimal.Decimal(x)
-    return int((context.divide(context.ln(exact), context.ln(decimal.Decimal(2))) * UNIT).to_integral_value(decimal.ROUND_HALF_EVEN))
+    return int(
+        (context.divide(context.ln(exact), context.ln(decimal.Decimal(2))) * UNIT).to_integral_value(
+            decimal.ROUND_HALF_EVEN
+        )
+    )

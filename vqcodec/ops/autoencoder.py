@@ -17,8 +17,15 @@ from vqcodec.ops.jobs import check_codes, code_map
 from vqcodec.tiling import Box
 
 
-def synthesis(autoencoder: IntegerAutoencoder, maps: Sequence[np.ndarray], height: int, width: int, box: Box | None = None, *,
-              backend: str | None = None) -> np.ndarray:
+def synthesis(
+    autoencoder: IntegerAutoencoder,
+    maps: Sequence[np.ndarray],
+    height: int,
+    width: int,
+    box: Box | None = None,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
     """Pixels of a box (default: all) of an image of height x width pixels from its code maps: h x w x 3 uint8.
 
     maps: height/stride x width/stride integers each, coarse to fine. Fewer than the model has give the coarser image: the
@@ -29,8 +36,10 @@ def synthesis(autoencoder: IntegerAutoencoder, maps: Sequence[np.ndarray], heigh
     known = autoencoder.config.maps[: len(maps)]
     if len(known) < len(maps):
         raise InvalidArgument(f"the model has {len(known)} code maps, got {len(maps)}")
-    checked = [_checked_map(number, codes, height // m.stride, width // m.stride, m.codes)
-               for number, (m, codes) in enumerate(zip(known, maps))]
+    checked = [
+        _checked_map(number, codes, height // m.stride, width // m.stride, m.codes)
+        for number, (m, codes) in enumerate(zip(known, maps))
+    ]
     whole = Box(0, 0, width, height)
     box = whole if box is None else Box(*box)
     if not (box.x0 < box.x1 and box.y0 < box.y1 and box.within(whole)):
@@ -49,8 +58,14 @@ def analysis(autoencoder: IntegerAutoencoder, pixels: np.ndarray, *, backend: st
     return backends.backend(backend).analysis(autoencoder, np.ascontiguousarray(pixels))
 
 
-def latents(autoencoder: IntegerAutoencoder, stride: int, features: np.ndarray, maps: Sequence[np.ndarray], *,
-            backend: str | None = None) -> np.ndarray:
+def latents(
+    autoencoder: IntegerAutoencoder,
+    stride: int,
+    features: np.ndarray,
+    maps: Sequence[np.ndarray],
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
     """What the maps of a stride quantise, height/stride x width/stride x D int16, from its features and all coarser maps.
 
     Raises InvalidArgument for features or maps that do not fit.
@@ -66,13 +81,16 @@ def latents(autoencoder: IntegerAutoencoder, stride: int, features: np.ndarray, 
     coarser = config.maps[: config.maps_before(stride)]
     if len(maps) != len(coarser):
         raise InvalidArgument(f"stride {stride} has {len(coarser)} coarser maps, got {len(maps)}")
-    checked = [_checked_map(number, codes, height // m.stride, width // m.stride, m.codes)
-               for number, (m, codes) in enumerate(zip(coarser, maps))]
+    checked = [
+        _checked_map(number, codes, height // m.stride, width // m.stride, m.codes)
+        for number, (m, codes) in enumerate(zip(coarser, maps))
+    ]
     return backends.backend(backend).latents(autoencoder, stride, np.ascontiguousarray(features), checked)
 
 
-def nearest_codes(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, *,
-                  backend: str | None = None) -> np.ndarray:
+def nearest_codes(
+    z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, *, backend: str | None = None
+) -> np.ndarray:
     """The code of lowest error and length for each vector, the first of equals: N int32.
 
     z: N x D int16. codebook: K x D int16. lengths: K uint8, eighths of a bit. exponents: N int32, 256 log2 of what a
@@ -82,8 +100,15 @@ def nearest_codes(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, expo
     return backends.backend(backend).nearest_codes(z, codebook, lengths, exponents)
 
 
-def code_candidates(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, count: int, *,
-                    backend: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+def code_candidates(
+    z: np.ndarray,
+    codebook: np.ndarray,
+    lengths: np.ndarray,
+    exponents: np.ndarray,
+    count: int,
+    *,
+    backend: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """The ``count`` codes (1 to K) of lowest error and length for each vector, best first, the first of equals.
 
     Returns codes, and costs for `wavefront_choose`: 2 * error + length, in 1/256 bit; N x count int32 each. The other half
@@ -112,11 +137,16 @@ def _checked_map(number: int, codes: np.ndarray, height: int, width: int, size: 
     return codes
 
 
-def _checked_vectors(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray,
-                     exponents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _checked_vectors(
+    z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     codes, dims = codebook.shape
-    for name, array, dtype, shape in (("z", z, np.int16, (len(z), dims)), ("codebook", codebook, np.int16, (codes, dims)),
-                                      ("lengths", lengths, np.uint8, (codes,)), ("exponents", exponents, np.int32, (len(z),))):
+    for name, array, dtype, shape in (
+        ("z", z, np.int16, (len(z), dims)),
+        ("codebook", codebook, np.int16, (codes, dims)),
+        ("lengths", lengths, np.uint8, (codes,)),
+        ("exponents", exponents, np.int32, (len(z),)),
+    ):
         if array.dtype != dtype or array.shape != shape:
             raise InvalidArgument(f"{name} must be {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
     return np.ascontiguousarray(z), np.ascontiguousarray(exponents)

@@ -106,13 +106,17 @@ def _words(words: np.ndarray, shape: Shape) -> np.ndarray:
     return np.ascontiguousarray(words, np.uint32)
 
 
-def _candidates(candidates: tuple[np.ndarray, np.ndarray], shape: Shape, prior: IntegerPrior) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(
+    candidates: tuple[np.ndarray, np.ndarray], shape: Shape, prior: IntegerPrior
+) -> tuple[np.ndarray, np.ndarray]:
     codes, costs = candidates
     count = shape[0] * shape[1]
     if codes.ndim != 2 or codes.shape != costs.shape or len(codes) != count or not codes.size:
         raise InvalidArgument(f"candidates and costs must be {count} x count, got {codes.shape}, {costs.shape}")
     check_codes("candidates", codes, prior.codes)
     if costs.dtype.kind not in "iu" or not -LARGEST_COST <= costs.min() <= costs.max() <= 2 * LARGEST_COST:
-        raise InvalidArgument(f"costs must be integers in {-LARGEST_COST}..{2 * LARGEST_COST}, got {costs.dtype} "
-                              f"from {costs.min()} to {costs.max()}")
+        raise InvalidArgument(
+            f"costs must be integers in {-LARGEST_COST}..{2 * LARGEST_COST}, got {costs.dtype} "
+            f"from {costs.min()} to {costs.max()}"
+        )
     return np.ascontiguousarray(codes, np.int32), np.ascontiguousarray(costs, np.int32)

@@ -23,8 +23,9 @@ Choose = Callable[[np.ndarray], np.ndarray]
 class Reference:
     """Slow, and always right."""
 
-    def prior_frequencies(self, prior: IntegerPrior, codes: np.ndarray, coarser: Maps,
-                          condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+    def prior_frequencies(
+        self, prior: IntegerPrior, codes: np.ndarray, coarser: Maps, condition: Condition
+    ) -> tuple[np.ndarray, np.ndarray]:
         _check([prior], [codes.shape], condition, coarser)
         check_codes("codes", codes, prior.codes)
         return reference.prior_frequencies(prior, codes, coarser, *condition)
@@ -37,9 +38,13 @@ class Reference:
             corrupt.append(number)
         return found, corrupt
 
-    def sample(self, priors: Sequence[IntegerPrior], jobs: Sequence[SampleJob], sharpness: int, nucleus: int) -> list[Maps]:
-        return [_maps(priors, job, lambda m, job=job: _Draw(job.streams[m]), sharpness, nucleus)[0]  # type: ignore[misc]
-                for job in jobs]
+    def sample(
+        self, priors: Sequence[IntegerPrior], jobs: Sequence[SampleJob], sharpness: int, nucleus: int
+    ) -> list[Maps]:
+        return [
+            _maps(priors, job, lambda m, job=job: _Draw(job.streams[m]), sharpness, nucleus)[0]  # type: ignore[misc]
+            for job in jobs
+        ]
 
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[Maps]:
         return [_maps(priors, job, lambda m, job=job: _Choose(*job.streams[m]))[0] for job in jobs]  # type: ignore[misc]
@@ -56,16 +61,24 @@ class Reference:
         vectors = integer_network.vectors(autoencoder, maps, height, width)[: strides.index(stride)]
         return integer_network.run(autoencoder.latent[stride], [features, *vectors])[0]
 
-    def nearest_codes(self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+    def nearest_codes(
+        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray
+    ) -> np.ndarray:
         return rate.nearest_codes(z, codebook, lengths, exponents)
 
-    def code_candidates(self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray,
-                        count: int) -> tuple[np.ndarray, np.ndarray]:
+    def code_candidates(
+        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         return rate.code_candidates(z, codebook, lengths, exponents, count)
 
 
-def _maps(priors: Sequence[IntegerPrior], job: Job, chooser: Callable[[int], Choose], sharpness: int = 256,
-          nucleus: int = reference.WHOLE) -> tuple[Maps, int]:
+def _maps(
+    priors: Sequence[IntegerPrior],
+    job: Job,
+    chooser: Callable[[int], Choose],
+    sharpness: int = 256,
+    nucleus: int = reference.WHOLE,
+) -> tuple[Maps, int]:
     """The maps of a job, made by what ``chooser`` says of each, and the first corrupt one (with the maps before it) or -1."""
     maps, known = list(job.given), len(job.given)
     _check(priors, job.shapes, job.condition, maps)

@@ -56,11 +56,14 @@ def code_costs(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponen
 
 def nearest_codes(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray) -> np.ndarray:
     """The code of lowest error and length for each vector, the first of equals: N int32."""
-    return np.concatenate([code_costs(part, codebook, lengths, e).argmin(1) for part, e in _parts(z, exponents)]).astype(np.int32)
+    return np.concatenate(
+        [code_costs(part, codebook, lengths, e).argmin(1) for part, e in _parts(z, exponents)]
+    ).astype(np.int32)
 
 
-def code_candidates(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray,
-                    count: int) -> tuple[np.ndarray, np.ndarray]:
+def code_candidates(
+    z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The ``count`` codes of lowest error and length, best first, the first of equals, for each vector.
 
     Returns codes and 2 * error + length (in 1/256 bit), N x count int32 each: half of the rate by how common a code
