@@ -1,10 +1,10 @@
-# make demo      set up, then compress, decompress and sample: pictures in out/
+# make demo      set up, then compress, decompress and sample: images in out/
 # make test      set up, then all tests (PYTEST_ARGS for more)
 # make lint      ruff, mypy, and clang-tidy where it is installed
 # make wheel     source archive and wheel, checked in an environment of its own: build/wheel
 # make cross     the core on aarch64 and on big-endian s390x, by QEMU (needs what tests/cross.sh says)
 # make build     set up only: .venv with the compiled core and all dependencies
-# make bench     all benchmarks, one table (IMAGES=FOLDER for pictures, BENCH_ARGS for more)
+# make bench     all benchmarks, one table (IMAGES=FOLDER for images, BENCH_ARGS for more)
 # make sanitize  the C++ tests, and the CUDA kernels run by the CPU, under the address and
 #                undefined-behaviour sanitizers
 # make fuzz      the fuzz targets for 10 minutes in all (needs Clang and atheris, see docs/FUZZING.md)

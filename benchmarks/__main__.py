@@ -2,7 +2,7 @@
 
     python -m benchmarks [FOLDER] [--write] [--short] [--only decode sampling ...]
 
-FOLDER has pictures for rate and distortion, best the 24 of Kodak; without it the photograph that ships with
+FOLDER has images for rate and distortion, best the 24 of Kodak; without it the photograph that ships with
 vqcodec has to do. Every benchmark is a process of its own. The machine should have nothing else to do; it takes
 about a quarter of an hour on two cores. --write puts the table into docs/BENCHMARKS.md and, with --full, rate and
 distortion into docs/MODEL.md; --short checks that all work, in few rounds, and its times mean little.
@@ -80,10 +80,10 @@ def measured(task: Task, options: argparse.Namespace, folder: Path) -> list[Row]
 
 
 def from_bench(report: dict[str, Any], command: str) -> list[Row]:
-    """Bytes at equal quality, the peer's as 1, with the quartiles of the pictures' own PSNR curves; times of whole calls."""
+    """Bytes at equal quality, the peer's as 1, with the quartiles of the images' own PSNR curves; times of whole calls."""
     low, high = report["range"]
     labels = {m["name"]: m["label"].partition(",")[0] for m in report["metrics"]}
-    pictures = f"{len(report['pictures'])} picture{'s' * (len(report['pictures']) > 1)} of {report['folder']}"
+    pictures = f"{len(report['pictures'])} image{'s' * (len(report['pictures']) > 1)} of {report['folder']}"
     one = {"median": 1.0, "low": 1.0, "high": 1.0}
     found = []
     for metric in report["curves"]:
@@ -138,9 +138,9 @@ def shown(options: argparse.Namespace) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", help=f"pictures (default: {PHOTO.name} alone)")
+    parser.add_argument("folder", nargs="?", help=f"images (default: {PHOTO.name} alone)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="decode, sampling, nearest_codebook, startup, bench")
-    parser.add_argument("--full", action="store_true", help="rate and distortion of all pictures at all settings: another half hour")
+    parser.add_argument("--full", action="store_true", help="rate and distortion of all images at all settings: another half hour")
     parser.add_argument("--short", action="store_true", help="few rounds")
     parser.add_argument("--write", action="store_true", help="into docs/BENCHMARKS.md and, with --full, docs/MODEL.md")
     parser.add_argument("--compressai", metavar="PYTHON", default=sys.executable, help="of the environment that has CompressAI")

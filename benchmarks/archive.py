@@ -1,4 +1,4 @@
-"""Whether an archive may rely on the files: a zoo of pictures there and back, memory, and damage.
+"""Whether an archive may rely on the files: a zoo of images there and back, memory, and damage.
 
     python -m benchmarks.archive zoo [--effort 0]
     python -m benchmarks.archive memory [--side 10000] [--efforts 0 3] [--photos FOLDER] [--work FOLDER]
@@ -8,9 +8,9 @@ Each prints a table and ends with an error if a promise is broken:
 
     zoo      size and mode as documented, alpha equal to the bit, metadata to the byte, the decoded code maps
              those that were encoded, the PSNR over a floor
-    memory   the peak of a process under MOST for a picture of side x side pixels, everything included but an
+    memory   the peak of a process under MOST for an image of side x side pixels, everything included but an
              image of the caller's own
-    damage   of files with one bit turned, or cut off: a typed error, or exactly the picture that
+    damage   of files with one bit turned, or cut off: a typed error, or exactly the image that
              docs/FORMAT.md ("Damaged files") promises, within SECONDS of processor time
 
 Without --photos the photograph that comes with vqcodec takes their place.
@@ -42,7 +42,7 @@ import vqcodec
 from vqcodec.errors import ImageError, VqcodecError
 from vqcodec.tools.demo import PHOTO
 
-#: Bytes that a process may take for a picture of 10,000 x 10,000 pixels.
+#: Bytes that a process may take for an image of 10,000 x 10,000 pixels.
 MOST = 1_500_000_000
 #: Seconds of processor time, of all threads together, for a damaged file.
 SECONDS = 2.0
@@ -61,11 +61,11 @@ def same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     return a is b if a is None or b is None else np.array_equal(a, b)
 
 
-# -- pictures ------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------
 
 
 def scene(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """A synthetic picture, H x W x 3 uint8: gradients, edges, a little texture."""
+    """A synthetic image, H x W x 3 uint8: gradients, edges, a little texture."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / 64
     waves = np.stack([0.5 + 0.35 * np.sin(x * a + seed) * np.cos(y * b) for a, b in ((1, 0.6), (0.8, 1), (0.5, 0.9))], 2)
@@ -107,7 +107,7 @@ SIZES = (
 
 
 def sizes(most: int = 1 << 30) -> Iterator[Specimen]:
-    """Pictures of all sizes up to ``most`` pixels, width x height."""
+    """Images of all sizes up to ``most`` pixels, width x height."""
     for width, height in SIZES:
         if width * height <= most:
             pixels = scene(width, height)
@@ -115,7 +115,7 @@ def sizes(most: int = 1 << 30) -> Iterator[Specimen]:
 
 
 def modes() -> Iterator[Specimen]:
-    """Pictures of every mode of Pillow that is supported."""
+    """Images of every mode of Pillow that is supported."""
     width, height = 97, 71
     rgb, alpha = scene(width, height), plane(width, height)
     image, grey = Image.fromarray(rgb), Image.fromarray(rgb).convert("L")
@@ -249,14 +249,14 @@ def there_and_back(specimen: Specimen, *, quality: float = 80, effort: int = 0, 
 
 
 def refused(model: Any = None) -> Iterator[tuple[str, Image.Image]]:
-    """Pictures that have no agreed meaning in 8 bits."""
+    """Images that have no agreed meaning in 8 bits."""
     yield "F", Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
     yield "I beyond 16 bits", Image.fromarray(np.array([[0, 65536]], np.int32))
     yield "I below 0", Image.fromarray(np.array([[0, -1]], np.int32))
 
 
 def zoo(effort: int, model: Any = None) -> None:
-    print(f"{'picture':36} {'bytes':>9} {'dB':>6} {'s':>7}")
+    print(f"{'image':36} {'bytes':>9} {'dB':>6} {'s':>7}")
     count = 0
     for specimens in (sizes(), modes(), files()):
         for specimen in specimens:
@@ -274,14 +274,14 @@ def zoo(effort: int, model: Any = None) -> None:
             print(f"{name:36} refused: {error}")
         else:
             raise Broken(f"{name} was not refused")
-    print(f"\n{count} pictures there and back: all promises kept")
+    print(f"\n{count} images there and back: all promises kept")
 
 
 # -- memory --------------------------------------------------------------------------------
 
 
 def big_picture(path: Path, side: int, photos: Path | None) -> None:
-    """A picture of side x side pixels, tiled with photographs and synthetic scenes: ``path``.npy and .png."""
+    """An image of side x side pixels, tiled with photographs and synthetic scenes: ``path``.npy and .png."""
     names = sorted(photos.iterdir())[:40] if photos else [PHOTO]
     pixels = np.lib.format.open_memmap(path.with_suffix(".npy"), "w+", np.uint8, (side, side, 3))
     rng, number, band = np.random.default_rng(0), 0, 500
@@ -342,7 +342,7 @@ def memory(side: int, efforts: list[int], photos: Path | None, work: Path) -> No
 
 @dataclass
 class Victim:
-    """A sound file, and the pictures that its first maps give."""
+    """A sound file, and the images that its first maps give."""
 
     name: str
     data: bytes
@@ -361,7 +361,7 @@ class Victim:
         return cls(name, data, found["chunks"], pictures, np.asarray(whole.getchannel("A")) if "A" in whole.mode else None, model)
 
     def expected(self, at: int, cut: bool) -> set[tuple[int, bool]]:
-        """Number of maps and whether there is alpha, of the pictures that damage at a byte may leave; 0 maps: an error."""
+        """Number of maps and whether there is alpha, of the images that damage at a byte may leave; 0 maps: an error."""
         whole = [c for c in self.chunks if c["offset"] + c["bytes"] <= at]
         hit = next((c["tag"] for c in self.chunks if c["offset"] <= at < c["offset"] + c["bytes"]), "magic")
         maps, alpha = sum(c["tag"] == "M" for c in whole), any(c["tag"] == "A" for c in whole)
@@ -399,7 +399,7 @@ def injured(victim: Victim, data: bytes, expected: set[tuple[int, bool]], partia
         if np.array_equal(pixels, victim.pictures[maps]) and (alpha is not None) == with_alpha:
             promise(alpha is None or same(alpha, victim.alpha), "alpha differs")
             return "whole" if maps == len(victim.pictures) else "coarser"
-    raise Broken(f"the picture is not that of {expected}")
+    raise Broken(f"the image is not that of {expected}")
 
 
 def damages(victim: Victim, flips: int, cuts: int, seed: int = 0) -> Iterator[tuple[str, bytes, set[tuple[int, bool]]]]:

@@ -5,7 +5,7 @@
     nearest_codebook   against torch.cdist + argmin and torch.addmm + argmin, which write and read
                        the N x K matrix of distances (also with TF32 allowed, where codes that
                        are nearly as near may be found instead)
-    decoding           all maps of pictures, one launch, against the CPU of the same machine
+    decoding           all maps of images, one launch, against the CPU of the same machine
     sampling           against the naive PyTorch loop on the same GPU: for every position the whole
                        float network on the whole map (timed on some positions, extrapolated)
 
@@ -93,8 +93,8 @@ def nearest_codebook(rows: int, codes: int, rounds: int, peaks: Peaks) -> None:
 def decoding(priors: list, size: tuple[int, int], batches: list[int], rounds: int, device: str, peaks: Peaks) -> None:
     config = configs.default()
     ours = Ours(priors, map_shapes(config, size[1], size[0]))
-    print(f"\n## Decoding {size[0]} x {size[1]}, {len(priors)} maps, milliseconds per picture\n")
-    print("| pictures at once | GPU | CPU | CPU / GPU | int8 multiply-adds | of the peak |")
+    print(f"\n## Decoding {size[0]} x {size[1]}, {len(priors)} maps, milliseconds per image\n")
+    print("| images at once | GPU | CPU | CPU / GPU | int8 multiply-adds | of the peak |")
     print("|-----------------:|----:|----:|----------:|-------------------:|------------:|")
     for batch in batches:
         jobs = [ops.DecodeJob(ours.shapes, ours.streams, (1, 0))] * batch
@@ -102,7 +102,7 @@ def decoding(priors: list, size: tuple[int, int], batches: list[int], rounds: in
             assert all(np.array_equal(a, b) for a, b in zip(maps, ours.codes, strict=True))
         gpu = milliseconds(lambda: ops.wavefront_decode_batch(priors, jobs, backend=device), rounds) / batch
         cpu = milliseconds(lambda: ops.wavefront_decode_batch(priors, jobs[:16]), 3) / min(batch, 16)
-        # A picture alone keeps one multiprocessor per map busy.
+        # An image alone keeps one multiprocessor per map busy.
         peak = min(peaks.int8, peaks.one_multiprocessor * len(priors) * batch)
         share = ours.macs() / (gpu / 1e3) / peak if peak else float("nan")
         print(f"| {batch} | {gpu:.2f} | {cpu:.1f} | {cpu / gpu:.1f}x | {ours.macs() / 1e9:.1f} G | {share:.1%} |")
@@ -122,7 +122,7 @@ def sampling(floats: list, priors: list, rounds: int, device: str, positions: in
     naive = 1e3 * sum(Naive(prior.cuda()).seconds_per_map(shape, maps[:number], positions)
                       for number, (prior, shape) in enumerate(zip(floats, shapes)))
     torch.set_default_device("cpu")
-    print("\n## Sampling 256 x 256, milliseconds per picture\n")
+    print("\n## Sampling 256 x 256, milliseconds per image\n")
     print("| loop | ms | / vqcodec |\n|------|---:|----------:|")
     for name, taken in (("vqcodec", one), ("vqcodec, 128 at once", many), ("naive PyTorch (extrapolated)", naive)):
         print(f"| {name} | {taken:.2f} | {taken / one:.1f}x |")
@@ -131,7 +131,7 @@ def sampling(floats: list, priors: list, rounds: int, device: str, positions: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", type=int, default=0)
-    parser.add_argument("--size", default="768x512", help="of the picture, WIDTHxHEIGHT")
+    parser.add_argument("--size", default="768x512", help="of the image, WIDTHxHEIGHT")
     parser.add_argument("--rows", type=int, default=1 << 20)
     parser.add_argument("--codes", type=int, default=512)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16, 128])

@@ -1,4 +1,4 @@
-"""How fast are the maps of a picture decoded? Against the autoregressive decoders of CompressAI.
+"""How fast are the maps of an image decoded? Against the autoregressive decoders of CompressAI.
 
     python -m benchmarks.decode [--size 768x512] [--threads 2] [--rounds 15] [--model FILE]
     VQCODEC_CPU=avx2 python -m benchmarks.decode        # as on a CPU with AVX2 only,
@@ -17,7 +17,7 @@ was encoded before anything is timed. Contenders take turns; the tables show med
 
 CompressAI is optional and may live in an environment of its own (`--compressai PYTHON`). Its models
 have random weights, too, which makes no difference to the number of their steps: one per latent
-position. Their decoders make a picture, so the loop over positions is timed apart, and only it is
+position. Their decoders make an image, so the loop over positions is timed apart, and only it is
 compared.
 """
 
@@ -114,7 +114,7 @@ class Roofline:
 
 
 class Ours:
-    """All maps of one picture."""
+    """All maps of one image."""
 
     def __init__(self, priors: list[IntegerPrior], shapes: list[tuple[int, int]]) -> None:
         self.priors, self.shapes = priors, shapes
@@ -218,7 +218,7 @@ def report_peers(own: list[float], python: str, size: tuple[int, int], threads: 
                 loop[name].append(taken["loop"])
     peers.close()
     print(f"\nCompressAI {peers.versions['compressai']}, torch {peers.versions['torch']}\n")
-    print("| decoder | s, whole picture | s, loop over positions | loop / all our maps |")
+    print("| decoder | s, whole image | s, loop over positions | loop / all our maps |")
     print("|---------|-----------------:|-----------------------:|--------------------:|")
     for name in PEERS:
         alone = statistics.median(loop[name])
@@ -228,7 +228,7 @@ def report_peers(own: list[float], python: str, size: tuple[int, int], threads: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", default="768x512", help="of the picture, WIDTHxHEIGHT")
+    parser.add_argument("--size", default="768x512", help="of the image, WIDTHxHEIGHT")
     parser.add_argument("--threads", type=int, default=cpu.get_num_threads())
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--peer-rounds", type=int, default=5)

@@ -25,8 +25,8 @@ def tables(report: dict[str, Any]) -> str:
     peers = [codec for codec in report["codecs"][1:] if not codec["missing"]]
     entries = {entry["codec"]: entry for entry in report["bd_rates"]}
     low, high = report["range"]
-    pictures = counted(report["pictures"], "picture")
-    lines = [f"{report['date']}, {pictures} (`{report['command']}`). Real file sizes, means over the pictures.", ""]
+    pictures = counted(report["pictures"], "image")
+    lines = [f"{report['date']}, {pictures} (`{report['command']}`). Real file sizes, means over the images.", ""]
     lines += _table(["quality", "bits per pixel", *labels.values()], (_cells(point) for point in _points(report, "vqcodec")), numbers=True)
     lines += ["", "The same run, the other codecs:", ""]
     described = " / ".join(["setting: bits per pixel", *labels.values()])
@@ -43,7 +43,7 @@ def tables(report: dict[str, Any]) -> str:
 
 def _points(report: dict[str, Any], codec: str) -> list[list[float]]:
     """Setting, bits per pixel, and the metrics, of every setting."""
-    curves = [curve[codec] for curve in report["curves"].values() if curve[codec]]  # empty for pictures too small for the metric
+    curves = [curve[codec] for curve in report["curves"].values() if curve[codec]]  # empty for images too small for the metric
     return [[same[0]["setting"], same[0]["bpp"], *(point["value"] for point in same)] for same in zip(*curves)]
 
 

@@ -1,4 +1,4 @@
-"""How fast is a picture's hierarchy of maps sampled? Against the two loops that people write.
+"""How fast is an image's hierarchy of maps sampled? Against the two loops that people write.
 
     python -m benchmarks.sampling [--size 256x256] [--threads 2] [--rounds 15]
     VQCODEC_CPU=avx2 python -m benchmarks.sampling      # as on a CPU with AVX2 only,
@@ -10,7 +10,7 @@
     cached   NumPy: position by position with cached features, each layer one matrix-vector
              product; conditioning once per map; keys and values of attention kept. The logits are
              compared with PyTorch's before anything is timed.
-    vqcodec  the fused loop, `vqcodec.ops.wavefront_sample`, one picture and sixteen at once.
+    vqcodec  the fused loop, `vqcodec.ops.wavefront_sample`, one image and sixteen at once.
 
 All sample the same default hierarchy, with the same random weights; the first two in float, as
 there is no reason for integers there. Medians, in the same run.
@@ -208,7 +208,7 @@ def check(cached: Cached, prior: Prior, codes: np.ndarray, coarser: Maps) -> Non
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", default="256x256", help="of the picture, WIDTHxHEIGHT")
+    parser.add_argument("--size", default="256x256", help="of the image, WIDTHxHEIGHT")
     parser.add_argument("--threads", type=int, default=cpu.get_num_threads())
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--cached-rounds", type=int, default=5)
@@ -257,7 +257,7 @@ def main() -> None:
         f"{width} x {height}, {len(shapes)} maps, {sum(m.size for m in maps)} codes, {options.threads} threads, "
         f"{cpu.select_variant()} ({platform.machine()}, torch {torch.__version__}, numpy {np.__version__})\n"
     )
-    print("| loop | ms per picture | / vqcodec |")
+    print("| loop | ms per image | / vqcodec |")
     print("|------|---------------:|----------:|")
     for name, taken in median.items():
         print(f"| {name} | {taken * 1e3:.1f} | {taken / median['vqcodec']:.1f}x |")

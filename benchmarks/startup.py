@@ -2,7 +2,7 @@
 
     python -m benchmarks.startup [--rounds 15]
 
-One picture of 768 x 512 (the package's photograph, resized), compressed to about 0.3 bits per pixel and
+One image of 768 x 512 (the package's photograph, resized), compressed to about 0.3 bits per pixel and
 back. Contenders take turns. The peers are programs of Debian's packages webp, libavif-bin, libjxl-tools
 and libjpeg-turbo-progs; those that are not on PATH are named as absent.
 """

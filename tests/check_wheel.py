@@ -16,7 +16,7 @@ import venv
 import zipfile
 from pathlib import Path
 
-#: 8 MB of weights, a picture, the core.
+#: 8 MB of weights, an image, the core.
 LARGEST = 9_000_000
 NEEDED = {
     "vqcodec/__init__.py", "vqcodec/_native.pyi", "vqcodec/py.typed", "vqcodec/cli/__init__.py", "vqcodec/tools/data/photo.webp",

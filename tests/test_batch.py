@@ -1,4 +1,4 @@
-"""Many pictures by processes: order and records, bad pictures, killed workers, interrupts."""
+"""Many images by processes: order and records, bad images, killed workers, interrupts."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def model(small_model, tmp_path_factory) -> str:
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
-    """Pictures in two folders, one of them no picture, and things that are none of our business."""
+    """Images in two folders, one of them no image, and things that are none of our business."""
     folder = tmp_path / "photos"
     (folder / "deep").mkdir(parents=True)
     (folder / ".hidden").mkdir()
     for i, name in enumerate(["a.png", "b.JPG", "deep/c.png", ".hidden/d.png", ".e.png"]):
         Image.fromarray(scene(24 + i, 32, i)).save(folder / name)
-    (folder / "bad.png").write_bytes(b"no picture")
+    (folder / "bad.png").write_bytes(b"no image")
     (folder / "notes.txt").write_text("hello")
     return folder
 
@@ -60,7 +60,7 @@ def test_a_folder_there_and_back(photos, tmp_path, model, jobs):
     assert set(by_name) == {"a.png", "b.JPG", "c.png", "bad.png"} and len(records) == 4
     assert names(tmp_path / "out") == {"a.vqc", "b.vqc", "deep/c.vqc"}
     bad = by_name.pop("bad.png")
-    assert isinstance(bad.error, ImageError) and "must be a picture" in str(bad.error) and bad.bytes == 0
+    assert isinstance(bad.error, ImageError) and "must be an image" in str(bad.error) and bad.bytes == 0
     for record in by_name.values():
         data = Path(record.output).read_bytes()
         assert data == vqcodec.compress(record.input, quality=70, model=model)
@@ -69,7 +69,7 @@ def test_a_folder_there_and_back(photos, tmp_path, model, jobs):
     (tmp_path / "out/cut.vqc").write_bytes((tmp_path / "out/a.vqc").read_bytes()[:-9])
     back = {r.output: r for r in batch.decompress(tmp_path / "out", tmp_path / "back", jobs=jobs, model=model, partial=True)}
     assert names(tmp_path / "back") == {"a.png", "b.png", "deep/c.png", "cut.png"}
-    assert back[str(tmp_path / "back/cut.png")].warnings[0].startswith("the picture is not complete: ")
+    assert back[str(tmp_path / "back/cut.png")].warnings[0].startswith("the image is not complete: ")
     expected = vqcodec.decompress((tmp_path / "out/deep/c.vqc").read_bytes(), model=model)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "back/deep/c.png")), np.asarray(expected))
 
@@ -106,7 +106,7 @@ def test_records_as_json(tmp_path):
     }  # fmt: skip
     missing = FileNotFoundError(2, "No such file", "a.png")
     for error, kind, text in [(ImageError("bad"), "ImageError", "bad"), (missing, "FileNotFoundError", "a.png: No such file"),
-                              (MemoryError(), "MemoryError", "not enough memory for this picture"),
+                              (MemoryError(), "MemoryError", "not enough memory for this image"),
                               (KeyError("x"), "KeyError", "KeyError: 'x'")]:
         assert batch.Record("a", "b", error=error).as_dict()["error"] == {"type": kind, "message": text}
 

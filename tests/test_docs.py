@@ -236,7 +236,7 @@ def test_errors_are_documented():
         assert error in listed and getattr(errors, error).__doc__
 
 
-# -- pictures ----------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------
 
 
 def test_drawings_are_those_of_their_script():
@@ -245,7 +245,7 @@ def test_drawings_are_those_of_their_script():
 
 
 def test_gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Its script runs (one picture of it here), and what is committed is what it makes, and small."""
+    """Its script runs (one image of it here), and what is committed is what it makes, and small."""
     gallery = script("gallery.py")
     committed = [DOCS / "pictures" / f"{figure}.webp" for figure in gallery.FIGURES]
     assert sum(path.stat().st_size for path in committed) < 400_000

@@ -24,7 +24,7 @@ SHARE = Path(__file__).parent.parent / "share"
 
 @pytest.fixture(autouse=True)
 def model(small_model):
-    """Pictures are decoded by the small model."""
+    """Images are decoded by the small model."""
     vqcodec.pillow.use(small_model)
     yield small_model
     vqcodec.pillow.use(None)
@@ -126,7 +126,7 @@ def test_metadata_given_to_save(picture, model):
     back = Image.open(stream)
     assert back.getexif()[0x010E] == "a garden"
     assert "icc_profile" not in back.info and back.info["xmp"] == b"<x/>"
-    assert picture.info["icc_profile"] == b"a profile"  # the picture itself is not changed
+    assert picture.info["icc_profile"] == b"a profile"  # the image itself is not changed
 
 
 def test_opening_decodes_nothing(picture, model, tmp_path):

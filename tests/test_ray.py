@@ -1,4 +1,4 @@
-"""Datasets of Ray: two workers, bad pictures, and one worker killed in the middle."""
+"""Datasets of Ray: two workers, bad images, and one worker killed in the middle."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_round_trip_with_bad_pictures(cluster, pictures, model):
     """Every name gives one row, in which there is a file or a reason."""
     import ray
 
-    Path(pictures[3]).write_bytes(b"no picture")
+    Path(pictures[3]).write_bytes(b"no image")
     os.remove(pictures[5])
     rows = vqcodec.ray.compress(pictures[:10], quality=70, model=model).take_all()
     assert sorted(row["path"] for row in rows) == sorted(pictures[:10])

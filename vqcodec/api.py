@@ -30,27 +30,27 @@ def compress(image: Image, *, quality: float = EncodeOptions.quality, effort: in
              class_id: int | str | None = None, target_bytes: int | None = None, target_psnr: float | None = None,
              tile: int | None = None, metadata: bool = True, limits: Limits | None = None, model: ModelLike = None,
              device: str = "cpu") -> bytes:
-    """Compress a picture into the bytes of a ``.vqc`` file.
+    """Compress an image into the bytes of a ``.vqc`` file.
 
     ``image``: PIL image, path, uint8 array (H x W, H x W x 3 or x 4; a memory-mapped one is read piece by
     piece) or torch tensor (3 x H x W, uint8 or float in [0, 1]). ``quality``: 0 (smallest) to 100. ``effort``:
     0 (fastest) to 9, how many candidates are compared for every code. ``class_id``:
     number or name of a class of the model, if known; it only saves bits.
 
-    Instead of a quality: ``target_bytes``, the best picture in at most so many bytes, or ``target_psnr``, the
+    Instead of a quality: ``target_bytes``, the best image in at most so many bytes, or ``target_psnr``, the
     smallest file with at least so many decibels (of the colours, without alpha); both try several qualities and
     come within 2 % or 0.05 dB, where qualities reach so far.
 
     ``tile``: side of the tiles in pixels, a multiple of 64, or 0 for one tile. Tiles are what a region is decoded
     from and what processors share; small ones cost bytes. The default: one tile up to 1024 x 1024 pixels, else 512.
-    ``metadata``: keep ICC profile, EXIF and XMP. ``limits``: how many pixels a picture may have. ``model``: a model
+    ``metadata``: keep ICC profile, EXIF and XMP. ``limits``: how many pixels an image may have. ``model``: a model
     file, a loaded model, or None for the shipped one. ``device``: "cpu", "cuda" or "cuda:1", see :class:`~vqcodec.Codec`.
 
-    Pictures become 8-bit RGB or grey, with alpha where they have any: 16-bit grey (integers from 0 to 65535) is divided by
+    Images become 8-bit RGB or grey, with alpha where they have any: 16-bit grey (integers from 0 to 65535) is divided by
     257 and rounded, palettes, inks and other colour spaces are converted, an orientation in the EXIF is applied to the
-    pixels, and of an animation the first frame is taken, with a warning. Float pictures (mode F) are refused.
+    pixels, and of an animation the first frame is taken, with a warning. Float images (mode F) are refused.
 
-    Raises :class:`~vqcodec.errors.ImageError` for an unusable picture,
+    Raises :class:`~vqcodec.errors.ImageError` for an unusable image,
     :class:`~vqcodec.errors.LimitExceeded` for one of more than ``limits`` allow (2**28 pixels),
     :class:`~vqcodec.errors.InvalidArgument` for the rest, such as a target that cannot be reached.
 
@@ -65,18 +65,18 @@ def compress(image: Image, *, quality: float = EncodeOptions.quality, effort: in
 def decompress(data: Source, *, partial: bool = False, region: Sequence[int] | None = None, scale: int = 1,
                maps: int | None = None, complete: str | None = None, seed: int = 0, limits: Limits | None = None,
                model: ModelLike = None, device: str = "cpu") -> PIL.Image.Image:
-    """The picture in ``data``: bytes, a path or a seekable binary file.
+    """The image in ``data``: bytes, a path or a seekable binary file.
 
     Mode RGB or L, with A if the file has alpha; metadata in ``.info``.
 
     ``region``: (x0, y0, x1, y1) in pixels; only the tiles that it needs are read and decoded. ``scale``: 1, 2, 4, 8
-    or 16, how much smaller the picture becomes; only the maps that it needs are read. ``maps``: use so many maps
-    only, for a coarser picture of full size.
+    or 16, how much smaller the image becomes; only the maps that it needs are read. ``maps``: use so many maps
+    only, for a coarser image of full size.
 
-    ``partial`` accepts a truncated or damaged file and returns the coarser picture of the
+    ``partial`` accepts a truncated or damaged file and returns the coarser image of the
     maps that are whole. Otherwise any damage raises a
     :class:`~vqcodec.errors.FormatError` that names the chunk. ``complete="sample"`` draws the maps of the file that are
-    missing (because of ``partial`` or ``maps``) from the prior: a picture with details that look right and
+    missing (because of ``partial`` or ``maps``) from the prior: an image with details that look right and
     are invented; ``seed`` chooses which.
 
     ``limits``: :class:`~vqcodec.format.container.Limits` of what a file may ask for (pixels, chunks, bytes, memory).
@@ -87,7 +87,7 @@ def decompress(data: Source, *, partial: bool = False, region: Sequence[int] | N
 
 def open(source: Source, *, partial: bool = False, limits: Limits | None = None, model: ModelLike = None,
          device: str = "cpu") -> CodedImage:
-    """A file whose picture is decoded as far as is asked for: bytes, a path or a seekable binary file.
+    """A file whose image is decoded as far as is asked for: bytes, a path or a seekable binary file.
 
         >>> with vqcodec.open("map.vqc") as coded:
         ...     print(coded.size, coded.header.quality)
@@ -118,7 +118,7 @@ class Decoder:
         return self._progressive.finished
 
     def feed(self, data: bytes) -> PIL.Image.Image | None:
-        """Take the next bytes. The picture as far as it is known, if they brought a code map; otherwise None."""
+        """Take the next bytes. The image as far as it is known, if they brought a code map; otherwise None."""
         image = self._progressive.feed(_bytes(data))
         return None if image is None else images.to_pil(image)
 
@@ -139,17 +139,17 @@ def encode_maps(image: Image, *, quality: float = EncodeOptions.quality, effort:
 def sample(class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (256, 256), seed: int = 0,
            temperature: float = 1.0, top_p: float = 1.0, candidates: int | None = None, keep: int | None = None,
            classifier: Classifier | None = None, model: ModelLike = None, device: str = "cpu") -> list[PIL.Image.Image]:
-    """``n`` new pictures of a class (number or name; 0 or None for no class).
+    """``n`` new images of a class (number or name; 0 or None for no class).
 
     ``size`` is (width, height) in pixels. The code maps depend on the arguments alone, not
     on the machine. ``temperature`` below 1 prefers likely codes. ``top_p`` draws every code from
     the likeliest ones that together have this probability (Holtzman et al. 2020).
 
-    ``candidates`` draws so many pictures, scores them, and returns the best ``n``, best first
+    ``candidates`` draws so many images, scores them, and returns the best ``n``, best first
     (section 3.3): truer to the class, less diverse. ``keep`` is another word for ``n`` there.
     ``classifier``: any ``f(images, class number) -> one score for each, higher is better``, or None
     for the classifier that ships with the shipped model, which scores how probable the class is.
-    Scores are floats: another machine may swap pictures whose scores are as good as equal.
+    Scores are floats: another machine may swap images whose scores are as good as equal.
 
         >>> vqcodec.sample("flower-roses", n=4, seed=1)[0].save("rose.png")
         >>> best = vqcodec.sample("flower-roses", candidates=8, keep=2)

@@ -1,10 +1,10 @@
-"""Many pictures at once, on all cores.
+"""Many images at once, on all cores.
 
     >>> if __name__ == "__main__":  # because workers are processes that import the script
     ...     for record in vqcodec.batch.compress("photos", "out", quality=40):
     ...         print(record.output, record.bytes, record.error)
 
-A picture that cannot be used stops nothing: its record says why. Files appear whole or not at
+An image that cannot be used stops nothing: its record says why. Files appear whole or not at
 all, whatever is killed. :mod:`vqcodec.ray` does the same on many machines.
 """
 
@@ -74,7 +74,7 @@ class Encoder:
     options: EncodeOptions = EncodeOptions()
 
     def start(self) -> Coding:
-        """Load the model; returns a function from a picture and the output's name to bytes and a record."""
+        """Load the model; returns a function from an image and the output's name to bytes and a record."""
         from vqcodec.codec import images
         from vqcodec.codec.codec import Codec
         from vqcodec.format import container
@@ -146,16 +146,16 @@ def compress(
     source: Path_ | Iterable[Path_], output: Path_, *, jobs: int | None = None, recursive: bool = True, force: bool = False,
     model: Path_ | None = None, device: str = "cpu", **options: Any,
 ) -> Iterator[Record]:  # fmt: skip
-    """Compress pictures into the folder ``output``, in ``jobs`` processes; a record for each, as it is done.
+    """Compress images into the folder ``output``, in ``jobs`` processes; a record for each, as it is done.
 
-    ``source``: a folder, whose pictures keep their places below ``output``; or paths. ``jobs``: None
+    ``source``: a folder, whose images keep their places below ``output``; or paths. ``jobs``: None
     for all cores (1 on a GPU); 1 works in this process, on all its threads, while every process of
     several uses one thread. ``force``: overwrite existing files. ``options``: ``quality``, ``effort``,
     ``class_id`` and the others of :func:`vqcodec.compress`.
 
     The iterator does the work as it is read, and stops it when it is closed. Memory holds one
-    picture for each process. Raises :class:`~vqcodec.errors.VqcodecError` at once for what is wrong with
-    every picture: model, device, options.
+    image for each process. Raises :class:`~vqcodec.errors.VqcodecError` at once for what is wrong with
+    every image: model, device, options.
     """
     asked = checked(EncodeOptions, options)
     pairs = _pairs(source, output, SUFFIX, recursive)
@@ -189,7 +189,7 @@ def run(
 def pictures_in(folder: Path_, suffix: str, recursive: bool) -> Iterator[Path]:
     """The files that compressing to (``.vqc``) or decompressing to another ``suffix`` would take, in order.
 
-    Pictures are known by the extensions that Pillow reads. Hidden files and folders are passed over, as are
+    Images are known by the extensions that Pillow reads. Hidden files and folders are passed over, as are
     pipes and devices; links to folders are not followed.
     """
     wanted = _readable() if suffix == SUFFIX else {SUFFIX}
@@ -332,13 +332,13 @@ def _pairs(source: Path_ | Iterable[Path_], output: Path_, suffix: str, recursiv
     return ((path, Path(output, Path(path).with_suffix(suffix).name)) for path in source)
 
 
-# -- pictures and their formats ----------------------------------------------------------
+# -- images and their formats ----------------------------------------------------------
 
 
 def message(error: Exception) -> str:
     """What to tell the user of an error, in one line."""
     if isinstance(error, MemoryError):
-        return "not enough memory for this picture"
+        return "not enough memory for this image"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) if isinstance(error, (VqcodecError, OSError)) else f"{type(error).__name__}: {error}"
@@ -374,7 +374,7 @@ def save(image: PIL.Image.Image, format: str, file: BinaryIO) -> None:
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        raise ImageError(f"{format} cannot hold this picture: {error}") from error
+        raise ImageError(f"{format} cannot hold this image: {error}") from error
 
 
 def _readable() -> set[str]:

@@ -2,7 +2,7 @@
 
     VqcodecError
     ├── InvalidArgument    (ValueError)    the caller passed something unusable
-    ├── ImageError         (ValueError)    a picture cannot be read or is unsupported
+    ├── ImageError         (ValueError)    an image cannot be read or is unsupported
     ├── FormatError        (ValueError)    a .vqc file is not what the format says
     │   ├── NotVqcodec                     wrong magic bytes
     │   ├── UnsupportedVersion             a newer format than this library reads
@@ -45,7 +45,7 @@ class InvalidArgument(VqcodecError, ValueError):
 
 
 class ImageError(VqcodecError, ValueError):
-    """A picture cannot be read, or is of a kind that cannot be coded."""
+    """An image cannot be read, or is of a kind that cannot be coded."""
 
 
 class FormatError(VqcodecError, ValueError):

@@ -5,7 +5,7 @@
 
 Opening reads the heads of the chunks and the metadata: size and mode are there at once, and
 torch is imported when the pixels are first asked for. ``draft`` and ``thumbnail`` decode a
-reduced picture only. Pillow looks for no plugins by itself, so the import is needed once per process.
+reduced image only. Pillow looks for no plugins by itself, so the import is needed once per process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _decoder: dict[str, Any] = {}
 
 
 def use(model: str | os.PathLike[str] | Any = None, device: str = "cpu", limits: Limits | None = None) -> None:
-    """The model, device and limits for pictures that are loaded from now on, see :func:`vqcodec.open`.
+    """The model, device and limits for images that are loaded from now on, see :func:`vqcodec.open`.
 
     Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds as well.
     """
@@ -46,7 +46,7 @@ def use(model: str | os.PathLike[str] | Any = None, device: str = "cpu", limits:
 class VqcImageFile(ImageFile.ImageFile):
     """A ``.vqc`` file as Pillow sees it: modes L, LA, RGB and RGBA.
 
-    With ``ImageFile.LOAD_TRUNCATED_IMAGES`` a damaged file gives the coarser picture of what is whole.
+    With ``ImageFile.LOAD_TRUNCATED_IMAGES`` a damaged file gives the coarser image of what is whole.
     """
 
     format = FORMAT
@@ -69,7 +69,7 @@ class VqcImageFile(ImageFile.ImageFile):
         self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)]  # tells Pillow that there is something to load
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
-        """Load the picture reduced by 2, 4, 8 or 16, as far as it stays as large as ``size``. The mode stays."""
+        """Load the image reduced by 2, 4, 8 or 16, as far as it stays as large as ``size``. The mode stays."""
         if not self.tile or self._scale > 1 or size is None:
             return None
         width, height = self.size

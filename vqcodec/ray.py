@@ -1,18 +1,18 @@
-"""Pictures by the million, over a cluster: ``pip install 'vqcodec[ray]'``.
+"""Images by the million, over a cluster: ``pip install 'vqcodec[ray]'``.
 
     >>> files = vqcodec.ray.compress(["s3://bucket/a.png", "s3://bucket/b.png"], quality=40, workers=64)
     >>> files.select_columns(["path", "vqc"]).write_parquet("s3://bucket/compressed")
     >>> pictures = vqcodec.ray.decompress(ray.data.read_parquet("s3://bucket/compressed"), workers=64)
 
-Both take and give a dataset of Ray Data, which is lazy and streams: a picture is in memory only while it
+Both take and give a dataset of Ray Data, which is lazy and streams: an image is in memory only while it
 is worked on. Each worker is an actor that holds the model. Ray starts a worker that dies again
-and repeats its pictures. A picture that cannot be used gets a row, too, which says why.
+and repeats its images. An image that cannot be used gets a row, too, which says why.
 
 | column | | |
 |---|---|---|
 | ``picture`` | bytes | a file of any format that Pillow reads; what :func:`decompress` makes |
 | ``vqc`` | bytes | a ``.vqc`` file; what :func:`compress` makes |
-| ``width``, ``height``, ``seconds`` | | of the picture, of the work |
+| ``width``, ``height``, ``seconds`` | | of the image, of the work |
 | ``error`` | str | empty, or what went wrong; ``width`` is 0 and the bytes are empty then |
 
 All other columns stay, such as ``path``. The column of bytes that is read does not.
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Coder", "compress", "decompress"]
 
-#: Pictures that one call of a worker takes, and that are repeated if it dies.
+#: Images that one call of a worker takes, and that are repeated if it dies.
 BATCH = 8
 
 
@@ -86,7 +86,7 @@ def compress(
     source: ray.data.Dataset | Sequence[Path_], *, column: str | None = None, workers: int | tuple[int, int] = 2,
     resources: dict[str, Any] | None = None, model: Path_ | None = None, device: str = "cpu", **options: Any,
 ) -> ray.data.Dataset:  # fmt: skip
-    """Compress the pictures of a dataset, or of files, by ``workers`` actors.
+    """Compress the images of a dataset, or of files, by ``workers`` actors.
 
     ``source``: a dataset with the column ``column`` (default: ``picture``), or names of files
     (paths or URIs, which all workers can read), which then are in the column ``path``. ``workers``: how many,
@@ -103,7 +103,7 @@ def decompress(
     workers: int | tuple[int, int] = 2, resources: dict[str, Any] | None = None, model: Path_ | None = None,
     device: str = "cpu", **options: Any,
 ) -> ray.data.Dataset:  # fmt: skip
-    """Decompress the ``.vqc`` files of a dataset, or of paths, into picture files. As :func:`compress`."""
+    """Decompress the ``.vqc`` files of a dataset, or of paths, into image files. As :func:`compress`."""
     batch.format_of(f"a{extension}")
     coder = batch.Decoder(_name(model), device, checked(DecodeOptions, options))
     return _mapped(coder, source, column or "vqc", "picture", f"a{extension}", workers, resources)

@@ -1,4 +1,4 @@
-"""The pictures of the gallery: ``python docs/examples/gallery.py [FOLDER]`` writes them, to docs/pictures unless told otherwise.
+"""The images of the gallery: ``python docs/examples/gallery.py [FOLDER]`` writes them, to docs/pictures unless told otherwise.
 
 Made of the photograph that ships with vqcodec (vqcodec/tools/data/README.md says whose), and of nothing.
 """
@@ -45,13 +45,13 @@ def progressive(photo: Image.Image) -> Image.Image:
 
 
 def parts(photo: Image.Image) -> Image.Image:
-    """A region, and the picture at a fraction of its size."""
+    """A region, and the image at a fraction of its size."""
     data = vqcodec.compress(photo, quality=60)
     box = (330, 40, 530, 240)
     whole = vqcodec.decompress(data)
     ImageDraw.Draw(whole).rectangle(box, outline="red", width=3)
     sheet = Image.new("RGB", (300 + 10 + 200 + 10 + 150, 270), "white")
-    sheet.paste(labelled("the picture, by half", whole.resize((300, 200))), (0, 0))
+    sheet.paste(labelled("the image, by half", whole.resize((300, 200))), (0, 0))
     sheet.paste(labelled("region, 200 x 200", vqcodec.decompress(data, region=box)), (310, 0))
     x, y = 520, 0
     for scale in (4, 8, 16):

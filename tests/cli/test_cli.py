@@ -43,7 +43,7 @@ def model(small_model, tmp_path_factory) -> str:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """An empty working folder with one picture in it."""
+    """An empty working folder with one image in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(vqcodec.__file__).parent.parent))  # for processes of their own
     Image.fromarray(scene(40, 56)).save("photo.png")
@@ -117,7 +117,7 @@ def test_strips_are_what_pillow_writes(run, folder, model, monkeypatch, kind, op
 
 
 def test_strips_of_a_damaged_file(run, folder, monkeypatch):
-    """It is checked before anything is written; what fails later leaves nothing; with --partial, the coarser picture."""
+    """It is checked before anything is written; what fails later leaves nothing; with --partial, the coarser image."""
     run("compress", "photo.png", "-q", "90")
     data = bytearray(Path("photo.vqc").read_bytes())
     at = [c["offset"] for c in vqcodec.info(bytes(data))["chunks"] if c["tag"] == "M"][2] + 4
@@ -241,7 +241,7 @@ def test_demo_photograph_is_whole():
 
 @pytest.fixture
 def tree(folder) -> Path:
-    """a.png, b.jpg, deep/c.png and what is no picture."""
+    """a.png, b.jpg, deep/c.png and what is no image."""
     Path("in/deep").mkdir(parents=True)
     for i, name in enumerate(["a.png", "b.jpg", "deep/c.png"]):
         Image.fromarray(scene(24 + i, 32, i)).save(f"in/{name}")
@@ -317,13 +317,13 @@ def test_outputs_that_make_no_sense(tree, given, output, message):
 
 
 def test_one_bad_file_does_not_stop_the_others(run, tree):
-    Path("in/a.png").write_text("no picture")
+    Path("in/a.png").write_text("no image")
     Path("in/photo.gif").write_bytes(Path("photo.png").read_bytes())
     status, out, err = run("compress", "in", "photo.png", "none.png", "-j1", "-o", "out/")
     assert status == 1 and tree_of("out") == {"b.vqc", "photo.vqc"}
     lines = [line for line in err.splitlines() if line.startswith("vqcodec: ")]
     assert len(lines) == 3
-    assert "vqcodec: in/a.png: must be a picture that Pillow reads, found something else" in lines
+    assert "vqcodec: in/a.png: must be an image that Pillow reads, found something else" in lines
     assert "vqcodec: none.png: no such file" in lines
     assert "vqcodec: photo.png: out/photo.vqc is already the output of in/photo.gif" in lines
 
@@ -436,7 +436,7 @@ def test_compare(run, folder, model):
     assert found["bits_per_pixel"] == 8 * len(data) / 2240
     side = np.asarray(Image.open("side.png"))
     assert np.array_equal(side[-40:, :56], np.asarray(Image.open("photo.png"))) and np.array_equal(side[-40:, 60:], back)
-    status, out, err = run("compare", "photo.png", "photo.png")  # any picture; this one is equal
+    status, out, err = run("compare", "photo.png", "photo.png")  # any image; this one is equal
     assert status == 0 and "psnr" not in out and "bits per pixel" in out
     Image.fromarray(scene(40, 57)).save("wide.png")
     status, _, err = run("compare", "photo.png", "wide.png")
@@ -556,11 +556,11 @@ def test_missing_and_wrong_inputs(run, folder):
     Path("empty").mkdir()
     for arguments, message in [
         (["compress", "none.png"], "none.png: no such file"),
-        (["compress", "text.txt"], "text.txt: must be a picture"),
-        (["compress", "empty"], "empty: no pictures in this folder"),
+        (["compress", "text.txt"], "text.txt: must be an image"),
+        (["compress", "empty"], "empty: no images in this folder"),
         (["decompress", "."], ".: no .vqc files in this folder (-r looks into its folders, too)"),
         (["verify", "none.vqc"], "none.vqc: No such file or directory"),
-        (["compare", "photo.png", "text.txt"], "text.txt: must be a picture"),
+        (["compare", "photo.png", "text.txt"], "text.txt: must be an image"),
         (["decompress", "none.vqc"], "none.vqc: No such file or directory"),
         (["decompress", "text.txt"], "a vqcodec file begins with 8f 56 51 43, found 68 65 6c 6c"),
         (["info", "none.vqc"], "none.vqc: No such file or directory"),
@@ -633,7 +633,7 @@ def test_damaged_files(run, folder, capsys):
     assert status == 1 and one_line(err) and "map 2: " in err
     assert not Path("cut.png").exists()
     status, _, err = run("decompress", "cut.vqc", "--partial")
-    assert status == 0 and "warning: the picture is not complete: map 2: " in err
+    assert status == 0 and "warning: the image is not complete: map 2: " in err
     assert Image.open("cut.png").size == (56, 40)
     Path("cut.vqc").write_bytes(data[: maps[0]])
     status, _, err = run("decompress", "cut.vqc", "--partial", "-f")
@@ -651,7 +651,7 @@ def test_pictures_that_a_format_cannot_hold(run, folder, monkeypatch):
     run("compress", "photo.png")
     monkeypatch.setattr(Image.Image, "save", lambda *_, **__: (_ for _ in ()).throw(ValueError("too large")))
     status, _, err = run("decompress", "photo.vqc", "back.webp")
-    assert status == 1 and err.endswith("vqcodec: WEBP cannot hold this picture: too large\n")
+    assert status == 1 and err.endswith("vqcodec: WEBP cannot hold this image: too large\n")
 
 
 # -- whole files or none -----------------------------------------------------------------

@@ -233,7 +233,7 @@ def test_huge_picture_is_refused_before_work(small_model):
 class TestEffort:
     def test_errors_show_less_in_texture(self):
         grey = np.full((21, 30, 3), 128, np.uint8)
-        assert np.array_equal(visibility(grey, 8, (4, 4)), np.ones((4, 4), np.float32))  # a row of codes more than the picture has
+        assert np.array_equal(visibility(grey, 8, (4, 4)), np.ones((4, 4), np.float32))  # a row of codes more than the image has
         rough = grey.copy()
         rough[8:16, 8:16:2] = 0  # one block: variance 0.063
         expected = np.ones((3, 4), np.float32)

@@ -1,4 +1,4 @@
-"""Pictures of any size: windows of the networks, tiles of the file, parts of a picture."""
+"""Images of any size: windows of the networks, tiles of the file, parts of an image."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class TestWindows:
         assert np.array_equal(small.pixels(maps, Box(37, 51, 97, 141)), expected[51:141, 37:97])
 
     def test_no_seams(self, small_model, picture, tiled, monkeypatch):
-        """Areas of the encoder and strips of the decoder: the same file and picture, whatever their size."""
+        """Areas of the encoder and strips of the decoder: the same file and image, whatever their size."""
         whole = pixels(vqcodec.decompress(tiled, model=small_model))
         monkeypatch.setattr(tiling, "AREA", 64)
         assert vqcodec.compress(picture, model=small_model, tile=64, quality=80) == tiled
@@ -136,7 +136,7 @@ class TestParts:
 
     @pytest.mark.parametrize("scale", [1, 2, 4, 8, 16])
     def test_scale(self, small_model, tiled, scale):
-        """About the means of the whole picture, from less of the file."""
+        """About the means of the whole image, from less of the file."""
         whole = vqcodec.decompress(tiled, model=small_model)
         small = vqcodec.decompress(tiled, model=small_model, scale=scale)
         expected = whole.reduce(scale) if scale > 1 else whole
@@ -179,7 +179,7 @@ class TestParts:
         assert vqcodec.decompress(grey, model=small_model, region=(70, 10, 140, 60)).mode == "L"
 
     def test_damage_elsewhere_does_not_matter(self, small_model, tiled):
-        """A region decodes if its own tiles are whole; the whole picture does not."""
+        """A region decodes if its own tiles are whole; the whole image does not."""
         last = vqcodec.info(tiled)["chunks"][-2]
         damaged = bytearray(tiled)
         damaged[last["offset"] + last["bytes"] - 5] ^= 1  # the last byte of the last stream
@@ -243,7 +243,7 @@ class TestMemory:
     def test_refusal_names_both_figures(self, small_model, tiled):
         with vqcodec.open(tiled, model=small_model, limits=Limits(memory=20_000)) as coded:
             for ask in (coded.picture, coded.rows, coded.code_maps):
-                with pytest.raises(LimitExceeded, match=rf"20000 bytes .* about \d+ of a picture of {WIDTH} x {HEIGHT}"):
+                with pytest.raises(LimitExceeded, match=rf"20000 bytes .* about \d+ of an image of {WIDTH} x {HEIGHT}"):
                     ask()
             assert coded._canvas.known == [0] * 24  # nothing was decoded
 
@@ -257,7 +257,7 @@ class TestMemory:
             assert coded._canvas.known == [0]
 
     def test_less_is_asked_of_parts(self, small_model):
-        """Strips need less than the picture, a region less than strips, code maps least."""
+        """Strips need less than the image, a region less than strips, code maps least."""
         fields = Header(small_model.fingerprint[:16], width=20_000, height=12_000, tile=512, maps=1)
         canvas = decoder.Canvas(Engine(small_model), fields)
         whole, all_tiles = Box(0, 0, 20_000, 12_000), range(len(canvas.boxes))
@@ -266,7 +266,7 @@ class TestMemory:
         codes = sum(a * b for a, b in small_model.config.map_shapes(12_000, 20_000))
         assert region < strip < canvas.memory(all_tiles, whole)
         assert 4 * codes < canvas.memory(all_tiles) < strip
-        assert strip < 3 * 20_000 * 12_000 + 4 * codes  # although that is the picture alone
+        assert strip < 3 * 20_000 * 12_000 + 4 * codes  # although that is the image alone
 
     def test_progressive(self, small_model, tiled):
         decoder = vqcodec.Decoder(model=small_model, limits=Limits(memory=20_000))

@@ -22,7 +22,7 @@ Orientation = ExifTags.Base.Orientation
 
 
 def colours(height: int = 6, width: int = 9) -> np.ndarray:
-    """Any picture, H x W x 3 uint8."""
+    """Any image, H x W x 3 uint8."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x * 20, y * 30, 255 - x * 10 - y * 10], 2).astype(np.uint8)
 
@@ -176,7 +176,7 @@ def test_missing_and_wrong_files(tmp_path):
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF"])
 def test_truncated_and_damaged_files(format):
-    """Whatever is wrong in a file, the error is an ImageError, or Pillow can still show a picture."""
+    """Whatever is wrong in a file, the error is an ImageError, or Pillow can still show an image."""
     data = saved(Image.fromarray(colours(40, 50)), format).getvalue()
     rng = np.random.default_rng(0)
     refused = 0

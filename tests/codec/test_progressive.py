@@ -1,4 +1,4 @@
-"""Pictures that are not all there: files that arrive, maps that are drawn, holes that are filled."""
+"""Images that are not all there: files that arrive, maps that are drawn, holes that are filled."""
 
 from __future__ import annotations
 

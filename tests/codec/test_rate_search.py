@@ -105,7 +105,7 @@ class TestTargets:
         assert len(data) <= smallest - 40
         assert vqcodec.info(data)["maps"] < len(small_model.config.autoencoder.maps)
         assert vqcodec.decompress(data, model=small_model).size == (96, 96)
-        with pytest.raises(InvalidArgument, match="target_bytes must be at least [0-9]+ for this picture"):
+        with pytest.raises(InvalidArgument, match="target_bytes must be at least [0-9]+ for this image"):
             vqcodec.compress(picture, target_bytes=40, model=small_model)
         with pytest.raises(InvalidArgument, match="target_bytes must be at least"):  # a file of one map from the start
             vqcodec.compress(np.zeros((16, 16, 3), np.uint8), target_bytes=5, model=small_model)

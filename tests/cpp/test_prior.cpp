@@ -128,7 +128,7 @@ class RandomPrior {
   std::vector<std::uint16_t> exp_;
 };
 
-// A hierarchy of three maps, the first at half the resolution, and pictures to sample from it.
+// A hierarchy of three maps, the first at half the resolution, and images to sample from it.
 class Hierarchy {
  public:
   Hierarchy() : top_(40, 12, 2, 3, {}), middle_(17, 9, 0, 3, {40}), fine_(70, 16, 0, 1, {40, 17}) {
@@ -146,7 +146,7 @@ class Hierarchy {
   std::vector<std::shared_ptr<const PriorNetwork>> networks_;
 };
 
-// Maps of one picture, their words and bytes.
+// Maps of one image, their words and bytes.
 struct Picture {
   Picture(int rows, int columns) : height(rows), width(columns) {
     for (int m = 0; m < 3; ++m) {

@@ -174,7 +174,7 @@ def alpha(data: bytes) -> None:
         plane = alpha_plane.decode(data[2:], width, height)
     except CorruptChunk:
         return
-    require(plane.shape == (height, width) and plane.dtype == np.uint8, "a plane must have the size of the picture")
+    require(plane.shape == (height, width) and plane.dtype == np.uint8, "a plane must have the size of the image")
     again = alpha_plane.decode(alpha_plane.encode(plane), width, height)
     require(np.array_equal(again, plane), "a plane that is written again must read the same")
 

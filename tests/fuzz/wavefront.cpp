@@ -1,8 +1,8 @@
-// Fuzz target: the loop that decodes, draws or chooses the code maps of several pictures.
+// Fuzz target: the loop that decodes, draws or chooses the code maps of several images.
 //
-// An input chooses one of some small hierarchies, what to do, the pictures' shapes and known maps,
+// An input chooses one of some small hierarchies, what to do, the images' shapes and known maps,
 // and holds their streams. The loop must refuse the job, or end with codes in range and, for a
-// stream that no encoder wrote, the number of its map; a picture must come out the same alone as
+// stream that no encoder wrote, the number of its map; an image must come out the same alone as
 // among others. Codes that were decoded are encoded again and must come back.
 #include <array>
 #include <memory>
@@ -51,7 +51,7 @@ class Hierarchy {
   std::array<std::shared_ptr<const cpu::PriorNetwork>, kMaps> networks;
 };
 
-// Maps of one picture and what they are made from.
+// Maps of one image and what they are made from.
 struct Picture {
   Picture(const Hierarchy& hierarchy, int known, Input& input) {
     class_id = input.below(32) == 31 ? 2 : input.below(2);  // 2: no such class
@@ -110,7 +110,7 @@ void check_codes(const Hierarchy& hierarchy, const Picture& picture) {
   }
 }
 
-// Encodes the codes of a picture anew.
+// Encodes the codes of an image anew.
 void encode(const Hierarchy& hierarchy, int known, Picture& picture) {
   std::vector<CodeMap> maps;
   for (int m = 0; m < kMaps; ++m) maps.push_back(picture.map(m));

@@ -58,7 +58,7 @@ class Hierarchy:
         self.priors = [prior_of(c, self.maps[: m + 1], m) for m, c in enumerate(self.configs)]
 
     def shapes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Of a picture of so many codes at stride 2, rounded up to whole codes of the top map."""
+        """Of an image of so many codes at stride 2, rounded up to whole codes of the top map."""
         height, width = -(-height // 4) * 4, -(-width // 4) * 4
         return [(height * 2 // m.stride, width * 2 // m.stride) for m in self.maps]
 
@@ -130,7 +130,7 @@ def test_sampling(variant, case, class_id, level, sharpness, nucleus):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("size", [(1, 1), (4, 20), (12, 8), (8, 28)])
 def test_decoding_what_constriction_encoded(hierarchy, variant, threads, size):
-    """decode(encode(x)) == x through real bytes, maps of a picture one behind the other."""
+    """decode(encode(x)) == x through real bytes, maps of an image one behind the other."""
     cpu.set_num_threads(threads)
     shapes = hierarchy.shapes(*size)
     codes = [

@@ -1,4 +1,4 @@
-"""``vqcodec bench`` on a few generated pictures: the numbers against independent ones, and the page in a browser."""
+"""``vqcodec bench`` on a few generated images: the numbers against independent ones, and the page in a browser."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def decibels(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def found(small_model, tmp_path_factory) -> SimpleNamespace:
-    """One quick run over pictures of several kinds, and one file that is none."""
+    """One quick run over images of several kinds, and one file that is none."""
     folder = tmp_path_factory.mktemp("bench")
-    pictures = folder / "pictures & <b>"
+    pictures = folder / "images & <b>"
     pictures.mkdir()
     Image.fromarray(scene(180, 200)).save(pictures / "a.png")
     Image.fromarray(scene(40, 56)).convert("L").save(pictures / "grey.png")
     alpha = Image.fromarray(scene(192, 176, seed=1))
     alpha.putalpha(Image.linear_gradient("L").resize(alpha.size))
     alpha.save(pictures / "z<i>.png")
-    (pictures / "broken.png").write_bytes(b"no picture")
+    (pictures / "broken.png").write_bytes(b"no image")
     (pictures / "notes.txt").write_text("passed over")
     model = folder / "model.safetensors"
     model_file.save(model, small_model.config, small_model.tensors)
@@ -79,7 +79,7 @@ def test_pictures_are_measured_or_named(found):
     assert [(p["name"], p["width"], p["height"]) for p in found.report["pictures"]] == [
         ("a.png", 200, 180), ("grey.png", 56, 40), ("z<i>.png", 176, 192)]
     assert [s["name"] for s in found.report["skipped"]] == ["broken.png"]
-    assert "must be a picture that Pillow reads" in found.report["skipped"][0]["reason"]
+    assert "must be an image that Pillow reads" in found.report["skipped"][0]["reason"]
 
 
 def test_codecs_and_metrics_are_measured_or_named(found):
@@ -153,7 +153,7 @@ def test_metrics_leave_out_what_is_too_small_for_them(found):
 
 
 def test_bits_of_maps(found):
-    """Zero-order entropies and chunks of all three pictures, counted anew."""
+    """Zero-order entropies and chunks of all three images, counted anew."""
     entry = found.report["maps"][-1]
     files = [vqcodec.compress(Image.open(found.folder / p["name"]).convert("RGB"), quality=entry["quality"], model=found.model)
              for p in found.report["pictures"]]
@@ -231,7 +231,7 @@ def test_a_picture_that_one_codec_cannot_code_is_left_out_by_name(tmp_path):
 def test_unusable_folders(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["bench", "nothing"]) == 1
-    assert "nothing: must hold a picture" in capsys.readouterr().err
+    assert "nothing: must hold an image" in capsys.readouterr().err
     Path("there.html").write_text("mine")
     assert cli.main(["bench", ".", "-o", "there.html"]) == 1
     assert "there.html exists: use -f" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             return failed(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
         except MemoryError:
-            return failed("not enough memory for this picture")
+            return failed("not enough memory for this image")
         except KeyboardInterrupt:
             say("vqcodec: interrupted")
             return 130

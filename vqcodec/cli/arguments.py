@@ -47,25 +47,25 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--quiet", action="store_true", help="report nothing but warnings and errors")
     forced = argparse.ArgumentParser(add_help=False)
     forced.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
-    _compress(_coding(add, "compress", [model, forced], "pictures to .vqc", "Compress pictures.",
-                      "any picture that Pillow reads, or a folder", "- or a name with .vqc"))
-    _decompress(_coding(add, "decompress", [model, forced], ".vqc to pictures",
+    _compress(_coding(add, "compress", [model, forced], "images to .vqc", "Compress images.",
+                      "any image that Pillow reads, or a folder", "- or a name with .vqc"))
+    _decompress(_coding(add, "decompress", [model, forced], ".vqc to images",
                         "Decompress files; the extension of OUT chooses the format, PNG for - and for folders.",
                         "a .vqc file, or a folder", "no folder, and no name with .vqc"))
     _sample(add.add_parser(
-        "sample", parents=[model, forced], help="draw new pictures of a class",
-        description="Draw new pictures. The same arguments give the same code maps on every machine."))
+        "sample", parents=[model, forced], help="draw new images of a class",
+        description="Draw new images. The same arguments give the same code maps on every machine."))
     limits = argparse.ArgumentParser(add_help=False)
     _limits(limits, "pixels", "chunks", "metadata", "map_bytes", "memory")
     _verify(add.add_parser(
         "verify", parents=[model, limits], help="check that .vqc files are whole",
         description="Check every CRC, then decode the code maps. Prints a line for each file; the exit status is 1 if any is bad."))
     _compare(add.add_parser(
-        "compare", parents=[model, forced], help="what compression did to a picture",
+        "compare", parents=[model, forced], help="what compression did to an image",
         description="Size, bits per pixel, PSNR and MS-SSIM (the latter from 176 x 176 pixels)."))
     _bench(add.add_parser(
         "bench", parents=[model, forced], help="measure against other codecs",
-        description="Compress the pictures of a folder with vqcodec, JPEG, JPEG 2000, WebP, AVIF and JPEG XL: sizes, PSNR, MS-SSIM, "
+        description="Compress the images of a folder with vqcodec, JPEG, JPEG 2000, WebP, AVIF and JPEG XL: sizes, PSNR, MS-SSIM, "
                     "SSIMULACRA2, BD-rates, times and memory. Prints tables and writes one page that shows all of it. "
                     "pip install 'vqcodec[bench]' brings what it can use."))
     p = add.add_parser("info", help="what a .vqc file says of itself", description="Check a file and list its chunks.")
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     _limits(p, "chunks", "metadata", "map_bytes")
     p = add.add_parser(
         "demo", help="a tour on a photograph that ships with vqcodec",
-        description="Compress, decompress and sample; prints a table, writes pictures and one contact sheet.")
+        description="Compress, decompress and sample; prints a table, writes images and one contact sheet.")
     p.add_argument("-o", "--output", metavar="FOLDER", type=Path, default=Path("out"), help="default: out")
     p.add_argument("--model", metavar="FILE", help="model file (default: the one that ships with vqcodec)")
     p = add.add_parser("completion", help="completion for a shell", description=(
@@ -113,24 +113,24 @@ def _compress(p: argparse.ArgumentParser) -> None:
     p.add_argument("--target-psnr", type=float, metavar="DB", help="instead of a quality: at least so good")
     p.add_argument("-e", "--effort", type=_natural, metavar="E", help=f"0 (fastest) to 9 (default: {EncodeOptions.effort})")
     p.add_argument("--class", dest="class_id", metavar="CLASS",
-                   help="what the picture shows, if it is a class of the model: name or number; saves some bytes")
+                   help="what the image shows, if it is a class of the model: name or number; saves some bytes")
     p.add_argument("--tile", type=_natural, metavar="PIXELS", help="side of a tile, a multiple of 64; 0: one tile")
     p.add_argument("--strip", dest="metadata", action="store_const", const=False, help="leave out ICC profile, EXIF and XMP")
     _limits(p, "pixels")
 
 
 def _decompress(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--partial", action="store_const", const=True, help="of a damaged or truncated file, give the coarser picture")
+    p.add_argument("--partial", action="store_const", const=True, help="of a damaged or truncated file, give the coarser image")
     p.add_argument("--region", type=_region, metavar="X0,Y0,X1,Y1", help="only these pixels: x0 <= x < x1, y0 <= y < y1")
-    p.add_argument("--scale", type=_positive, metavar="N", help="reduce by 2, 4, 8 or 16; faster than the whole picture")
-    p.add_argument("--maps", type=_positive, metavar="N", help="use the first N code maps: a coarser picture")
+    p.add_argument("--scale", type=_positive, metavar="N", help="reduce by 2, 4, 8 or 16; faster than the whole image")
+    p.add_argument("--maps", type=_positive, metavar="N", help="use the first N code maps: a coarser image")
     _limits(p, "pixels", "chunks", "metadata", "map_bytes", "memory")
 
 
 def _sample(p: argparse.ArgumentParser) -> None:
     p.add_argument("class_id", metavar="CLASS", help="name or number; 0 for none")
     p.add_argument("-o", "--output", metavar="OUT", required=True,
-                   help="one picture, all on a grid; or, with %%d in the name, a file for each")
+                   help="one image, all on a grid; or, with %%d in the name, a file for each")
     p.add_argument("-n", type=_positive, default=1, metavar="N", help="how many (default: 1)")
     p.add_argument("--seed", type=_natural, default=0, metavar="S", help="which (default: 0)")
     p.add_argument("--size", type=_size, default=(256, 256), metavar="WxH", help="pixels (default: 256x256)")
@@ -148,9 +148,9 @@ def _verify(p: argparse.ArgumentParser) -> None:
 
 
 def _compare(p: argparse.ArgumentParser) -> None:
-    p.add_argument("original", metavar="ORIGINAL", help="any picture that Pillow reads")
-    p.add_argument("file", metavar="FILE", help="a .vqc file; or another picture, such as a JPEG")
-    p.add_argument("-o", "--output", metavar="OUT", help="write a picture of both, side by side")
+    p.add_argument("original", metavar="ORIGINAL", help="any image that Pillow reads")
+    p.add_argument("file", metavar="FILE", help="a .vqc file; or another image, such as a JPEG")
+    p.add_argument("-o", "--output", metavar="OUT", help="write an image of both, side by side")
     p.add_argument("--json", action="store_true", help="for machines")
 
 
@@ -172,15 +172,15 @@ def _limits(p: argparse.ArgumentParser, *names: str) -> None:
 
 
 def _bench(p: argparse.ArgumentParser) -> None:
-    p.add_argument("folder", metavar="FOLDER", help="with pictures, best losslessly stored ones")
+    p.add_argument("folder", metavar="FOLDER", help="with images, best losslessly stored ones")
     p.add_argument("-o", "--output", metavar="OUT", default="bench.html", help="the page (default: bench.html)")
     p.add_argument("--json", metavar="OUT", help="write all numbers, for machines")
-    p.add_argument("--png", metavar="OUT", help="write the curves as a picture; needs matplotlib")
-    p.add_argument("--quick", action="store_true", help="at most six pictures, fewer settings and rounds")
-    p.add_argument("--shown", type=_positive, metavar="N", help="pictures behind the page's slider, some megabytes each (default: 4)")
+    p.add_argument("--png", metavar="OUT", help="write the curves as an image; needs matplotlib")
+    p.add_argument("--quick", action="store_true", help="at most six images, fewer settings and rounds")
+    p.add_argument("--shown", type=_positive, metavar="N", help="images behind the page's slider, some megabytes each (default: 4)")
     p.add_argument("-e", "--effort", type=_natural, default=EncodeOptions.effort, metavar="E",
                    help=f"of vqcodec, 0 (fastest) to 9 (default: {EncodeOptions.effort})")
-    p.add_argument("-j", "--jobs", type=_positive, metavar="N", help="pictures at a time (default: all cores; 1 on a GPU)")
+    p.add_argument("-j", "--jobs", type=_positive, metavar="N", help="images at a time (default: all cores; 1 on a GPU)")
 
 
 # -- values ------------------------------------------------------------------------------

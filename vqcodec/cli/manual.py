@@ -17,7 +17,7 @@ def page(parser: argparse.ArgumentParser) -> str:
     """The text of ``vqcodec.1``."""
     lines = [
         f'.TH VQCODEC 1 "" "vqcodec {__version__}" "User Commands"',
-        ".SH NAME", r"vqcodec \- compress pictures with a learned codec, and sample new ones",
+        ".SH NAME", r"vqcodec \- compress images with a learned codec, and sample new ones",
         ".SH SYNOPSIS", ".B vqcodec", r".I COMMAND", "[options] ...",
         ".SH DESCRIPTION", _text(parser.description or ""), *_options(parser),
         ".SH COMMANDS",

@@ -16,7 +16,7 @@ FIELDS = ("{name}", "{stem}", "{parent}")
 def pairs(names: list[str], output: str | None, suffix: str, recursive: bool) -> list[tuple[str, str]]:
     """(input, output) for every file that ``names`` stand for.
 
-    suffix: of outputs whose names the user leaves to us; ``.vqc`` means that pictures are the input.
+    suffix: of outputs whose names the user leaves to us; ``.vqc`` means that images are the input.
     """
     if output is None and len(names) == 2 and _is_output(names[1], suffix):
         names, output = names[:1], names[1]
@@ -43,7 +43,7 @@ def expand(names: list[str], suffix: str, recursive: bool) -> list[tuple[str, st
             inside = [(str(path), name) for path in batch.pictures_in(name, suffix, recursive)]
             if not inside:
                 hint = "" if recursive else " (-r looks into its folders, too)"
-                raise Failure(f"{name}: no {'pictures' if suffix == '.vqc' else '.vqc files'} in this folder{hint}")
+                raise Failure(f"{name}: no {'images' if suffix == '.vqc' else '.vqc files'} in this folder{hint}")
             found += inside
         else:
             found.append((name, ""))

@@ -34,9 +34,9 @@ LOOP = 16
 
 
 class Canvas:
-    """The code maps of a picture as far as they are known, and the pixels that they give.
+    """The code maps of an image as far as they are known, and the pixels that they give.
 
-    maps: of the whole picture; zero, and without memory behind them, where nothing is known.
+    maps: of the whole image; zero, and without memory behind them, where nothing is known.
     """
 
     def __init__(self, engine: Engine, header: Header) -> None:
@@ -126,7 +126,7 @@ class Canvas:
 
 
 class CodedImage:
-    """A .vqc file whose picture is decoded as far as is asked for. A context manager.
+    """A .vqc file whose image is decoded as far as is asked for. A context manager.
 
     header: :class:`~vqcodec.format.container.Header`: size, class, quality. metadata: any of "icc", "exif", "xmp".
     error: with ``partial``, why the file is not whole, or None.
@@ -174,7 +174,7 @@ class CodedImage:
         return -(-box.height // options.scale), -(-box.width // options.scale)
 
     def verify(self) -> None:
-        """Check the whole file, also what no picture needs. Raises :class:`FormatError`, unless ``partial`` says not to."""
+        """Check the whole file, also what no image needs. Raises :class:`FormatError`, unless ``partial`` says not to."""
         if not self._partial:
             self._reader.verify()
 
@@ -274,7 +274,7 @@ def check(engine: Engine, header: Header) -> None:
 
 
 def check_size(engine: Engine, height: int, width: int, limits: Limits) -> None:
-    """Raise :class:`LimitExceeded` for a picture that is too large, padding included."""
+    """Raise :class:`LimitExceeded` for an image that is too large, padding included."""
     unit = engine.config.stride
     pixels = -(-height // unit) * unit * (-(-width // unit) * unit)
     if pixels > limits.pixels:
@@ -282,10 +282,10 @@ def check_size(engine: Engine, height: int, width: int, limits: Limits) -> None:
 
 
 def check_memory(header: Header, needed: int, limits: Limits) -> None:
-    """Raise :class:`LimitExceeded` for a picture that needs more memory than is allowed."""
+    """Raise :class:`LimitExceeded` for an image that needs more memory than is allowed."""
     if needed > limits.memory:
         raise LimitExceeded(f"at most {limits.memory} bytes of memory are allowed, this needs about {needed} "
-                            f"of a picture of {header.width} x {header.height}")
+                            f"of an image of {header.width} x {header.height}")
 
 
 def widest(auto: AutoencoderConfig) -> int:
@@ -296,7 +296,7 @@ def widest(auto: AutoencoderConfig) -> int:
 
 
 def maps_for(engine: Engine, scale: int) -> int:
-    """How many maps a reduced picture needs: those whose vectors have as many values as it has for a code's area."""
+    """How many maps a reduced image needs: those whose vectors have as many values as it has for a code's area."""
     auto = engine.config.autoencoder
     if scale == 1:
         return len(auto.maps)

@@ -79,7 +79,7 @@ class Header:
     level: rate level for the prior, from 0.
     quality: what the user asked for, 0 to 100. Only informs.
     maps: number of map chunks. The model's maps past these are code 0 everywhere.
-    grey: the picture has one channel.
+    grey: the image has one channel.
     """
 
     fingerprint: bytes = _coded(_Raw(16))

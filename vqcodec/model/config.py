@@ -183,7 +183,7 @@ class ModelConfig:
 
     @property
     def stride(self) -> int:
-        """Pictures are padded to a multiple of this many pixels."""
+        """Images are padded to a multiple of this many pixels."""
         return max(m.stride for m in self.autoencoder.maps)
 
     def map_shapes(self, height: int, width: int) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What compression did to a picture: size, PSNR, MS-SSIM, and both side by side."""
+"""What compression did to an image: size, PSNR, MS-SSIM, and both side by side."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from vqcodec.tools.demo import grid, labelled
 if TYPE_CHECKING:
     Pictures = tuple[PIL.Image.Image, PIL.Image.Image]
 
-#: MS-SSIM halves a picture four times and then needs a window of 11 pixels.
+#: MS-SSIM halves an image four times and then needs a window of 11 pixels.
 MS_SSIM_SIDE = 176
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """bytes: size of the file. psnr: in dB over the RGB channels, None for equal pictures. ms_ssim: None if it cannot be had; note: why."""
+    """bytes: size of the file. psnr: in dB over the RGB channels, None for equal images. ms_ssim: None if it cannot be had; note: why."""
 
     bytes: int
     width: int
@@ -39,9 +39,9 @@ class Comparison:
 def compare(
     original: Any, file: str | os.PathLike[str], *, model: Any = None, device: str = "cpu"
 ) -> tuple[Comparison, Pictures]:
-    """Compare a picture with a ``.vqc`` file, or with a file of another format; also the two as RGB images.
+    """Compare an image with a ``.vqc`` file, or with a file of another format; also the two as RGB images.
 
-    Alpha is not looked at. Raises :class:`~vqcodec.errors.ImageError` for pictures of different sizes.
+    Alpha is not looked at. Raises :class:`~vqcodec.errors.ImageError` for images of different sizes.
     """
     first = PIL.Image.fromarray(images.to_array(original).pixels)
     data = Path(file).read_bytes()
@@ -116,7 +116,7 @@ def _halved(x: np.ndarray) -> np.ndarray:
 
 
 def side_by_side(found: Comparison, pictures: Pictures) -> PIL.Image.Image:
-    """Both pictures with a line above each."""
+    """Both images with a line above each."""
     quality = "equal" if found.psnr is None else f"{found.psnr:.2f} dB"
     return grid([
         labelled("original", pictures[0]),

@@ -1,6 +1,6 @@
 """vqcodec and its peers, each with one number that says how much to keep.
 
-Pictures are PIL images of mode RGB. Libraries are imported when a codec is made, so that a process that
+Images are PIL images of mode RGB. Libraries are imported when a codec is made, so that a process that
 measures memory holds only the one that it measures.
 """
 
@@ -46,12 +46,12 @@ class Codec:
         self._use(threads)
 
     def try_out(self) -> None:
-        """Code a small picture; what goes wrong makes the codec a missing one."""
+        """Code a small image; what goes wrong makes the codec a missing one."""
         picture = Image.linear_gradient("L").convert("RGB")
         try:
             for setting in {self.settings[0], self.settings[-1]} if not self.missing else ():
                 if self.decode(self.encode(picture, setting)).size != picture.size:
-                    raise ValueError("the picture comes back in another size")
+                    raise ValueError("the image comes back in another size")
         except Exception as error:  # whatever a broken library raises
             self.missing = f"does not work here: {error}"
 

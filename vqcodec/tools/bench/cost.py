@@ -24,7 +24,7 @@ def quartiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def times(picture: Image.Image, chosen: Sequence[tuple[Codec, float]], threads: Sequence[int], rounds: int) -> Iterator[dict[str, Any]]:
-    """Whole calls in this process, picture to bytes and back, each codec at the setting that comes with it.
+    """Whole calls in this process, image to bytes and back, each codec at the setting that comes with it.
 
     The codecs take turns, so that a slow moment of the machine hits all of them.
     """
@@ -51,7 +51,7 @@ def times(picture: Image.Image, chosen: Sequence[tuple[Codec, float]], threads: 
 
 
 def memory(path: str, codec: Codec | None, setting: float, decode: bool, model: Any, device: str) -> int | None:
-    """Peak resident bytes of a process of its own that encodes or decodes one picture; without codec, of one that only opens it.
+    """Peak resident bytes of a process of its own that encodes or decodes one image; without codec, of one that only opens it.
 
     None where the system does not tell (only Linux does).
     """

@@ -1,4 +1,4 @@
-"""Means over pictures, and BD-rates."""
+"""Means over images, and BD-rates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RANGE = 0.15, 0.7
 
 
 def mean(points: Iterable[Sequence[Point | None]]) -> list[Point]:
-    """The mean curve of pictures: point i is the mean of their points i. Pictures without a measure (None) do not count."""
+    """The mean curve of images: point i is the mean of their points i. Images without a measure (None) do not count."""
     known = [picture for picture in points if all(point is not None for point in picture)]
     return [(float(bpp), float(value)) for bpp, value in np.mean(np.asarray(known, float), axis=0)] if known else []
 

@@ -1,4 +1,4 @@
-"""Pictures to look at: at equal size, map by map, and samples. All as lossless WebP, so that the page adds no artefacts."""
+"""Images to look at: at equal size, map by map, and samples. All as lossless WebP, so that the page adds no artefacts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from vqcodec.tools.bench.codecs import Codec
 from vqcodec.tools.bench.measure import Measurement, opened, psnr
 
-#: Larger pictures are shown by the middle of so many pixels.
+#: Larger images are shown by the middle of so many pixels.
 SHOWN = 960, 640
 #: Side of a sample on the page, and of what is drawn.
 SAMPLE, DRAWN = 128, 256
@@ -21,7 +21,7 @@ SAMPLE, DRAWN = 128, 256
 
 @dataclass(frozen=True)
 class Side:
-    """A picture at each of some qualities of vqcodec, and every other codec's file of nearly the same size."""
+    """An image at each of some qualities of vqcodec, and every other codec's file of nearly the same size."""
 
     measurement: Measurement
     qualities: tuple[float, ...]
@@ -86,7 +86,7 @@ def largest_within(codec: Codec, picture: Image.Image, size: int) -> tuple[float
 
 
 def middle(width: int, height: int) -> tuple[int, int, int, int]:
-    """The box of a picture that the page shows; upright pictures get an upright one."""
+    """The box of an image that the page shows; upright images get an upright one."""
     most = SHOWN if width >= height else SHOWN[::-1]
     w, h = min(width, most[0]), min(height, most[1])
     x, y = (width - w) // 2, (height - h) // 2

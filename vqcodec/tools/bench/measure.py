@@ -1,4 +1,4 @@
-"""One picture through all codecs. Runs in worker processes, of one thread each: nothing here is timed."""
+"""One image through all codecs. Runs in worker processes, of one thread each: nothing here is timed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from vqcodec.tools.bench.codecs import Codec
 
 #: Names for people.
 METRICS = {"psnr": "PSNR, dB", "ms_ssim": "MS-SSIM, dB", "ssimulacra2": "SSIMULACRA2"}
-#: SSIMULACRA2 is not defined for smaller pictures.
+#: SSIMULACRA2 is not defined for smaller images.
 SSIMULACRA2_SIDE = 8
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What all pictures go through.
+    """What all images go through.
 
     names: the codecs that work here. metrics: those of ``METRICS`` that do. quick: fewer settings.
     """
@@ -42,7 +42,7 @@ class Measurement:
         return [codec for codec in codecs.every(self.model, self.device, self.effort) if codec.name in self.names]
 
     def start(self) -> Callable[[str], dict[str, Any]]:
-        """Load everything; returns a function from a picture's name to what was found."""
+        """Load everything; returns a function from an image's name to what was found."""
         working = self.codecs()
         for codec in working:
             codec.use(1)
@@ -58,7 +58,7 @@ class Measurement:
                 try:
                     data = codec.encode(picture, setting)
                     back = codec.decode(data)
-                except Exception as error:  # libraries raise whatever they like for a picture that they cannot code
+                except Exception as error:  # libraries raise whatever they like for an image that they cannot code
                     raise ImageError(f"{codec.name} cannot code it: {error}") from error
                 rows.append([setting, len(data), *(MEASURES[metric](picture, back) for metric in self.metrics)])
                 if codec.name == "vqcodec":
@@ -81,7 +81,7 @@ def settings(codec: Codec, quick: bool) -> tuple[float, ...]:
 
 
 def opened(path: str | os.PathLike[str]) -> Image.Image:
-    """The picture as all codecs get it: RGB, upright, without alpha and metadata. Raises ``ImageError``."""
+    """The image as all codecs get it: RGB, upright, without alpha and metadata. Raises ``ImageError``."""
     return Image.fromarray(images.to_array(path).pixels)
 
 
@@ -89,19 +89,19 @@ def opened(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:
-    """In dB, over the RGB channels; 100 for equal pictures."""
+    """In dB, over the RGB channels; 100 for equal images."""
     return min(images.psnr(a, b), 100.0)
 
 
 def ms_ssim_decibels(a: Image.Image, b: Image.Image) -> float | None:
-    """-10 log10(1 - MS-SSIM), at most 60; None for pictures that are too small for it."""
+    """-10 log10(1 - MS-SSIM), at most 60; None for images that are too small for it."""
     if min(a.size) < compare.MS_SSIM_SIDE:
         return None
     return float(-10 * np.log10(max(1 - compare.ms_ssim(np.asarray(a), np.asarray(b)), 1e-6)))
 
 
 def ssimulacra2(a: Image.Image, b: Image.Image) -> float | None:
-    """Up to 100; None for pictures that are too small for it."""
+    """Up to 100; None for images that are too small for it."""
     from ssimulacra2 import compute_ssimulacra2  # type: ignore[import-not-found,unused-ignore]
 
     if min(a.size) < SSIMULACRA2_SIDE:

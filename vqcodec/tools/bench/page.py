@@ -25,7 +25,7 @@ def html(report: dict[str, Any], gallery: dict[str, Any]) -> str:
     steps = next((p for p in gallery["pictures"] if p["steps"]), None)
     filled = {
         "title": f"vqcodec on {escape(report['folder'])}", "version": escape(report["versions"]["vqcodec"]), "claim": claim, "lead": lead,
-        "low": str(low), "high": str(high), "pictures": counted(report["pictures"], "picture"),
+        "low": str(low), "high": str(high), "pictures": counted(report["pictures"], "image"),
         "tiles": _tiles(report), "rivals": _rivals(report, metrics), "bd_table": _bd_table(report, metrics), "absent": _absent(report),
         "cropped": _cropped(gallery), "steps_hidden": "" if steps else " hidden", "steps": _steps(steps),
         "samples_hidden": "" if gallery["samples"] else " hidden", "samples": _samples(gallery["samples"]),
@@ -46,7 +46,7 @@ def claims(report: dict[str, Any]) -> tuple[str, str]:
     name, rate = known[0]
     claim = f"<em>{_change(rate)}</em> than {escape(name)}"
     best, least = max(known, key=lambda entry: entry[1])
-    lead = f"at the same PSNR, measured on {counted(report['pictures'], 'picture')} with real file sizes."
+    lead = f"at the same PSNR, measured on {counted(report['pictures'], 'image')} with real file sizes."
     if len(known) > 1:
         lead += f" Against the strongest rival by that measure, {escape(best)}, vqcodec’s files are {_change(least)}."
     return claim, f"{lead} One model for all qualities; the same bits on every machine."
@@ -81,7 +81,7 @@ def _tiles(report: dict[str, Any]) -> str:
 
 
 def _bd_table(report: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> str:
-    rows = [["against", *(plain(m) for m in metrics), "each picture, PSNR"]]
+    rows = [["against", *(plain(m) for m in metrics), "each image, PSNR"]]
     tones: list[list[str]] = []
     for entry in report["bd_rates"]:
         rates = [entry[m["name"]]["range"] for m in metrics]
@@ -111,7 +111,7 @@ def _steps(picture: dict[str, Any] | None) -> str:
     width, height = picture["box"][2] - picture["box"][0], picture["box"][3] - picture["box"][1]
     return "".join(
         f'<figure><img src="{step["image"]}" width="{width}" height="{height}" decoding="async" '
-        f'alt="The picture after {step["maps"]} of {step["of"]} maps"><figcaption><b>'
+        f'alt="The image after {step["maps"]} of {step["of"]} maps"><figcaption><b>'
         f'{"all " + str(step["of"]) + " maps" if step["maps"] == step["of"] else plural(step["maps"], "map")}</b> · '
         f'{step["bytes"]:,} bytes · {step["psnr"]:.1f} dB</figcaption></figure>'
         for step in picture["steps"])
@@ -130,7 +130,7 @@ def _maps_text(report: dict[str, Any]) -> str:
     entry = usual_maps(report)
     uniform, zero, stored = map_totals(entry)
     return (f"At quality {entry['quality']:g}, plain indices would take {uniform:.2f} bits per pixel, a perfect coder that knows how often "
-            f"each code occurs in these pictures {zero:.3f}. The files take <b>{stored:.3f}</b>, all overhead included: "
+            f"each code occurs in these images {zero:.3f}. The files take <b>{stored:.3f}</b>, all overhead included: "
             f"<b>{saved(entry):.0f} % fewer</b>, because a network predicts every code from those before it. Bits per code:")
 
 
@@ -160,7 +160,7 @@ def _costs_text(report: dict[str, Any]) -> str:
     timed = report["timed"]
     return (f"Whole calls in one process, {escape(timed['name'])}, {timed['width']} × {timed['height']}, every codec at its setting "
             f"nearest to {timed['bpp']:.2f} bits per pixel; medians. Memory: the peak of a process that does one call, "
-            f"of which opening the picture alone takes {megabytes(report['memory_of_nothing'])} MB.")
+            f"of which opening the image alone takes {megabytes(report['memory_of_nothing'])} MB.")
 
 
 def _costs_table(report: dict[str, Any]) -> str:
@@ -183,7 +183,7 @@ def _absent(report: dict[str, Any]) -> str:
 
 def _cropped(gallery: dict[str, Any]) -> str:
     cropped = any((p["width"], p["height"]) != (p["box"][2] - p["box"][0], p["box"][3] - p["box"][1]) for p in gallery["pictures"])
-    return " Of large pictures the middle is shown." if cropped else ""
+    return " Of large images the middle is shown." if cropped else ""
 
 
 def _facts(report: dict[str, Any]) -> str:
@@ -192,16 +192,16 @@ def _facts(report: dict[str, Any]) -> str:
     size = ", ".join(shown) if len(shown) < 4 else f"{shown[0]} to {shown[-1]}"
     memory = f", {report['machine_memory'] / 2**30:.0f} GiB" if report["machine_memory"] else ""
     facts = [
-        ("command", f"<code>{escape(report['command'])}</code>" + " (fewer pictures, settings and rounds)" * report["quick"]),
+        ("command", f"<code>{escape(report['command'])}</code>" + " (fewer images, settings and rounds)" * report["quick"]),
         ("date", escape(report["date"])),
         ("machine", escape(f"{report['processor']}, {plural(report['cores'], 'core')}{memory}, {report['system']}; vqcodec uses "
                            f"{report['instructions']}")),
         ("versions", escape(", ".join(f"{name} {version}" for name, version in report["versions"].items()))),
-        ("pictures", escape(f"{counted(report['pictures'], 'picture')} of {report['folder']}, {size}; RGB, without alpha and metadata")),
+        ("pictures", escape(f"{counted(report['pictures'], 'image')} of {report['folder']}, {size}; RGB, without alpha and metadata")),
         *((escape(c["name"]), f"<b>not here</b>: {escape(c['missing'])}" if c["missing"] else escape(c["detail"]))
           for c in report["codecs"]),
         ("metrics", escape("PSNR over the RGB channels; MS-SSIM as −10 log10(1 − x), mean of the channels; SSIMULACRA2 by the package "
-                           "of that name; means of the pictures’ values. " + " ".join(
+                           "of that name; means of the images’ values. " + " ".join(
                                f"{plain(m)} is not here: {m['missing']}." for m in report["metrics"] if m["missing"]))),
         *(("left out", escape(f"{s['name']}: {s['reason']}")) for s in report["skipped"]),
     ]  # fmt: skip

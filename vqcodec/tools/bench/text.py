@@ -13,7 +13,7 @@ def text(report: dict[str, Any]) -> str:
     """Tables for a terminal."""
     metrics = list(report["curves"])
     labels = {m["name"]: m["label"] for m in report["metrics"]}
-    lines = [f"{counted(report['pictures'], 'picture')}; means", "",
+    lines = [f"{counted(report['pictures'], 'image')}; means", "",
              f"{'codec':10} {'setting':>8} {'bits/pixel':>11} " + " ".join(f"{labels[m]:>12}" for m in metrics)]
     for name, points in report["curves"]["psnr"].items():
         for i, point in enumerate(points):
@@ -66,7 +66,7 @@ def cost_rows(report: dict[str, Any]) -> list[tuple[str, int, float, float, int 
 
 
 def absent(report: dict[str, Any]) -> list[str]:
-    """A line for every codec and metric that is not here, and for every picture that was left out."""
+    """A line for every codec and metric that is not here, and for every image that was left out."""
     found = [f"{c['name']}: {c['missing']}" for c in report["codecs"] if c["missing"]]
     found += [f"{plain(m)}: {m['missing']}" for m in report["metrics"] if m["missing"]]
     return found + [f"{s['name']} left out: {s['reason']}" for s in report["skipped"]]
