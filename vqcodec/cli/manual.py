@@ -8,8 +8,8 @@ from vqcodec import __version__
 from vqcodec.cli.completion import commands, options
 
 _STATUS = """\
-0 if all is done, 1 if something failed (a line on standard error says why; with several files, the others
-are done), 2 for wrong usage, 130 if interrupted. No file is ever left half-written, and none is overwritten without
+0 on success, 1 if something failed (a line on standard error says why; with several files, the others
+are still processed), 2 for a usage error, 130 if interrupted. No file is ever left half-written, and none is overwritten without
 -f."""
 
 
