@@ -110,7 +110,7 @@ def test_strips_are_what_pillow_writes(run, folder, model, monkeypatch, kind, op
     Image.open("photo.png").convert(kind).save("given.png")
     run("compress", "given.png", "photo.vqc")
     status, _, err = run("decompress", "photo.vqc", "back.ppm", *options)
-    assert status == 0 and ("PPM holds no alpha" in err) == (kind == "RGBA")
+    assert status == 0 and ("PPM cannot store an alpha" in err) == (kind == "RGBA")
     expected = io.BytesIO()
     vqcodec.decompress("photo.vqc", model=model, **parts).convert("L" if kind == "L" else "RGB").save(expected, "PPM")
     assert Path("back.ppm").read_bytes() == expected.getvalue()
@@ -168,7 +168,7 @@ def test_metadata_and_alpha_reach_the_file(run, folder):
     assert back.info["icc_profile"] == b"profile"
     assert np.array_equal(np.asarray(back)[..., 3], picture[..., 3])
     status, _, err = run("decompress", "alpha.vqc", "back.jpg")
-    assert status == 0 and "warning: JPEG holds no alpha" in err
+    assert status == 0 and "warning: JPEG cannot store an alpha" in err
     assert Image.open("back.jpg").mode == "RGB"
 
 
@@ -323,7 +323,7 @@ def test_one_bad_file_does_not_stop_the_others(run, tree):
     assert status == 1 and tree_of("out") == {"b.vqc", "photo.vqc"}
     lines = [line for line in err.splitlines() if line.startswith("vqcodec: ")]
     assert len(lines) == 3
-    assert "vqcodec: in/a.png: must be an image that Pillow reads, found something else" in lines
+    assert "vqcodec: in/a.png: must be an image that Pillow can read, found something else" in lines
     assert "vqcodec: none.png: no such file" in lines
     assert "vqcodec: photo.png: out/photo.vqc is already the output of in/photo.gif" in lines
 
@@ -558,7 +558,7 @@ def test_missing_and_wrong_inputs(run, folder):
         (["compress", "none.png"], "none.png: no such file"),
         (["compress", "text.txt"], "text.txt: must be an image"),
         (["compress", "empty"], "empty: no images in this folder"),
-        (["decompress", "."], ".: no .vqc files in this folder (-r looks into its folders, too)"),
+        (["decompress", "."], ".: no .vqc files in this folder (-r includes its subfolders)"),
         (["verify", "none.vqc"], "none.vqc: No such file or directory"),
         (["compare", "photo.png", "text.txt"], "text.txt: must be an image"),
         (["decompress", "none.vqc"], "none.vqc: No such file or directory"),

@@ -79,7 +79,7 @@ def test_pictures_are_measured_or_named(found):
     assert [(p["name"], p["width"], p["height"]) for p in found.report["pictures"]] == [
         ("a.png", 200, 180), ("grey.png", 56, 40), ("z<i>.png", 176, 192)]
     assert [s["name"] for s in found.report["skipped"]] == ["broken.png"]
-    assert "must be an image that Pillow reads" in found.report["skipped"][0]["reason"]
+    assert "must be an image that Pillow can read" in found.report["skipped"][0]["reason"]
 
 
 def test_codecs_and_metrics_are_measured_or_named(found):

@@ -1,4 +1,4 @@
-"""The manual page, made from the arguments: roff with the man macros."""
+"""The manual page, generated from the arguments: roff with the man macros."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One image on its way into a file: code maps and streams for any quality."""
+"""From one image to a file: code maps and streams for any quality."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from vqcodec.tiling import Box, Tiling
 
 #: Candidates per code that each step of effort adds.
 CANDIDATES = 4
-#: A bit is never cheaper than this many times the model's least lambda, whatever an error weighs: finer, codebooks are exhausted.
+#: Lower limit on lambda, as a multiple of the model's smallest, whatever the error weights: below it, codebooks are exhausted.
 FINEST = 3.0
-#: How texture hides errors: the variance at which it begins to, and the exponent (docs/MODEL.md says how they were chosen).
+#: Masking of errors by texture: the variance at which it starts, and the exponent (docs/MODEL.md says how they were chosen).
 TEXTURE, MASKING = 1e-3, 0.35
 
 
 class Encoding:
-    """An image, and how it is to be coded.
+    """An image, and how to code it.
 
-    pixels: H x W x 3 uint8. tiling: of the image. effort: 0 chooses codes by distortion and how common they are; 1 to 9
-    compare ever more candidates by how much their errors show and by what they will cost under the prior of class
-    ``class_id``, given the codes before.
+    pixels: H x W x 3 uint8. tiling: of the image. effort: 0 chooses codes by distortion and by how common they are; 1 to 9
+    compare more and more candidates by how visible their errors are and by their cost under the prior of class
+    ``class_id``, given the preceding codes.
     """
 
     def __init__(self, engine: Engine, pixels: np.ndarray, tiling: Tiling, *, effort: int, class_id: int) -> None:
@@ -36,14 +36,14 @@ class Encoding:
         self._autoencoder = engine.autoencoder(tiling.height, tiling.width)
 
     def rate(self, quality: float, level: int | None = None) -> Rate:
-        """What a bit costs at a quality, for ``level`` or the rate level that was trained for it."""
+        """lambda at a quality, for ``level`` or the rate level trained for it."""
         auto = self._config.autoencoder
         position = auto.position(quality)
         level = auto.level(position) if level is None else level
         return Rate(auto.lagrangian(position), level, auto.distortion_weights, FINEST * auto.lambda_min)
 
     def maps(self, rate: Rate) -> Maps:
-        """Code maps, coarse to fine: int32, each ceil'd to whole codes."""
+        """Code maps, coarse to fine: int32, sizes rounded up to whole codes."""
         auto = self._config.autoencoder
         maps = [np.zeros(shape, np.int32) for shape in self._config.map_shapes(self._tiling.height, self._tiling.width)]
         for stride in auto.strides:
@@ -56,7 +56,7 @@ class Encoding:
     def _quantise(self, stride: int, z: np.ndarray, rate: Rate, maps: Maps, area: Box) -> None:
         """Fill in the maps of a stride in an area, where their latent tensor is ``z`` (D x h x w).
 
-        Maps that quantise what others leave over come after those; the others are chosen together.
+        Maps that quantise the residual of others come after those; the rest are chosen together.
         """
         auto = self._config.autoencoder
         first, vectors = auto.maps_before(stride), np.zeros_like(z)
@@ -76,7 +76,7 @@ class Encoding:
                 vectors[channels[number]] += found.T.reshape(-1, *z.shape[1:])
 
     def _groups(self, numbers: range) -> list[range]:
-        """The maps of a stride, cut before every map that quantises what those before it leave over."""
+        """The maps of a stride, split before every map that quantises a residual."""
         cuts = [number for number in numbers if number == numbers.start or self._config.autoencoder.maps[number].residual]
         return [range(begin, end) for begin, end in zip(cuts, [*cuts[1:], numbers.stop])]
 
@@ -114,10 +114,10 @@ def _rows(z: np.ndarray) -> np.ndarray:
 
 
 def visibility(pixels: np.ndarray, stride: int, shape: Sequence[int]) -> np.ndarray:
-    """How much an error shows at each code of a stride, less where texture hides it: ``shape`` float32, 1 where the image is flat.
+    """How visible an error is at each code of a stride, less where texture masks it: ``shape`` float32, 1 where the image is flat.
 
     (1 + v / TEXTURE) ** -MASKING, v the mean variance of the luma in the code's blocks of 8 x 8 pixels. pixels: H x W x 3
-    uint8, of which the codes cover all; its last pixels go on beyond.
+    uint8, all covered by the codes; the last pixels are repeated beyond the edge.
     """
     height, width = shape
     side = min(stride, 8)

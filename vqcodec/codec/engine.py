@@ -1,4 +1,4 @@
-"""A model on a device: what coding and sampling run on."""
+"""A model on a device, as used by coding and sampling."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from vqcodec.tiling import Box
 
 
 class Autoencoder(Protocol):
-    """The networks between pixels and code maps at work on one image: NumPy in, NumPy out.
+    """The networks between pixels and code maps, applied to one image: NumPy in, NumPy out.
 
-    side: of the windows that they work in, in pixels.
+    side: of the windows they work in, in pixels.
     """
 
     side: int
 
     def latents(self, pixels: np.ndarray, stride: int, maps: Sequence[np.ndarray], box: Box) -> np.ndarray:
-        """What the maps of a stride quantise, in a box: D x h x w, float32.
+        """The latents that the maps of a stride quantise, in a box: D x h x w, float32.
 
         pixels: H x W x 3 uint8. maps: the coarser maps of the whole image. box: of whole codes of the coarsest stride,
         or it ends with the image.
         """
 
     def nearest(self, number: int, vectors: np.ndarray, rate: Rate | None) -> np.ndarray:
-        """The code of map ``number`` for each vector (N x D), by error and, with a rate, by how common it is: N, int32."""
+        """The code of map ``number`` for each vector (N x D), by error and, with a rate, by how common the code is: N, int32."""
 
     def candidates(self, number: int, vectors: np.ndarray, rate: Rate, count: int,
                    weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """``count`` codes of map ``number`` for each vector (N x D), whose errors count ``weights`` (N), and their costs.
+        """``count`` codes of map ``number`` for each vector (N x D), with errors weighted by ``weights`` (N), and their costs.
 
-        Returns codes (int32) and costs in bits without those of the prior (float32), N x count each.
+        Returns codes (int32) and costs in bits excluding those of the prior (float32), N x count each.
         """
 
     def code_vectors(self, number: int, codes: np.ndarray) -> np.ndarray:
-        """What codes (N) of map ``number`` stand for: N x D, float32."""
+        """The vectors of codes (N) of map ``number``: N x D, float32."""
 
     def around(self, box: Box) -> Box:
-        """The pixels whose codes the pixels of a box depend on."""
+        """The box of all pixels whose codes affect the pixels of a box."""
 
     def pixels(self, maps: Sequence[np.ndarray], box: Box) -> np.ndarray:
         """The image in a box, h x w x 3 uint8, from the code maps of the whole image; fewer maps give a coarser image."""
@@ -56,7 +56,7 @@ class Autoencoder(Protocol):
 class Engine:
     """``model`` on ``device``, see :class:`vqcodec.Codec`.
 
-    backend: who computes the prior, as :mod:`vqcodec.ops.backend` calls it.
+    backend: name of the backend for the prior, see :mod:`vqcodec.ops.backend`.
     """
 
     def __init__(self, model: Model | str | os.PathLike[str] | None = None, device: str = "cpu") -> None:
@@ -70,7 +70,7 @@ class Engine:
                 self.backend = f"cuda:{number}"
 
     def autoencoder(self, height: int, width: int) -> Autoencoder:
-        """The autoencoder for an image of so many pixels. PyTorch is imported here, and by nothing else of the codec."""
+        """The autoencoder for an image of this many pixels. PyTorch is imported here and nowhere else in the codec."""
         from vqcodec.networks import loading
         from vqcodec.networks.windows import Windows
 
@@ -79,7 +79,7 @@ class Engine:
 
     @functools.cached_property
     def _place(self) -> str:
-        """Where the autoencoder runs, as torch calls it."""
+        """torch's name for the device of the autoencoder."""
         from vqcodec.networks import loading
 
         if self.backend is None or loading.has_cuda():

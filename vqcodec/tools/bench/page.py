@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing but itself. No number is written here."""
+"""A report as one self-contained HTML page. No number is hard-coded here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARTS = Path(__file__).parent
 
 
 def html(report: dict[str, Any], gallery: dict[str, Any]) -> str:
-    """The page. gallery: what :func:`vqcodec.tools.bench.report.run` gives beside the report."""
+    """The page. gallery: what :func:`vqcodec.tools.bench.report.run` returns along with the report."""
     metrics = [m for m in report["metrics"] if report["curves"].get(m["name"], {}).get("vqcodec")]
     pictures = [{**{k: p[k] for k in ("box", "original", "rates")}, "name": os.path.basename(p["path"])} for p in gallery["pictures"]]
     data = json.dumps({"metrics": metrics, "curves": report["curves"], "pictures": pictures})
@@ -39,7 +39,7 @@ def html(report: dict[str, Any], gallery: dict[str, Any]) -> str:
 
 
 def claims(report: dict[str, Any]) -> tuple[str, str]:
-    """The headline, against the first other codec there is, and the line below it, against the strongest by PSNR."""
+    """The headline, against the first other codec available, and the line below it, against the strongest by PSNR."""
     known = [(entry["codec"], entry["psnr"]["range"]) for entry in report["bd_rates"] if entry["psnr"]["range"] is not None]
     if not known:
         return "Nothing to compare with", "No other codec reaches the same quality here."
@@ -58,7 +58,7 @@ def _change(rate: float) -> str:
 
 
 def _rivals(report: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> str:
-    """Who needs fewer bytes than vqcodec, by the metrics that the headline does not speak of."""
+    """Which codecs need fewer bytes than vqcodec, by the metrics that the headline does not mention."""
     said = ""
     for metric in metrics:
         ahead = [entry["codec"] for entry in report["bd_rates"] if (entry[metric["name"]]["range"] or 0) > 0]
@@ -183,7 +183,7 @@ def _absent(report: dict[str, Any]) -> str:
 
 def _cropped(gallery: dict[str, Any]) -> str:
     cropped = any((p["width"], p["height"]) != (p["box"][2] - p["box"][0], p["box"][3] - p["box"][1]) for p in gallery["pictures"])
-    return " Of large images the middle is shown." if cropped else ""
+    return " Large images are cropped to the middle." if cropped else ""
 
 
 def _facts(report: dict[str, Any]) -> str:
@@ -197,7 +197,7 @@ def _facts(report: dict[str, Any]) -> str:
         ("machine", escape(f"{report['processor']}, {plural(report['cores'], 'core')}{memory}, {report['system']}; vqcodec uses "
                            f"{report['instructions']}")),
         ("versions", escape(", ".join(f"{name} {version}" for name, version in report["versions"].items()))),
-        ("pictures", escape(f"{counted(report['pictures'], 'image')} of {report['folder']}, {size}; RGB, without alpha and metadata")),
+        ("images", escape(f"{counted(report['pictures'], 'image')} of {report['folder']}, {size}; RGB, without alpha and metadata")),
         *((escape(c["name"]), f"<b>not here</b>: {escape(c['missing'])}" if c["missing"] else escape(c["detail"]))
           for c in report["codecs"]),
         ("metrics", escape("PSNR over the RGB channels; MS-SSIM as −10 log10(1 − x), mean of the channels; SSIMULACRA2 by the package "
