@@ -1,14 +1,14 @@
 """One public function per kernel. Each checks its arguments and picks a backend once.
 
     nearest_codebook      the nearest code of a codebook for every vector
-    codebook_statistics   how often each code was chosen, and by what
+    codebook_statistics   how often each code was chosen, and the sum of its vectors
     prior_frequencies     where the codes of a known map lie in their frequency tables
     wavefront_decode      code maps from the bytes of a range coder
     wavefront_sample      code maps from random words
     wavefront_choose      code maps for an encoder, from candidates by distortion and rate
 
 `reference` defines them in NumPy, `cpu` runs the compiled core, `cuda` its kernels on GPUs (`selftest` says whether a
-GPU can be trusted); `backend` chooses among these. `range_coder` encodes; `torch_ops` makes the quantiser's ops PyTorch custom ops. Importing
+GPU can be trusted); `backend` chooses among these. `range_coder` encodes; `torch_ops` provides the quantiser's ops as PyTorch custom ops. Importing
 this package loads neither PyTorch nor the core.
 """
 

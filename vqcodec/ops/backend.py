@@ -1,12 +1,12 @@
-"""Who computes the priors: one interface, and the choice of what stands behind it.
+"""The backends that compute the priors: one interface, and the choice of implementation.
 
     "reference"                            NumPy, the definition (`vqcodec.ops.reference`): slow
     "native"                               the compiled core, with the best instruction set
     "scalar", "avx2", "avx512", "neon"     the compiled core, with that instruction set
     "cuda", "cuda:1"                       a GPU, by number (`vqcodec.ops.cuda`)
-    None                                   what the environment variable VQCODEC_BACKEND names, or "native"
+    None                                   the one named by the environment variable VQCODEC_BACKEND, or "native"
 
-All give the same codes and frequencies to the last bit, on any number of threads.
+All give exactly the same codes and frequencies, with any number of threads.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Maps = list[np.ndarray]
 
 
 class Backend(Protocol):
-    """The priors' ops. Arguments have passed `vqcodec.ops.jobs.checked`; what only they know, backends check themselves."""
+    """The priors' ops. Arguments have passed `vqcodec.ops.jobs.checked`; backends make any further checks themselves."""
 
     def prior_frequencies(self, prior: IntegerPrior, codes: np.ndarray, coarser: Maps,
                           condition: Condition) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +47,7 @@ class Backend(Protocol):
 
 
 def backend(name: str | None = None) -> Backend:
-    """The backend of a name. Raises InvalidArgument for an unknown one, BackendError for one that is not there."""
+    """The backend with this name. Raises InvalidArgument if it is unknown, BackendError if it is not available."""
     name = name or os.environ.get("VQCODEC_BACKEND") or "native"
     if name == "reference":
         return Reference()
@@ -65,10 +65,10 @@ def backend(name: str | None = None) -> Backend:
 
 @functools.cache
 def trusted(number: int = 0) -> bool:
-    """Whether GPU ``number`` computes what it must. Tried once per process; a failure is a RuntimeWarning."""
+    """Whether GPU ``number`` passes its self-test. Run once per process; a failure gives a RuntimeWarning."""
     try:
         failure = selftest.failure(cuda.device(number))
-    except BackendError as error:  # such as one that no kernel was compiled for
+    except BackendError as error:  # such as a GPU for which no kernel was compiled
         failure = str(error)
     if failure is None:
         return True

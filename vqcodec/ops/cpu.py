@@ -3,7 +3,7 @@
 The core is loaded by the first call that needs it. Environment variables:
 
     VQCODEC_CPU           scalar | avx2 | avx512 | neon: the instruction set of the kernels
-                          (default: the best that the CPU has), read at every call
+                          (default: the best that the CPU supports), read at every call
     VQCODEC_NUM_THREADS   number of threads (default: the cores that the process may use),
                           read once, when the core is loaded
 """
@@ -48,7 +48,7 @@ def _core() -> ModuleType:
 
 
 class _Lazy:
-    """Stands for the compiled core until it is asked for something."""
+    """Stands in for the compiled core until it is first used."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_core(), name)
@@ -59,7 +59,7 @@ if not TYPE_CHECKING:
 
 
 def cuda_core() -> ModuleType:
-    """The kernels for GPUs. Raises BackendError in a build without them."""
+    """The GPU kernels. Raises BackendError in a build without them."""
     core: ModuleType | None = getattr(_native, "cuda", None)
     if core is None:
         raise BackendError("this build of vqcodec has no CUDA kernels: it was compiled without nvcc")
@@ -77,7 +77,7 @@ def get_num_threads() -> int:
 
 
 def cpu_variants() -> list[str]:
-    """The kernel variants that this CPU runs: "scalar" and perhaps "avx2", "avx512" or "neon"."""
+    """The kernel variants that this CPU supports: "scalar" and possibly "avx2", "avx512" or "neon"."""
     return _native.cpu_variants()
 
 
@@ -128,7 +128,7 @@ class Cpu:
 
 
 class _CpuCore:
-    """Packs priors for the CPU: once for all variants."""
+    """Packs priors for the CPU, once for all variants."""
 
     def load_prior(self, **tensors: Any) -> Any:
         return _native.load_prior(**tensors)

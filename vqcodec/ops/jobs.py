@@ -1,4 +1,4 @@
-"""What the loops over code maps work on, and its checks: the same for every backend."""
+"""The input of the loops over code maps, and its checks: the same for every backend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vqcodec.errors import CorruptChunk, InvalidArgument
 from vqcodec.model.prior import Condition, IntegerPrior
 
 Shape = tuple[int, int]
-#: Uniform numbers of so many bits choose codes.
+#: Number of bits of the uniform numbers that choose codes.
 WORD_BITS = 24
 
 
@@ -20,8 +20,8 @@ WORD_BITS = 24
 class Job:
     """One image, or one tile of it, whose next maps are to be made.
 
-    shapes: height and width, in codes, of every map to make. streams: what each of them is made from.
-    condition: class and rate level. given: the coarser maps, where they are known already.
+    shapes: height and width, in codes, of every map to make. streams: what each is made from.
+    condition: class and rate level. given: the coarser maps that are already known.
     """
 
     shapes: Sequence[Shape]
@@ -58,7 +58,7 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 def checked(priors: Sequence[IntegerPrior], job: AnyJob) -> AnyJob:
-    """The job with arrays and bytes as the compiled core takes them. Raises InvalidArgument."""
+    """The job with arrays and bytes in the form required by the compiled core. Raises InvalidArgument."""
     for name, items in (("shapes", job.shapes), ("streams", job.streams)):
         if len(items) != len(priors):
             raise InvalidArgument(f"{name}: expected {len(priors)}, one for each prior, got {len(items)}")
@@ -89,7 +89,7 @@ def check_codes(name: str, codes: np.ndarray, size: int) -> None:
 
 
 def corrupt(number: int, job: int, jobs: Sequence[Job]) -> CorruptChunk:
-    """The error of a stream that no encoder can have written, of map ``number`` of a job."""
+    """The error for a stream of map ``number`` that no encoder can have written."""
     where = f" (job {job})" if len(jobs) > 1 else ""
     return CorruptChunk(f"map {number}", f"the stream is not one that an encoder writes{where}")
 

@@ -1,6 +1,6 @@
 """Running the integer prior: frequencies of known codes, and the fused loop that makes codes.
 
-Every op takes ``backend``, the name of who computes it (`vqcodec.ops.backend`).
+Every op takes ``backend``, the name of the backend (`vqcodec.ops.backend`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def prior_frequencies(prior: IntegerPrior, codes: np.ndarray, coarser: Sequence[
     Returns, in coding order, the cumulative frequency before each code and its frequency: int64,
     height * width each, out of 2**24. Their logarithms are the map's size:
     ``24 * codes.size - np.log2(frequency).sum()`` bits.
-    Raises InvalidArgument for codes, shapes, a class or a level that the prior does not have.
+    Raises InvalidArgument for codes, shapes, a class or a level that do not fit the prior.
     """
     codes = code_map("codes", codes)
     coarser = [code_map(f"coarser map {j}", c) for j, c in enumerate(coarser)]
@@ -70,7 +70,7 @@ def wavefront_sample(priors: Sequence[IntegerPrior], shapes: Sequence[Shape], wo
     priors, shapes, words: the prior, (height, width) and uniform 24-bit numbers of each map to
         draw. The same words give the same maps everywhere. They follow the maps that are ``given``.
     sharpness: 256 / temperature, 1 to 65536: probabilities are raised to sharpness / 256.
-    nucleus: 65536 * top_p, 1 to 65536: only the likeliest codes that together have this share are drawn
+    nucleus: 65536 * top_p, 1 to 65536: only the most likely codes that together have this share are drawn
         (the others keep a frequency of 1 in 2**24).
 
     Returns the maps, int32. Raises InvalidArgument for shapes, words, codes, a class or a level
@@ -92,14 +92,14 @@ def wavefront_sample_batch(priors: Sequence[IntegerPrior], jobs: Sequence[Sample
 def wavefront_choose(priors: Sequence[IntegerPrior], shapes: Sequence[Shape],
                      candidates: Sequence[tuple[np.ndarray, np.ndarray]], condition: Condition, *,
                      given: Sequence[np.ndarray] = (), backend: str | None = None) -> list[np.ndarray]:
-    """Choose the codes of consecutive maps for an encoder, by distortion and by what they will cost.
+    """Choose the codes of consecutive maps for an encoder, by distortion and by cost under the prior.
 
     candidates: for each map (codes, costs), each height * width x count in coding order: int32,
         and float32 distortions in bits (squared error / lambda). The first map follows ``given``.
 
     Each code is the candidate with the lowest cost + bits under the prior, given the codes chosen
     before it: a greedy rate-distortion optimisation (not one over all maps of codes). Returns the
-    maps, int32. Only files differ by what is chosen, so a GPU leaves this to the CPU.
+    maps, int32. The choice only affects which file is written, so a GPU leaves this to the CPU.
     """
     job = checked(priors, ChooseJob(shapes, candidates, condition, given=given))
     return backends.backend(backend).choose(priors, [job])[0]

@@ -18,7 +18,7 @@ Choose = Callable[[np.ndarray], np.ndarray]
 
 
 class Reference:
-    """Slow, and always right."""
+    """Slow, but always right."""
 
     def prior_frequencies(self, prior: IntegerPrior, codes: np.ndarray, coarser: Maps,
                           condition: Condition) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +44,7 @@ class Reference:
 
 def _maps(priors: Sequence[IntegerPrior], job: Job, chooser: Callable[[int], Choose], sharpness: int = 256,
           nucleus: int = reference.WHOLE) -> tuple[Maps, int]:
-    """The maps of a job, made by what ``chooser`` says of each, and the first corrupt one (with the maps before it) or -1."""
+    """The maps of a job, made with the function that ``chooser`` returns for each, and the first corrupt one (with the maps before it) or -1."""
     maps, known = list(job.given), len(job.given)
     _check(priors, job.shapes, job.condition, maps)
     for m, (prior, shape) in enumerate(zip(priors, job.shapes, strict=True)):
@@ -85,7 +85,7 @@ class _Choose:
 
 
 def _check(priors: Sequence[IntegerPrior], shapes: Sequence[Shape], condition: Condition, given: Maps) -> None:
-    """What the compiled core checks itself."""
+    """The checks that the compiled core makes itself."""
     class_id, level = condition
     sizes = [codes.shape for codes in given] + list(shapes)
     for m, (prior, (height, width)) in enumerate(zip(priors, shapes, strict=True), len(given)):
