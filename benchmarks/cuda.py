@@ -1,18 +1,18 @@
-"""How fast are the kernels on a GPU? Against PyTorch and against the loops that people write.
+"""How fast are the kernels on a GPU? Compared with PyTorch and with the usual loops.
 
     python -m benchmarks.cuda [--device 0] [--rounds 15] [--size 768x512] [--batch 1 16 128]
 
     nearest_codebook   against torch.cdist + argmin and torch.addmm + argmin, which write and read
-                       the N x K matrix of distances (also with TF32 allowed, where codes that
-                       are nearly as near may be found instead)
+                       the N x K matrix of distances (also with TF32 allowed, which may find
+                       codes that are not quite the nearest)
     decoding           all maps of images, one launch, against the CPU of the same machine
-    sampling           against the naive PyTorch loop on the same GPU: for every position the whole
-                       float network on the whole map (timed on some positions, extrapolated)
+    sampling           against the naive PyTorch loop on the same GPU: the whole float network on the
+                       whole map for every position (timed on some positions, extrapolated)
 
 Indices, maps and samples are compared with the CPU's before anything is timed. Times are medians of
-wall-clock times between two synchronisations of the device, transfers of streams and maps included.
-The bound of each row follows from the device's own figures: multiprocessors, clock, memory
-bandwidth, and is printed with the share that was reached.
+wall-clock times between two synchronisations of the device, including transfers of streams and maps.
+The bound of each row is derived from the device's own figures (multiprocessors, clock, memory
+bandwidth) and printed with the share reached.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def milliseconds(call: Callable[[], object], rounds: int) -> float:
 
 
 class Peaks:
-    """What the device can do at best, per second."""
+    """The device's theoretical peak rates, per second."""
 
     def __init__(self, device: int) -> None:
         p = torch.cuda.get_device_properties(device)
@@ -131,15 +131,15 @@ def sampling(floats: list, priors: list, rounds: int, device: str, positions: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", type=int, default=0)
-    parser.add_argument("--size", default="768x512", help="of the image, WIDTHxHEIGHT")
+    parser.add_argument("--size", default="768x512", help="image size, WIDTHxHEIGHT")
     parser.add_argument("--rows", type=int, default=1 << 20)
     parser.add_argument("--codes", type=int, default=512)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16, 128])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--naive-positions", type=int, default=20, help="of every map")
+    parser.add_argument("--naive-positions", type=int, default=20, help="positions timed per map")
     options = parser.parse_args()
 
-    gpu = cuda.device(options.device)  # BackendError, with the reason, where there is none
+    gpu = cuda.device(options.device)  # BackendError, with the reason, if there is none
     assert backend.trusted(options.device)
     torch.cuda.set_device(options.device)
     width, height = (int(side) for side in options.size.split("x"))

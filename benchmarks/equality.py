@@ -1,10 +1,10 @@
-"""Are all backends equal on real images, with the shipped model? A check to run, not a timing.
+"""Are all backends equal on real images, with the shipped model? A check, not a timing.
 
     python -m benchmarks.equality FOLDER [--reference 2]
 
 Every image is coded at the default quality. Frequencies, bytes and decoded maps of every
 instruction set with 1 and 2 threads, and of a batch of all images, are compared with ==; the
-NumPy reference joins for the first few images, because it is slow. Exits with 1 on a difference.
+NumPy reference is only run on the first few images, because it is slow. Exits with 1 on a difference.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vqcodec.ops import cpu, range_coder
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--reference", type=int, default=2, help="images that the NumPy reference does, too")
+    parser.add_argument("--reference", type=int, default=2, help="number of images for the NumPy reference")
     args = parser.parse_args()
     codec = Codec()
     priors = codec.model.priors

@@ -42,7 +42,7 @@ def tables(report: dict[str, Any]) -> str:
 
 
 def _points(report: dict[str, Any], codec: str) -> list[list[float]]:
-    """Setting, bits per pixel, and the metrics, of every setting."""
+    """Setting, bits per pixel and metrics, for every setting."""
     curves = [curve[codec] for curve in report["curves"].values() if curve[codec]]  # empty for images too small for the metric
     return [[same[0]["setting"], same[0]["bpp"], *(point["value"] for point in same)] for same in zip(*curves)]
 
@@ -67,7 +67,7 @@ def write(report: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("report", type=Path, help="what --json has written")
+    parser.add_argument("report", type=Path, help="the output of --json")
     write(json.loads(parser.parse_args().report.read_text()))
     return 0
 

@@ -231,7 +231,7 @@ def test_a_picture_that_one_codec_cannot_code_is_left_out_by_name(tmp_path):
 def test_unusable_folders(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["bench", "nothing"]) == 1
-    assert "nothing: must hold an image" in capsys.readouterr().err
+    assert "nothing: must contain an image" in capsys.readouterr().err
     Path("there.html").write_text("mine")
     assert cli.main(["bench", ".", "-o", "there.html"]) == 1
     assert "there.html exists: use -f" in capsys.readouterr().err

@@ -25,7 +25,7 @@ MS_SSIM_SIDE = 176
 
 @dataclass(frozen=True)
 class Comparison:
-    """bytes: size of the file. psnr: in dB over the RGB channels, None for equal images. ms_ssim: None if it cannot be had; note: why."""
+    """bytes: size of the file. psnr: in dB over the RGB channels, None for equal images. ms_ssim: None if not available; note: why."""
 
     bytes: int
     width: int
@@ -39,9 +39,9 @@ class Comparison:
 def compare(
     original: Any, file: str | os.PathLike[str], *, model: Any = None, device: str = "cpu"
 ) -> tuple[Comparison, Pictures]:
-    """Compare an image with a ``.vqc`` file, or with a file of another format; also the two as RGB images.
+    """Compare an image with a ``.vqc`` file, or with a file of another format. Also returns both as RGB images.
 
-    Alpha is not looked at. Raises :class:`~vqcodec.errors.ImageError` for images of different sizes.
+    Alpha is ignored. Raises :class:`~vqcodec.errors.ImageError` for images of different sizes.
     """
     first = PIL.Image.fromarray(images.to_array(original).pixels)
     data = Path(file).read_bytes()
@@ -65,8 +65,8 @@ def compare(
 def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
     """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003) of H x W x 3 uint8 arrays: at most 1.
 
-    Windows of 11 x 11 pixels (Gaussian of 1.5) that lie in the image, at the coarsest scale all (it is mirrored at its edges,
-    as torchmetrics does); means over pixels and channels at each of five scales.
+    Windows of 11 x 11 pixels (Gaussian of 1.5) inside the image, at the coarsest scale around every pixel (mirrored at the edges,
+    as in torchmetrics); means over pixels and channels at each of five scales.
     Raises ``ImageError`` for images under 176 pixels.
     """
     if min(a.shape[:2]) < MS_SSIM_SIDE:
@@ -84,7 +84,7 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
     return product
 
 
-#: Of the scales, fine to coarse (Wang et al. 2003, section 3.2).
+#: Exponents of the scales, fine to coarse (Wang et al. 2003, section 3.2).
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
@@ -99,7 +99,7 @@ def _ssim(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _blurred(x: np.ndarray) -> np.ndarray:
-    """H x W x 3 -> (H - 10) x (W - 10) x 3: the mean in a Gaussian window around every pixel that has a whole one."""
+    """H x W x 3 -> (H - 10) x (W - 10) x 3: the mean in a Gaussian window around every pixel with a complete one."""
     window = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
     window /= window.sum()
     for _ in range(2):  # down, then across

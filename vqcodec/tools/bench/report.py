@@ -1,4 +1,4 @@
-"""All measurements of a folder, as one dictionary that JSON can hold; and the images for the page."""
+"""All measurements of a folder, as one JSON-compatible dictionary, and the images for the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vqcodec.tools.bench.codecs import Codec, every
 from vqcodec.tools.bench.measure import Measurement
 from vqcodec.tools.pool import Pool, cores
 
-#: The quality at which times and memory are measured; peers at their setting of nearest size.
+#: The quality at which times and memory are measured; peers use the setting with the nearest size.
 USUAL = text.USUAL
 
 
@@ -41,15 +41,15 @@ class Plan:
     shown: int | None = None
 
 
-#: Called with the name of a stage, what is done of it, and of how many.
+#: Called with the name of a stage, the number of items done, and the total.
 Progress = Callable[[str, int, int], None]
 
 
 def run(plan: Plan, command: str = "", progress: Progress = lambda *_: None) -> tuple[dict[str, Any], dict[str, Any]]:
     """The report, and the gallery for the page.
 
-    Images that cannot be read, or that a codec cannot code, are left out and named in the report, as are
-    codecs and metrics that are not there. Raises :class:`~vqcodec.errors.ImageError` if no image is left.
+    Images that cannot be read, or that a codec cannot code, are left out and listed in the report, as are
+    missing codecs and metrics. Raises :class:`~vqcodec.errors.ImageError` if no image is left.
     """
     missing = measure.missing_metrics()
     codecs = every(plan.model, plan.device, check_effort("effort", plan.effort))
@@ -63,7 +63,7 @@ def run(plan: Plan, command: str = "", progress: Progress = lambda *_: None) -> 
     found, skipped = _through(measurement, paths, jobs, progress, "images")
     if not found:
         reasons = f": {skipped[0]['name']}: {skipped[0]['reason']}" if skipped else ""
-        raise ImageError(f"{plan.folder}: must hold an image that can be measured, found none{reasons}")
+        raise ImageError(f"{plan.folder}: must contain an image that can be measured, found none{reasons}")
     report: dict[str, Any] = {
         "command": command, "folder": os.path.basename(os.path.abspath(plan.folder)), "quick": plan.quick, **machine.described(),
         "codecs": [{"name": c.name, "detail": c.detail, "unit": c.unit, "missing": c.missing, "threads": c.threads} for c in codecs],
@@ -80,14 +80,14 @@ def run(plan: Plan, command: str = "", progress: Progress = lambda *_: None) -> 
 
 
 def chosen(plan: Plan) -> list[str]:
-    """The images of the folder; if quick, at most six, evenly spread."""
+    """The images in the folder; if quick, at most six, evenly spaced."""
     paths = [str(path) for path in batch.pictures_in(plan.folder, ".vqc", recursive=False)]
     count = min(len(paths), 6) if plan.quick else len(paths)
     return [paths[i * len(paths) // count] for i in range(count)]
 
 
 def _through(work: Any, paths: Sequence[str], jobs: int, progress: Progress, stage: str) -> tuple[list[Any], list[dict[str, str]]]:
-    """``work`` for every path, in processes: what came of it, in the order of ``paths``; and those that failed."""
+    """``work`` for every path, in processes: the results, in the order of ``paths``, and the failures."""
     done: dict[str, Any] = {}
     progress(stage, 0, len(paths))
     pool: Pool[str, Any] = Pool(work.start, max(1, min(jobs, len(paths))))
@@ -119,7 +119,7 @@ def curve(found: list[Any], measurement: Measurement, codec: str, metric: str) -
 
 
 def rates(report: dict[str, Any], found: list[Any], measurement: Measurement, codec: str) -> dict[str, Any]:
-    """BD-rates of vqcodec against a codec: of the mean curves, and of each image by PSNR."""
+    """BD-rates of vqcodec against a codec: for the mean curves, and for each image by PSNR."""
     result: dict[str, Any] = {"codec": codec}
     for metric in measurement.metrics:
         ours, theirs = ([(p["bpp"], p["value"]) for p in report["curves"][metric][name]] for name in ("vqcodec", codec))
@@ -129,16 +129,16 @@ def rates(report: dict[str, Any], found: list[Any], measurement: Measurement, co
 
 
 def own_rate(picture: dict[str, Any], measurement: Measurement, codec: str) -> float | None:
-    """BD-rate of one image by PSNR, over all that both codecs reach."""
+    """BD-rate of one image by PSNR, over the whole range that both codecs reach."""
     ours, theirs = ([point for point in points(picture, measurement, name, "psnr") if point] for name in ("vqcodec", codec))
     return curves.bd_rate(ours, theirs)
 
 
 def map_bits(found: list[Any], sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """Bits of the code maps at every quality, over all images; ``sizes``: of the maps' codebooks.
+    """Bits of the code maps at every quality, over all images; ``sizes``: those of the maps' codebooks.
 
-    uniform: the logarithm of the codebook's size for every code. zero_order: the entropy of a map's codes over the
-    whole folder, as if a coder knew it. file: the maps' chunks as they are stored, all overhead included.
+    uniform: the logarithm of the codebook size, for every code. zero_order: the entropy of a map's codes over the
+    whole folder, as if known to the coder. file: the maps' chunks as stored, including all overhead.
     """
     result = []
     for quality in found[0]["maps"]:
@@ -158,7 +158,7 @@ def map_bits(found: list[Any], sizes: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _costs(plan: Plan, found: list[Any], working: list[Codec], means: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Times and memory of the image of middling size, all codecs at nearly the same rate."""
+    """Times and memory for the image of median size, with all codecs at nearly the same rate."""
     picture = sorted(found, key=lambda p: p["width"] * p["height"])[len(found) // 2]
     usual = min(means["vqcodec"], key=lambda point: abs(point["setting"] - USUAL))
     nearest = [(codec, min(means[codec.name], key=lambda p: abs(np.log(p["bpp"] / usual["bpp"])))["setting"]) for codec in working]
@@ -183,7 +183,7 @@ def _gallery(plan: Plan, measurement: Measurement, found: list[Any], jobs: int, 
     count, each, classes = (1, 2, 4) if plan.quick else (4, 4, 16)
     ranked = sorted(found, key=lambda p: _gain(p, measurement))
     count = min(plan.shown or count, len(ranked))
-    picked = [ranked[i * (len(ranked) - 1) // max(count - 1, 1)] for i in range(count)]  # from where we gain most to least
+    picked = [ranked[i * (len(ranked) - 1) // max(count - 1, 1)] for i in range(count)]  # from largest to smallest gain
     side = gallery.Side(measurement, (10, USUAL), picked[0]["path"])
     shown, _ = _through(side, [p["path"] for p in picked], jobs, progress, "images to look at")
     return {"pictures": shown, "samples": gallery.samples(plan.model, plan.device, classes, each)}
