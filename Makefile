@@ -1,6 +1,7 @@
 # make demo      set up, then compress, decompress and sample; images go to out/
 # make test      set up, then run all tests (PYTEST_ARGS: more arguments)
-# make lint      ruff, mypy, and clang-tidy if it is installed
+# make check     build, lint and the fast tests: run it before every commit
+# make lint      ruff, mypy, clang-format, and clang-tidy if it is installed
 # make wheel     source archive and wheel in build/wheel, tested in a fresh environment
 # make cross     the core on aarch64 and on big-endian s390x, under QEMU (tests/cross.sh lists what it needs)
 # make build     set up only: .venv with the compiled core and all dependencies
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/built
 INPUTS := pyproject.toml setup.py constraints.txt CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: demo test bench build lint wheel cross docs sanitize fuzz clean
+.PHONY: demo test check bench build lint wheel cross docs sanitize fuzz clean
 
 build: $(STAMP)
 
@@ -34,12 +35,17 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
 
+check: lint
+	$(BIN)/python -m pytest tests -q -n auto --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/clang-format --dry-run -Werror $$(find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 ifneq ($(shell command -v clang-tidy),)
 	cmake -S . -B build/tidy -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DVQCODEC_CUDA=off -DVQCODEC_PYTHON=OFF -DVQCODEC_TESTS=ON
-	clang-tidy -p build/tidy --quiet csrc/cpu/*.cpp
+	clang-tidy -p build/tidy --quiet $(filter-out csrc/bindings/% %_neon.cpp,$(wildcard csrc/*/*.cpp))
 endif
 
 wheel: $(STAMP)

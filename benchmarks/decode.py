@@ -104,7 +104,7 @@ class Roofline:
         if variant not in FLAGS:
             return cls(float("nan"), float("nan"), float("nan"))
         root = Path(__file__).parent.parent
-        sources = [root / "benchmarks/roofline.cpp", root / f"csrc/cpu/prior_{variant}.cpp"]
+        sources = [root / "benchmarks/roofline.cpp", root / f"csrc/nn/kernels_{variant}.cpp"]
         with tempfile.TemporaryDirectory() as folder:
             program = Path(folder) / "roofline"
             command = ["c++", "-O3", "-std=c++17", "-pthread", f"-I{root / 'csrc'}", *FLAGS[variant]]

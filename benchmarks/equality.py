@@ -19,6 +19,7 @@ from PIL import Image
 import vqcodec
 from vqcodec import ops
 from vqcodec.codec.codec import Codec
+from vqcodec.format import container
 from vqcodec.model.prior import Condition
 from vqcodec.ops import cpu, range_coder
 
@@ -34,7 +35,8 @@ def main() -> int:
     jobs, truths, checks = [], [], 0
     for number, path in enumerate(sorted(args.folder.glob("*.png"))):
         picture = np.asarray(Image.open(path).convert("RGB"))
-        found, maps = codec.read(vqcodec.compress(picture))
+        data = vqcodec.compress(picture)
+        maps, found = codec.read(data)[1], container.read(data)
         header = found.header
         condition = Condition(header.class_id, header.level)
         maps = maps[: header.maps]

@@ -1,8 +1,8 @@
 // roofline THREADS: what the cores can do at most, for the engine of the prior. Compiled by the
-// benchmarks together with one of csrc/cpu/prior_{avx2,avx512}.cpp. Prints three numbers:
+// benchmarks together with one of csrc/nn/kernels_{avx2,avx512}.cpp. Prints three numbers:
 //
 //     10^9 multiply-accumulates of int16 per second, operands in registers
-//     the same for PriorKernel::product with all that it reads in the first-level cache
+//     the same for IntegerKernels::product with all that it reads in the first-level cache
 //     10^9 bytes per second read from a buffer that fits the second-level cache only
 //
 // Each is the best of several runs, all threads together.
@@ -16,23 +16,23 @@
 #include <thread>
 #include <vector>
 
-#include "cpu/prior_kernel.h"
+#include "nn/kernels.h"
 
 namespace {
 
-using namespace vqcodec::cpu;
+using namespace vqcodec;
 
 // One multiply-add, as the kernels use it, into accumulators 2, 3, ...; written in assembly, or the
 // compiler would compute the constant product once.
 #ifdef __AVX512VNNI__
 constexpr int kWidth = 64;  // bytes of a register
-const PriorKernel& kernel = kPriorAvx512;
+const IntegerKernels& kernel = kAvx512Kernels.integer;
 constexpr int kRows = 8;    // of the kernel's tile
 constexpr int kPanels = 2;  // likewise
 #define MULTIPLY_ADD(sum) "vpdpwssd %%zmm0, %%zmm1, %%zmm" #sum "\n"
 #else
 constexpr int kWidth = 32;
-const PriorKernel& kernel = kPriorAvx2;
+const IntegerKernels& kernel = kAvx2Kernels.integer;
 constexpr int kRows = 5;
 constexpr int kPanels = 1;
 #define MULTIPLY_ADD(sum)                  \

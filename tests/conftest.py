@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests import cuda_core
+from tests.support import cuda_core
 from tests.support.networks import random_prior
 from training.export import export
 from vqcodec.model import file

@@ -216,7 +216,7 @@ def test_errors_survive_the_pipe():
 
 SCRIPT = """
 import sys
-from vqcodec import batch, files
+from vqcodec import batch
 if __name__ == "__main__":
     slow = dict(jobs=2, effort=9, model=sys.argv[2])
     for record in batch.compress(sys.argv[1], sys.argv[1] + "/out", **slow):

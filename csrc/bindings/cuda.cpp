@@ -7,9 +7,12 @@
 #include <string>
 
 #include "bindings/prior_arguments.h"
+#include "cuda/codebook_statistics.h"
 #include "cuda/memory.h"
 #include "cuda/nearest_codebook.h"
-#include "cuda/prior.h"
+#include "cuda/prior_frequencies.h"
+#include "cuda/prior_network.h"
+#include "cuda/wavefront.h"
 
 namespace py = pybind11;
 
@@ -107,7 +110,7 @@ struct DevicePrior {
 
 DevicePrior load_prior(int device, const py::kwargs& tensors) {
   DevicePrior prior{device, nullptr};
-  const cpu::PriorTensors views = prior_tensors(tensors);
+  const PriorTensors views = prior_tensors(tensors);
   run(device, [&] { return cuda::PriorNetwork::create(views, &prior.network); });
   return prior;
 }
@@ -115,8 +118,8 @@ DevicePrior load_prior(int device, const py::kwargs& tensors) {
 py::tuple prior_frequencies(const DevicePrior& prior, const Array<std::int32_t>& codes,
                             const std::vector<Array<std::int32_t>>& coarser, int class_id,
                             int level) {
-  const std::vector<cpu::CodeMap> maps = coarser_maps(prior.network->host(), coarser);
-  const cpu::PriorTile tile = {class_id, level, maps.data(), code_map(codes)};
+  const std::vector<CodeMap> maps = coarser_maps(prior.network->host(), coarser);
+  const PriorTile tile = {class_id, level, maps.data(), code_map(codes)};
   Array<std::int64_t> start(codes.size()), frequency(codes.size());
   std::int64_t* const start_out = start.mutable_data();
   std::int64_t* const frequency_out = frequency.mutable_data();

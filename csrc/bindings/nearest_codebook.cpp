@@ -1,5 +1,3 @@
-#include "cpu/nearest_codebook.h"
-
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
@@ -8,6 +6,9 @@
 #include <string>
 
 #include "bindings/bindings.h"
+#include "nn/instruction_set.h"
+#include "quantizer/codebook_statistics.h"
+#include "quantizer/nearest_codebook.h"
 
 namespace py = pybind11;
 
@@ -51,15 +52,15 @@ py::array_t<std::int64_t> nearest_codebook(const Floats& z, const Floats& codebo
   const StridedMatrix z_matrix = matrix("z", z);
   const StridedMatrix codebook_matrix = matrix("codebook", codebook);
   const float* bias_data = bias ? vector("bias", *bias, codebook.shape(0)) : nullptr;
-  cpu::Variant variant;
-  raise_unless_ok(cpu::select_variant(requested, &variant));
+  Variant variant;
+  raise_unless_ok(select_variant(requested, &variant));
 
   py::array_t<std::int64_t> indices(z.shape(0));
   std::int64_t* const out = indices.mutable_data();
   Status status;
   {
     py::gil_scoped_release release;
-    status = cpu::nearest_codebook(z_matrix, codebook_matrix, bias_data, variant, out);
+    status = vqcodec::nearest_codebook(z_matrix, codebook_matrix, bias_data, variant, out);
   }
   raise_unless_ok(status);
   return indices;
@@ -77,7 +78,7 @@ py::tuple codebook_statistics(const Floats& z, const Indices& indices, std::int6
   Status status;
   {
     py::gil_scoped_release release;
-    status = cpu::codebook_statistics(z_matrix, index_data, codes, counts_out, sums_out);
+    status = vqcodec::codebook_statistics(z_matrix, index_data, codes, counts_out, sums_out);
   }
   raise_unless_ok(status);
   return py::make_tuple(counts, sums);

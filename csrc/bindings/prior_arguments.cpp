@@ -24,19 +24,19 @@ Array<T> as(const char* name, py::handle object, int dimensions) {
 }
 
 template <class T>
-cpu::TableView<T> table(const char* name, py::handle object) {
+TableView<T> table(const char* name, py::handle object) {
   const Array<T> array = as<T>(name, object, 2);
   return {array.data(), array.shape(0), array.shape(1)};
 }
 
 template <class T>
-cpu::TableView<T> vector(const char* name, py::handle object) {
+TableView<T> vector(const char* name, py::handle object) {
   const Array<T> array = as<T>(name, object, 1);
   return {array.data(), array.shape(0), 1};
 }
 
 // (weight, bias, shift)
-cpu::ConvTensors conv(py::handle object) {
+ConvTensors conv(py::handle object) {
   const auto tensors = object.cast<py::tuple>();
   if (tensors.size() != 3) raise_invalid("a convolution must be (weight, bias, shift)");
   const auto weight = as<std::int8_t>("weight", tensors[0], 3);
@@ -50,7 +50,7 @@ cpu::ConvTensors conv(py::handle object) {
 }
 
 // (in, out, attention)
-cpu::BlockTensors block(py::handle object) {
+BlockTensors block(py::handle object) {
   const auto tensors = object.cast<py::tuple>();
   if (tensors.size() != 3) raise_invalid("a block must be (in, out, attention)");
   return {conv(tensors[0]), conv(tensors[1]), tensors[2].cast<bool>()};
@@ -58,12 +58,12 @@ cpu::BlockTensors block(py::handle object) {
 
 }  // namespace
 
-cpu::PriorTensors prior_tensors(const py::dict& tensors) {
+PriorTensors prior_tensors(const py::dict& tensors) {
   const auto get = [&](const char* name) -> py::object {
     if (!tensors.contains(name)) raise_invalid(std::string("a prior needs ") + name);
     return tensors[name];
   };
-  cpu::PriorTensors found;
+  PriorTensors found;
   found.kernel = get("kernel").cast<int>();
   found.first_kernel = get("first_kernel").cast<int>();
   found.heads = get("heads").cast<int>();
@@ -87,7 +87,7 @@ cpu::PriorTensors prior_tensors(const py::dict& tensors) {
   return found;
 }
 
-cpu::CodeMap code_map(const Array<std::int32_t>& codes) {
+CodeMap code_map(const Array<std::int32_t>& codes) {
   const auto side = [](py::ssize_t size) {
     if (size > (1 << 20)) raise_invalid("a map must be at most 1048576 codes wide and high");
     return static_cast<int>(size);
@@ -96,13 +96,13 @@ cpu::CodeMap code_map(const Array<std::int32_t>& codes) {
   return {codes.data(), side(codes.shape(0)), side(codes.shape(1))};
 }
 
-std::vector<cpu::CodeMap> coarser_maps(const cpu::PriorNetwork& network,
-                                       const std::vector<Array<std::int32_t>>& coarser) {
+std::vector<CodeMap> coarser_maps(const PriorNetwork& network,
+                                  const std::vector<Array<std::int32_t>>& coarser) {
   if (coarser.size() != network.coarser.size()) {
     raise_invalid("the prior has " + std::to_string(network.coarser.size()) +
                   " coarser maps, got " + std::to_string(coarser.size()));
   }
-  std::vector<cpu::CodeMap> maps;
+  std::vector<CodeMap> maps;
   for (const auto& map : coarser) maps.push_back(code_map(map));
   return maps;
 }
@@ -119,19 +119,19 @@ bool SignalCheck::operator()() {
   return PyErr_CheckSignals() != 0;
 }
 
-cpu::ByteStream stream(const py::bytes& bytes, std::int64_t) {
+ByteStream stream(const py::bytes& bytes, std::int64_t) {
   const std::string_view view = bytes;
   return {reinterpret_cast<const std::uint8_t*>(view.data()), view.size()};
 }
 
-cpu::WordStream stream(const Array<std::uint32_t>& words, std::int64_t codes) {
+WordStream stream(const Array<std::uint32_t>& words, std::int64_t codes) {
   if (words.ndim() != 1 || words.shape(0) != codes) {
     raise_invalid("words must have shape [" + std::to_string(codes) + "], one for every code");
   }
   return {words.data()};
 }
 
-cpu::CandidateStream stream(const Candidates& candidates, std::int64_t codes) {
+CandidateStream stream(const Candidates& candidates, std::int64_t codes) {
   const auto& [numbers, costs] = candidates;
   if (numbers.ndim() != 2 || numbers.shape(0) != codes || costs.ndim() != 2 ||
       costs.shape(0) != codes || costs.shape(1) != numbers.shape(1)) {

@@ -1,5 +1,5 @@
 // What the bindings of the prior's ops share, whichever processor runs them: Python's tensors,
-// jobs and results as csrc/cpu and csrc/cuda take them.
+// jobs and results as csrc/prior and csrc/cuda take them.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -16,8 +16,10 @@
 #include <vector>
 
 #include "bindings/bindings.h"
-#include "cpu/prior_network.h"
-#include "cpu/prior_wavefront.h"
+#include "model/prior_tensors.h"
+#include "prior/jobs.h"
+#include "prior/prior_network.h"
+#include "prior/tiles.h"
 
 namespace vqcodec::bindings {
 
@@ -32,9 +34,9 @@ using Array = pybind11::array_t<T, pybind11::array::c_style>;
 //     first, condition_in (or None), logits         (weight, bias, shift)
 //     condition, layers                             lists of (in, out, attention)
 //     tanh, sigmoid, exp                            vectors
-cpu::PriorTensors prior_tensors(const pybind11::dict& tensors);
+PriorTensors prior_tensors(const pybind11::dict& tensors);
 
-cpu::CodeMap code_map(const Array<std::int32_t>& codes);
+CodeMap code_map(const Array<std::int32_t>& codes);
 
 // Lets Python's signal handlers run (Ctrl-C): asked often and from any thread, it looks some
 // times a second on the thread that called.
@@ -48,11 +50,11 @@ class SignalCheck {
   std::chrono::steady_clock::time_point next_;
 };
 
-cpu::ByteStream stream(const pybind11::bytes& bytes, std::int64_t codes);
-cpu::WordStream stream(const Array<std::uint32_t>& words, std::int64_t codes);
+ByteStream stream(const pybind11::bytes& bytes, std::int64_t codes);
+WordStream stream(const Array<std::uint32_t>& words, std::int64_t codes);
 // (codes, costs), each codes x count
 using Candidates = std::pair<Array<std::int32_t>, Array<float>>;
-cpu::CandidateStream stream(const Candidates& candidates, std::int64_t codes);
+CandidateStream stream(const Candidates& candidates, std::int64_t codes);
 
 // (class_id, level, given maps, shapes of the others, streams of the others)
 template <class Stream>
@@ -67,7 +69,7 @@ using ChooseTuple = JobTuple<Candidates>;
 // called without the GIL.
 template <class Stream, class Loop>
 pybind11::tuple run_wavefront(const std::vector<JobTuple<Stream>>& jobs, const Loop& loop) {
-  using Job = cpu::WavefrontJob<decltype(stream(std::declval<const Stream&>(), 0))>;
+  using Job = WavefrontJob<decltype(stream(std::declval<const Stream&>(), 0))>;
   std::vector<std::vector<Array<std::int32_t>>> results;
   std::vector<Job> unpacked;
   for (const auto& [class_id, level, given, shapes, streams] : jobs) {
@@ -88,7 +90,7 @@ pybind11::tuple run_wavefront(const std::vector<JobTuple<Stream>>& jobs, const L
   }
 
   SignalCheck signal_check;
-  cpu::WavefrontOutcome outcome;
+  WavefrontOutcome outcome;
   Status status;
   {
     pybind11::gil_scoped_release release;
@@ -100,7 +102,7 @@ pybind11::tuple run_wavefront(const std::vector<JobTuple<Stream>>& jobs, const L
 }
 
 // What a prior is applied to, besides its own map: checks the number of coarser maps.
-std::vector<cpu::CodeMap> coarser_maps(const cpu::PriorNetwork& network,
-                                       const std::vector<Array<std::int32_t>>& coarser);
+std::vector<CodeMap> coarser_maps(const PriorNetwork& network,
+                                  const std::vector<Array<std::int32_t>>& coarser);
 
 }  // namespace vqcodec::bindings

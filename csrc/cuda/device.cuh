@@ -1,10 +1,10 @@
 // What the kernels need beyond plain CUDA C++: warp-wide matrix products, ordered memory
 // accesses, dynamic shared memory, and launches.
 //
-// Two compilers read the kernels. nvcc makes the code that runs on a GPU. The host compiler,
-// with tests/cuda_host first on its include path, makes code that runs the same source on a CPU,
-// thread by thread: there <cuda_runtime.h> is tests/cuda_host/cuda_runtime.h, which defines
-// VQCODEC_CUDA_HOST and the CUDA built-ins (threadIdx, __syncthreads, __shfl_sync, atomicAdd,
+// Two compilers read the kernels. nvcc makes the code that runs on a GPU. The host compiler, with
+// tests/cuda_simulator first on its include path, makes code that runs the same source on a CPU,
+// thread by thread: there <cuda_runtime.h> is tests/cuda_simulator/cuda_runtime.h, which defines
+// VQCODEC_CUDA_SIMULATOR and the CUDA built-ins (threadIdx, __syncthreads, __shfl_sync, atomicAdd,
 // cudaMalloc, ...), and this file takes the functions below from it.
 //
 // Rules that keep the kernels readable by both:
@@ -19,8 +19,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#ifdef VQCODEC_CUDA_HOST
-#include "device_host.h"
+#ifdef VQCODEC_CUDA_SIMULATOR
+#include "device_functions.h"
 #else
 
 namespace vqcodec::cuda {
@@ -53,10 +53,9 @@ __device__ __forceinline__ void mma_s8(std::int32_t (&c)[4], const std::uint32_t
 #pragma unroll
   for (int part = 0; part < 4; ++part) {
     const int upper = part & 1, half = part >> 1;
-    asm volatile(
-        "mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
-        : "+r"(c[2 * upper]), "+r"(c[2 * upper + 1])
-        : "r"(a[2 * half + upper]), "r"(b[half]));
+    asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+                 : "+r"(c[2 * upper]), "+r"(c[2 * upper + 1])
+                 : "r"(a[2 * half + upper]), "r"(b[half]));
   }
 #endif
 }
@@ -124,4 +123,11 @@ cudaError_t launch(void (*kernel)(Params), dim3 grid, dim3 block, std::size_t sh
 
 }  // namespace vqcodec::cuda
 
-#endif  // VQCODEC_CUDA_HOST
+#endif  // VQCODEC_CUDA_SIMULATOR
+
+namespace vqcodec::cuda {
+
+inline constexpr int kWarp = 32;
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+}  // namespace vqcodec::cuda

@@ -3,14 +3,13 @@
 
 #include <cstdint>
 
+#include "base/host_device.h"
 #include "cuda/device.cuh"
 #include "cuda/memory.h"
-#include "kernels/host_device.h"
 
 namespace vqcodec::cuda {
 
 inline constexpr int kThreads = 256;  // per block
-inline constexpr unsigned kAllLanes = 0xffffffffu;
 
 VQCODEC_HOST_DEVICE constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;

@@ -41,10 +41,11 @@
 #include <string>
 #include <vector>
 
-#include "cpu/nearest_codebook.h"
 #include "cuda/device.cuh"
 #include "cuda/grid.cuh"
 #include "cuda/memory.h"
+#include "quantizer/nearest_codebook.h"
+#include "quantizer/nearest_codebook_definition.h"
 
 namespace vqcodec::cuda {
 namespace {
@@ -231,19 +232,140 @@ struct ExactParams {
   Output out;
 };
 
-// Grid: x steps through the rows, y shares out the codes. Threads hold 2 x 4 rows and 2 x 4 codes:
+// A thread's part of compare_exactly. It holds 2 x 4 rows and 2 x 4 codes:
 //     rows  4 ty ..., 32 + 4 ty ...    ty = 0..7: 4 per warp
 //     codes 4 tx ..., 64 + 4 tx ...    tx = 0..15: 8 per warp
+// and loads half of the dimensions of one row, and 4 codes of two dimensions.
+struct ExactThread {
+  int number, lane, warp;
+  int tx, ty;
+  int load_row, load_half;
+
+  __device__ __forceinline__ explicit ExactThread(bool by_rows)
+      : number(static_cast<int>(threadIdx.x)),
+        lane(number % 32),
+        warp(number / 32),
+        tx(lane % 8 + warp % 2 * 8),
+        ty(lane / 8 + warp / 2 * 4),
+        load_row(by_rows ? number % kTileRows : number / 2),
+        load_half(by_rows ? number / kTileRows : number % 2) {}
+};
+
+// What a thread brings to shared memory for one chunk of dimensions.
+struct ExactLoad {
+  float4 z, e0, e1;
+
+  // Dimensions of the row at `z_from` from `first` on; codes at `e_from`.
+  template <bool kVectors>
+  __device__ __forceinline__ void load(const ExactParams& p, const ExactThread& thread,
+                                       const float* z_from, int first, const float4* e_from) {
+    z = load_dims<kVectors>(p.z, z_from, first + 4 * thread.load_half);
+    e0 = __ldg(e_from);
+    e1 = __ldg(e_from + kExactThreads);
+  }
+
+  __device__ __forceinline__ void store(const ExactThread& thread, float* z_tile,
+                                        float* e_tile) const {
+    float* const to = z_tile + thread.load_half * kHalfRows + thread.load_row;
+    to[0] = -2.0f * z.x;
+    to[kTileRows] = -2.0f * z.y;
+    to[2 * kTileRows] = -2.0f * z.z;
+    to[3 * kTileRows] = -2.0f * z.w;
+    float4* const e_to = reinterpret_cast<float4*>(e_tile) + thread.number;
+    e_to[0] = e0;
+    e_to[kExactThreads] = e1;
+  }
+};
+
+// scores = offsets of a thread's codes, for each of its rows.
+__device__ __forceinline__ void begin_scores(const float* offsets, float (&score)[8][8]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float4 offset = __ldg(reinterpret_cast<const float4*>(offsets + 64 * half));
+#pragma unroll
+    for (int r = 0; r < 8; ++r) {
+      score[r][4 * half] = offset.x;
+      score[r][4 * half + 1] = offset.y;
+      score[r][4 * half + 2] = offset.z;
+      score[r][4 * half + 3] = offset.w;
+    }
+  }
+}
+
+// scores += products of the dimensions first, ... of a chunk, as far as there are.
+__device__ __forceinline__ void add_products(const float* z_at, const float* e_at, int first,
+                                             int dims, float (&score)[8][8]) {
+  for (int d = first, end = d + kTileDims; d < end && d < dims; d += 4) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float4 z0 = *reinterpret_cast<const float4*>(z_at + i * kTileRows);
+      const float4 z1 = *reinterpret_cast<const float4*>(z_at + i * kTileRows + 32);
+      const float4 e0 = *reinterpret_cast<const float4*>(e_at + i * kTileCodes);
+      const float4 e1 = *reinterpret_cast<const float4*>(e_at + i * kTileCodes + 64);
+      const float z[8] = {z0.x, z0.y, z0.z, z0.w, z1.x, z1.y, z1.z, z1.w};
+      const float e[8] = {e0.x, e0.y, e0.z, e0.w, e1.x, e1.y, e1.z, e1.w};
+#pragma unroll
+      for (int r = 0; r < 8; ++r) {
+#pragma unroll
+        for (int c = 0; c < 8; ++c) score[r][c] = __fmaf_rn(e[c], z[r], score[r][c]);
+      }
+    }
+    z_at += kHalfRows;
+    e_at += 4 * kTileCodes;
+  }
+}
+
+// The lowest score of each row so far, and its code. `code`: the first of this thread's.
+__device__ __forceinline__ void keep_lowest(const float (&score)[8][8], int code, float (&best)[8],
+                                            int (&where)[8]) {
+#pragma unroll
+  for (int r = 0; r < 8; ++r) {
+#pragma unroll
+    for (int c = 0; c < 8; ++c) {
+      if (score[r][c] < best[r]) {
+        best[r] = score[r][c];
+        where[r] = code + c % 4 + c / 4 * 64;
+      }
+    }
+  }
+}
+
+// The lowest key of each row among the threads of a warp that hold it, to shared memory.
+__device__ __forceinline__ void share_lowest(const ExactThread& thread, const float (&best)[8],
+                                             const int (&where)[8], Key* keys) {
+#pragma unroll
+  for (int r = 0; r < 8; ++r) {
+    Key key = key_of(best[r], where[r]);
+#pragma unroll
+    for (int lanes = 1; lanes < 8; lanes *= 2) {
+      const Key other = __shfl_xor_sync(kAllLanes, key, lanes);
+      key = other < key ? other : key;
+    }
+    if (thread.lane % 8 == 0) {
+      keys[thread.warp % 2 * kTileRows + 4 * thread.ty + r % 4 + r / 4 * 32] = key;
+    }
+  }
+}
+
+// The lower of both warps' keys of the row `i` of the list, to where indices go.
+__device__ __forceinline__ void write_row(const ExactParams& p, std::int64_t i, Key key0,
+                                          Key key1) {
+  const Key key = key1 < key0 ? key1 : key0;
+  const std::int64_t to = row_of(p.list, i);
+  if (p.alone) {
+    p.out.finish(to, key);
+  } else {
+    atomicMin(p.out.indices + to, key);
+  }
+}
+
+// Grid: x steps through the rows, y shares out the codes.
 template <bool kVectors>
 __global__ void __launch_bounds__(kExactThreads, 3) compare_exactly(const ExactParams p) {
   float* const z_tiles = shared_memory<float>();
   float* const e_tiles = z_tiles + 2 * kRowTile;
   Key* const keys = reinterpret_cast<Key*>(e_tiles + 2 * kCodeTile);
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
-  const int tx = lane % 8 + warp % 2 * 8, ty = lane / 8 + warp / 2 * 4;
-  // What this thread loads: half of the dimensions of one row, 4 codes of two dimensions.
-  const int load_row = p.by_rows ? thread % kTileRows : thread / 2;
-  const int load_half = p.by_rows ? thread / kTileRows : thread % 2;
+  const ExactThread thread(p.by_rows);
 
   const std::int64_t tiles = p.tiles;
   const int first_tile = static_cast<int>(tiles * blockIdx.y / gridDim.y);
@@ -252,20 +374,10 @@ __global__ void __launch_bounds__(kExactThreads, 3) compare_exactly(const ExactP
        first_row < size_of(p.list, p.z.rows);
        first_row += static_cast<std::int64_t>(gridDim.x) * kTileRows) {
     // Past the end, a thread repeats the last row.
-    const float* const z_from =
-        &p.z(row_of(p.list, min(first_row + load_row, size_of(p.list, p.z.rows) - 1)), 0);
-    const float4* e_from = reinterpret_cast<const float4*>(p.packed) + thread +
+    const std::int64_t last_row = size_of(p.list, p.z.rows) - 1;
+    const float* const z_from = &p.z(row_of(p.list, min(first_row + thread.load_row, last_row)), 0);
+    const float4* e_from = reinterpret_cast<const float4*>(p.packed) + thread.number +
                            static_cast<std::int64_t>(first_tile) * p.chunks * (kCodeTile / 4);
-    const auto store = [&](int buffer, const float4& z, const float4& e0, const float4& e1) {
-      float* const to = z_tiles + buffer * kRowTile + load_half * kHalfRows + load_row;
-      to[0] = -2.0f * z.x;
-      to[kTileRows] = -2.0f * z.y;
-      to[2 * kTileRows] = -2.0f * z.z;
-      to[3 * kTileRows] = -2.0f * z.w;
-      float4* const e_to = reinterpret_cast<float4*>(e_tiles + buffer * kCodeTile) + thread;
-      e_to[0] = e0;
-      e_to[kExactThreads] = e1;
-    };
 
     float best[8];
     int where[8];
@@ -273,97 +385,35 @@ __global__ void __launch_bounds__(kExactThreads, 3) compare_exactly(const ExactP
     for (int r = 0; r < 8; ++r) best[r] = INFINITY, where[r] = 0;
     float score[8][8];
 
-    store(0, load_dims<kVectors>(p.z, z_from, 4 * load_half), __ldg(e_from),
-          __ldg(e_from + kExactThreads));
+    ExactLoad next;
+    next.load<kVectors>(p, thread, z_from, 0, e_from);
+    next.store(thread, z_tiles, e_tiles);
     __syncthreads();
     int buffer = 0, chunk = 0, tile = first_tile;
     while (true) {
       const int next_chunk = chunk + 1 < p.chunks ? chunk + 1 : 0;
       const int next_tile = next_chunk == 0 ? tile + 1 : tile;
-      float4 next_z = make_float4(0.0f, 0.0f, 0.0f, 0.0f), next_e0 = next_z, next_e1 = next_z;
       if (next_tile < last_tile) {
         e_from += kCodeTile / 4;
-        next_z = load_dims<kVectors>(p.z, z_from, next_chunk * kTileDims + 4 * load_half);
-        next_e0 = __ldg(e_from);
-        next_e1 = __ldg(e_from + kExactThreads);
+        next.load<kVectors>(p, thread, z_from, next_chunk * kTileDims, e_from);
       }
-      if (chunk == 0) {
-        const float* const offsets = p.offsets + tile * kTileCodes + 4 * tx;
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const float4 offset = __ldg(reinterpret_cast<const float4*>(offsets + 64 * half));
-#pragma unroll
-          for (int r = 0; r < 8; ++r) {
-            score[r][4 * half] = offset.x;
-            score[r][4 * half + 1] = offset.y;
-            score[r][4 * half + 2] = offset.z;
-            score[r][4 * half + 3] = offset.w;
-          }
-        }
-      }
-
-      const float* z_at = z_tiles + buffer * kRowTile + 4 * ty;
-      const float* e_at = e_tiles + buffer * kCodeTile + 4 * tx;
-      for (int d = chunk * kTileDims, end = d + kTileDims; d < end && d < p.dims; d += 4) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float4 z0 = *reinterpret_cast<const float4*>(z_at + i * kTileRows);
-          const float4 z1 = *reinterpret_cast<const float4*>(z_at + i * kTileRows + 32);
-          const float4 e0 = *reinterpret_cast<const float4*>(e_at + i * kTileCodes);
-          const float4 e1 = *reinterpret_cast<const float4*>(e_at + i * kTileCodes + 64);
-          const float z[8] = {z0.x, z0.y, z0.z, z0.w, z1.x, z1.y, z1.z, z1.w};
-          const float e[8] = {e0.x, e0.y, e0.z, e0.w, e1.x, e1.y, e1.z, e1.w};
-#pragma unroll
-          for (int r = 0; r < 8; ++r) {
-#pragma unroll
-            for (int c = 0; c < 8; ++c) score[r][c] = __fmaf_rn(e[c], z[r], score[r][c]);
-          }
-        }
-        z_at += kHalfRows;
-        e_at += 4 * kTileCodes;
-      }
-
-      if (next_chunk == 0) {
-        const int code = tile * kTileCodes + 4 * tx;
-#pragma unroll
-        for (int r = 0; r < 8; ++r) {
-#pragma unroll
-          for (int c = 0; c < 8; ++c) {
-            if (score[r][c] < best[r]) {
-              best[r] = score[r][c];
-              where[r] = code + c % 4 + c / 4 * 64;
-            }
-          }
-        }
-      }
+      if (chunk == 0) begin_scores(p.offsets + tile * kTileCodes + 4 * thread.tx, score);
+      add_products(z_tiles + buffer * kRowTile + 4 * thread.ty,
+                   e_tiles + buffer * kCodeTile + 4 * thread.tx, chunk * kTileDims, p.dims, score);
+      if (next_chunk == 0) keep_lowest(score, tile * kTileCodes + 4 * thread.tx, best, where);
       if (next_tile >= last_tile) break;
       buffer ^= 1;
-      store(buffer, next_z, next_e0, next_e1);
+      next.store(thread, z_tiles + buffer * kRowTile, e_tiles + buffer * kCodeTile);
       __syncthreads();
       chunk = next_chunk;
       tile = next_tile;
     }
 
-#pragma unroll
-    for (int r = 0; r < 8; ++r) {
-      Key key = key_of(best[r], where[r]);
-#pragma unroll
-      for (int lanes = 1; lanes < 8; lanes *= 2) {
-        const Key other = __shfl_xor_sync(kAllLanes, key, lanes);
-        key = other < key ? other : key;
-      }
-      if (lane % 8 == 0) keys[warp % 2 * kTileRows + 4 * ty + r % 4 + r / 4 * 32] = key;
-    }
+    share_lowest(thread, best, where, keys);
     __syncthreads();
-    if (thread < kTileRows && first_row + thread < size_of(p.list, p.z.rows)) {
-      const Key key0 = keys[thread], key1 = keys[kTileRows + thread];
-      const Key key = key1 < key0 ? key1 : key0;
-      const std::int64_t to = row_of(p.list, first_row + thread);
-      if (p.alone) {
-        p.out.finish(to, key);
-      } else {
-        atomicMin(p.out.indices + to, key);
-      }
+    const std::int64_t row = first_row + thread.number;
+    if (thread.number < kTileRows && row < size_of(p.list, p.z.rows)) {
+      write_row(p, row, keys[thread.number], keys[kTileRows + thread.number]);
     }
   }
 }
@@ -418,9 +468,9 @@ __global__ void __launch_bounds__(kThreads) make_fragments(const FragmentParams 
   if (d < p.padded_dims && is_finite(p.offsets[code])) {
     const float* from =
         p.packed + (code / kTileCodes * p.padded_dims + d) * kTileCodes + code % kTileCodes;
-    value = make_float4(rounded_to_tf32(from[0]), rounded_to_tf32(from[kTileCodes]),
-                        rounded_to_tf32(from[2 * kTileCodes]),
-                        rounded_to_tf32(from[3 * kTileCodes]));
+    value =
+        make_float4(rounded_to_tf32(from[0]), rounded_to_tf32(from[kTileCodes]),
+                    rounded_to_tf32(from[2 * kTileCodes]), rounded_to_tf32(from[3 * kTileCodes]));
   }
   p.fragments[i] = value;
 }
@@ -430,9 +480,9 @@ struct FilterParams {
   const float4* fragments;
   const float* offsets;
   const Report* report;
-  int codes, steps;    // steps: of kFragmentDims
-  unsigned keep;       // ~kTagMask; as a constant, it would make two instructions of one
-  Key* indices;        // kNone where the row goes to the list
+  int codes, steps;  // steps: of kFragmentDims
+  unsigned keep;     // ~kTagMask; as a constant, it would make two instructions of one
+  Key* indices;      // kNone where the row goes to the list
   std::int32_t* list;
   unsigned* listed;
 };
@@ -474,6 +524,8 @@ struct FilterShape {
   static constexpr int kThreads = 32 * kRowWarps * kColumnWarps;
   static constexpr int kRows = 64 * kRowWarps;
   static constexpr int kCodes = 32 * kColumnWarps;
+  static constexpr int kColumns = kColumnWarps;
+  static constexpr int kLoads = kCodes * 4 / kThreads;  // of codes, per thread and step
   static_assert(kCodePadding % kCodes == 0, "offsets and fragments are padded");
   static_assert(kColumnWarps * kRows * sizeof(TwoLowest) <= (kRows + 2 * kCodes) * 64, "fits");
 
@@ -483,26 +535,29 @@ struct FilterShape {
   }
 };
 
-template <int kRowWarps, int kColumnWarps, bool kVectors>
-__global__ void __launch_bounds__(FilterShape<kRowWarps, kColumnWarps>::kThreads,
-                                  FilterShape<kRowWarps, kColumnWarps>::kThreads == 128 ? 3 : 1)
-    filter(const FilterParams p) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-  using Shape = FilterShape<kRowWarps, kColumnWarps>;
-  constexpr int kLoads = Shape::kCodes * 4 / Shape::kThreads;  // of codes, per thread and step
-  float4* const z_tile = shared_memory<float4>();
-  float4* const e_tiles = z_tile + Shape::kRows * 4 * p.steps;
-  float* const gaps = reinterpret_cast<float*>(e_tiles + 2 * Shape::kCodes * 4);
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
-  const int row_warp = warp % kRowWarps, column_warp = warp / kRowWarps;
-  const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * Shape::kRows;
 
-  // Four lanes load 16 dimensions of a row. The lanes of row g and of row g + 8 are 16 apart: they
-  // exchange halves, and have the fragments of one product each.
-  const int product = lane / 16;
-  for (int i = thread / 4; i < Shape::kRows; i += Shape::kThreads / 4) {
+// A thread's place in a block.
+template <class Shape>
+struct FilterThread {
+  int number = static_cast<int>(threadIdx.x);
+  int lane = number % 32;
+  int warp = number / 32;
+  int row_warp = warp % (Shape::kRows / 64);
+  int column_warp = warp / (Shape::kRows / 64);
+  std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * Shape::kRows;  // of the block
+};
+
+// The rows of a block to shared memory, as fragments, and what their best codes must be ahead by.
+// Four lanes load 16 dimensions of a row. The lanes of row g and of row g + 8 are 16 apart: they
+// exchange halves, and have the fragments of one product each.
+template <class Shape, bool kVectors>
+__device__ __forceinline__ void load_rows(const FilterParams& p, const FilterThread<Shape>& thread,
+                                          float4* z_tile, float* gaps) {
+  const int lane = thread.lane, product = lane / 16;
+  for (int i = thread.number / 4; i < Shape::kRows; i += Shape::kThreads / 4) {
     const int g = (i >> 1 & 4) | (i & 3), row = (i & ~15) + 8 * product + g;
-    const float* const from = &p.z(min(first_row + row, p.z.rows - 1), 0);
+    const float* const from = &p.z(min(thread.first_row + row, p.z.rows - 1), 0);
     float squares = 0.0f, low_squares = 0.0f;
     float4* to = z_tile + (i / 16 * p.steps * 2 + product) * 32 + 4 * g + lane % 4;
 #pragma unroll 4
@@ -525,91 +580,82 @@ __global__ void __launch_bounds__(FilterShape<kRowWarps, kColumnWarps>::kThreads
     }
     if (lane % 4 == 0) gaps[row] = decisive_gap(p, squares, low_squares);
   }
+}
+
+// The fragments of a step's codes, of which a thread loads and stores some.
+template <class Shape>
+struct CodeLoad {
+  float4 e[Shape::kLoads];
 
   // A warp copies the fragments of 8 codes: those of a step lie `steps` fragments apart.
-  const float4* e_from = p.fragments + static_cast<std::int64_t>(warp) * p.steps * 32 + lane;
-  const auto load_e = [&](float4 (&e)[kLoads]) {
+  __device__ __forceinline__ void load(const float4* from, int steps) {
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      e[i] = __ldg(e_from + i * (Shape::kThreads / 32) * p.steps * 32);
+    for (int i = 0; i < Shape::kLoads; ++i) {
+      e[i] = __ldg(from + i * (Shape::kThreads / 32) * steps * 32);
     }
-  };
-  const auto store_e = [&](int buffer, const float4 (&e)[kLoads]) {
+  }
+  __device__ __forceinline__ void store(float4* e_tiles, int buffer, int thread) const {
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
+    for (int i = 0; i < Shape::kLoads; ++i) {
       e_tiles[buffer * Shape::kCodes * 4 + i * Shape::kThreads + thread] = e[i];
     }
-  };
+  }
+};
 
-  // Of rows 16 m + 8 h + lane / 4 of the warp: the lowest scores among the codes of this thread.
-  // The tile of the lowest is apart, its place in the tile is in its tag.
-  float lowest[4][2], second[4][2];
-  int where[4][2];
+// scores = offsets, by the layout of mma_tf32's c: 4 x 16 rows, 4 x 8 codes.
+__device__ __forceinline__ void begin_scores(const float* offsets, float (&score)[4][4][4]) {
+#pragma unroll
+  for (int n = 0; n < 4; ++n) {
+    const float2 offset = __ldg(reinterpret_cast<const float2*>(offsets + n * 8));
+    const float offset0 = fminf(offset.x, kDisabled), offset1 = fminf(offset.y, kDisabled);
+#pragma unroll
+    for (int m = 0; m < 4; ++m) {
+      score[m][n][0] = score[m][n][2] = offset0;
+      score[m][n][1] = score[m][n][3] = offset1;
+    }
+  }
+}
+
+// scores += products of 16 dimensions. Fragments of rows lie `steps` x 64 apart.
+__device__ __forceinline__ void add_products(const float4* z_at, const float4* e_at, int steps,
+                                             float (&score)[4][4][4]) {
+  std::uint32_t b[4][4];
+#pragma unroll
+  for (int n = 0; n < 4; ++n) {
+    const float4 e = e_at[n * 32];
+    b[n][0] = __float_as_uint(e.x), b[n][1] = __float_as_uint(e.y);
+    b[n][2] = __float_as_uint(e.z), b[n][3] = __float_as_uint(e.w);
+  }
 #pragma unroll
   for (int m = 0; m < 4; ++m) {
+    const float4 z0 = z_at[0], z1 = z_at[32];
+    z_at += steps * 64;
+    const std::uint32_t a0[4] = {__float_as_uint(z0.x), __float_as_uint(z0.y),
+                                 __float_as_uint(z0.z), __float_as_uint(z0.w)};
+    const std::uint32_t a1[4] = {__float_as_uint(z1.x), __float_as_uint(z1.y),
+                                 __float_as_uint(z1.z), __float_as_uint(z1.w)};
 #pragma unroll
-    for (int h = 0; h < 2; ++h) lowest[m][h] = second[m][h] = kDisabled, where[m][h] = 0;
+    for (int n = 0; n < 4; ++n) mma_tf32(score[m][n], a0, {b[n][0], b[n][1]});
+#pragma unroll
+    for (int n = 0; n < 4; ++n) mma_tf32(score[m][n], a1, {b[n][2], b[n][3]});
+  }
+}
+
+// Of rows 16 m + 8 h + lane / 4 of a warp: the two lowest scores among the codes of one thread. The
+// tile of the lowest is apart, its place in the tile is in its tag.
+struct ThreadLowest {
+  float lowest[4][2], second[4][2];
+  int where[4][2];
+
+  __device__ __forceinline__ ThreadLowest() {
+#pragma unroll
+    for (int m = 0; m < 4; ++m) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) lowest[m][h] = second[m][h] = kDisabled, where[m][h] = 0;
+    }
   }
 
-  float4 next[kLoads];
-  load_e(next);
-  store_e(0, next);
-  __syncthreads();
-  const int tiles = (p.codes + Shape::kCodes - 1) / Shape::kCodes;
-  int buffer = 0;
-  for (int tile = 0; tile < tiles; ++tile) {
-    float score[4][4][4];
-    const float* const offsets =
-        p.offsets + tile * Shape::kCodes + column_warp * 32 + lane % 4 * 2;
-#pragma unroll
-    for (int n = 0; n < 4; ++n) {
-      const float2 offset = __ldg(reinterpret_cast<const float2*>(offsets + n * 8));
-      const float offset0 = fminf(offset.x, kDisabled), offset1 = fminf(offset.y, kDisabled);
-#pragma unroll
-      for (int m = 0; m < 4; ++m) {
-        score[m][n][0] = score[m][n][2] = offset0;
-        score[m][n][1] = score[m][n][3] = offset1;
-      }
-    }
-
-    int step = 0;
-    do {  // at least once: says so to the compiler, which else initialises the scores twice
-      const bool last_step = step + 1 == p.steps;
-      const bool more = !last_step || tile + 1 < tiles;
-      e_from += 32;
-      if (last_step) e_from += (Shape::kCodes / 8 - 1) * p.steps * 32;
-      if (more) load_e(next);
-
-      const float4* const e_at = e_tiles + buffer * Shape::kCodes * 4 + column_warp * 4 * 32 + lane;
-      const float4* z_at = z_tile + (row_warp * 4 * p.steps + step) * 64 + lane;
-      std::uint32_t b[4][4];
-#pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        const float4 e = e_at[n * 32];
-        b[n][0] = __float_as_uint(e.x), b[n][1] = __float_as_uint(e.y);
-        b[n][2] = __float_as_uint(e.z), b[n][3] = __float_as_uint(e.w);
-      }
-#pragma unroll
-      for (int m = 0; m < 4; ++m) {
-        const float4 z0 = z_at[0], z1 = z_at[32];
-        z_at += p.steps * 64;
-        const std::uint32_t a0[4] = {__float_as_uint(z0.x), __float_as_uint(z0.y),
-                                     __float_as_uint(z0.z), __float_as_uint(z0.w)};
-        const std::uint32_t a1[4] = {__float_as_uint(z1.x), __float_as_uint(z1.y),
-                                     __float_as_uint(z1.z), __float_as_uint(z1.w)};
-#pragma unroll
-        for (int n = 0; n < 4; ++n) mma_tf32(score[m][n], a0, {b[n][0], b[n][1]});
-#pragma unroll
-        for (int n = 0; n < 4; ++n) mma_tf32(score[m][n], a1, {b[n][2], b[n][3]});
-      }
-
-      if (more) {
-        buffer ^= 1;
-        store_e(buffer, next);
-        __syncthreads();
-      }
-    } while (++step < p.steps);
-
+  __device__ __forceinline__ void keep(const float (&score)[4][4][4], unsigned mask, int tile) {
 #pragma unroll
     for (int m = 0; m < 4; ++m) {
 #pragma unroll
@@ -618,7 +664,7 @@ __global__ void __launch_bounds__(FilterShape<kRowWarps, kColumnWarps>::kThreads
 #pragma unroll
         for (int c = 0; c < 8; ++c) {
           const unsigned bits = __float_as_uint(score[m][c / 2][2 * h + c % 2]);
-          const float tagged = __uint_as_float((bits & p.keep) | static_cast<unsigned>(c));
+          const float tagged = __uint_as_float((bits & mask) | static_cast<unsigned>(c));
           second[m][h] = fminf(second[m][h], fmaxf(lowest[m][h], tagged));
           lowest[m][h] = fminf(lowest[m][h], tagged);
         }
@@ -627,46 +673,110 @@ __global__ void __launch_bounds__(FilterShape<kRowWarps, kColumnWarps>::kThreads
     }
   }
 
-  __syncthreads();  // z and e have been read
-  TwoLowest* const found = shared_memory<TwoLowest>();
+  // The two lowest of each row among the threads of a warp that hold it, to shared memory.
+  template <class Shape>
+  __device__ __forceinline__ void share(const FilterThread<Shape>& thread, TwoLowest* found) const {
+    const int lane = thread.lane;
 #pragma unroll
-  for (int m = 0; m < 4; ++m) {
+    for (int m = 0; m < 4; ++m) {
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int tag = static_cast<int>(__float_as_uint(lowest[m][h]) & kTagMask);
-      TwoLowest mine = {lowest[m][h], second[m][h],
-                        where[m][h] * Shape::kCodes + column_warp * 32 + tag / 2 * 8 +
-                            lane % 4 * 2 + tag % 2};
+      for (int h = 0; h < 2; ++h) {
+        const int tag = static_cast<int>(__float_as_uint(lowest[m][h]) & kTagMask);
+        TwoLowest mine = {lowest[m][h], second[m][h],
+                          where[m][h] * Shape::kCodes + thread.column_warp * 32 + tag / 2 * 8 +
+                              lane % 4 * 2 + tag % 2};
 #pragma unroll
-      for (int lanes = 1; lanes < 4; lanes *= 2) {
-        const TwoLowest other = {__shfl_xor_sync(kAllLanes, mine.lowest, lanes),
-                                 __shfl_xor_sync(kAllLanes, mine.second, lanes),
-                                 __shfl_xor_sync(kAllLanes, mine.code, lanes)};
-        mine = merge(mine, other);
-      }
-      if (lane % 4 == 0) {
-        found[column_warp * Shape::kRows + row_warp * 64 + m * 16 + h * 8 + lane / 4] = mine;
+        for (int lanes = 1; lanes < 4; lanes *= 2) {
+          const TwoLowest other = {__shfl_xor_sync(kAllLanes, mine.lowest, lanes),
+                                   __shfl_xor_sync(kAllLanes, mine.second, lanes),
+                                   __shfl_xor_sync(kAllLanes, mine.code, lanes)};
+          mine = merge(mine, other);
+        }
+        if (lane % 4 == 0) {
+          found[thread.column_warp * Shape::kRows + thread.row_warp * 64 + m * 16 + h * 8 +
+                lane / 4] = mine;
+        }
       }
     }
   }
-  __syncthreads();
-  for (int i = thread; i < Shape::kRows; i += Shape::kThreads) {  // whole warps
+};
+
+// Writes the codes of the rows that are decided, and lists the others.
+template <class Shape>
+__device__ __forceinline__ void decide_rows(const FilterParams& p,
+                                            const FilterThread<Shape>& thread,
+                                            const TwoLowest* found, const float* gaps) {
+  for (int i = thread.number; i < Shape::kRows; i += Shape::kThreads) {  // whole warps
     TwoLowest row = found[i];
-    for (int w = 1; w < kColumnWarps; ++w) row = merge(row, found[w * Shape::kRows + i]);
-    const bool has_row = first_row + i < p.z.rows;
+    for (int w = 1; w < Shape::kColumns; ++w) row = merge(row, found[w * Shape::kRows + i]);
+    const bool has_row = thread.first_row + i < p.z.rows;
     // Written so that a NaN proves nothing. 8.5e37 < 2^126 is above all real scores.
     const bool proved = row.second - row.lowest > gaps[i] && row.lowest < 8.5e37f;
-    if (has_row) p.indices[first_row + i] = proved ? static_cast<Key>(row.code) : kNone;
+    if (has_row) p.indices[thread.first_row + i] = proved ? static_cast<Key>(row.code) : kNone;
     const unsigned undecided = __ballot_sync(kAllLanes, has_row && !proved);
     if (undecided == 0) continue;
     unsigned to = 0;
-    if (lane == 0) to = atomicAdd(p.listed, static_cast<unsigned>(__popc(undecided)));
+    if (thread.lane == 0) to = atomicAdd(p.listed, static_cast<unsigned>(__popc(undecided)));
     to = __shfl_sync(kAllLanes, to, 0);
-    if ((undecided >> lane & 1) != 0) {
-      to += static_cast<unsigned>(__popc(undecided & ((1u << lane) - 1)));
-      p.list[to] = static_cast<std::int32_t>(first_row + i);
+    if ((undecided >> thread.lane & 1) != 0) {
+      to += static_cast<unsigned>(__popc(undecided & ((1u << thread.lane) - 1)));
+      p.list[to] = static_cast<std::int32_t>(thread.first_row + i);
     }
   }
+}
+
+#endif  // compute capability 8.0
+
+template <int kRowWarps, int kColumnWarps, bool kVectors>
+__global__ void __launch_bounds__(FilterShape<kRowWarps, kColumnWarps>::kThreads,
+                                  FilterShape<kRowWarps, kColumnWarps>::kThreads == 128 ? 3 : 1)
+    filter(const FilterParams p) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+  using Shape = FilterShape<kRowWarps, kColumnWarps>;
+  float4* const z_tile = shared_memory<float4>();
+  float4* const e_tiles = z_tile + Shape::kRows * 4 * p.steps;
+  float* const gaps = reinterpret_cast<float*>(e_tiles + 2 * Shape::kCodes * 4);
+  const FilterThread<Shape> thread;
+  load_rows<Shape, kVectors>(p, thread, z_tile, gaps);
+
+  const float4* e_from =
+      p.fragments + static_cast<std::int64_t>(thread.warp) * p.steps * 32 + thread.lane;
+  CodeLoad<Shape> next;
+  next.load(e_from, p.steps);
+  next.store(e_tiles, 0, thread.number);
+  __syncthreads();
+
+  ThreadLowest lowest;
+  const int tiles = (p.codes + Shape::kCodes - 1) / Shape::kCodes;
+  int buffer = 0;
+  for (int tile = 0; tile < tiles; ++tile) {
+    float score[4][4][4];
+    begin_scores(p.offsets + tile * Shape::kCodes + thread.column_warp * 32 + thread.lane % 4 * 2,
+                 score);
+    int step = 0;
+    do {  // at least once: says so to the compiler, which else initialises the scores twice
+      const bool last_step = step + 1 == p.steps;
+      const bool more = !last_step || tile + 1 < tiles;
+      e_from += 32;
+      if (last_step) e_from += (Shape::kCodes / 8 - 1) * p.steps * 32;
+      if (more) next.load(e_from, p.steps);
+      add_products(z_tile + (thread.row_warp * 4 * p.steps + step) * 64 + thread.lane,
+                   e_tiles + buffer * Shape::kCodes * 4 + thread.column_warp * 4 * 32 + thread.lane,
+                   p.steps, score);
+      if (more) {
+        buffer ^= 1;
+        next.store(e_tiles, buffer, thread.number);
+        __syncthreads();
+      }
+    } while (++step < p.steps);
+    lowest.keep(score, p.keep, tile);
+  }
+
+  __syncthreads();  // z and e have been read
+  TwoLowest* const found = shared_memory<TwoLowest>();
+  lowest.share(thread, found);
+  __syncthreads();
+  decide_rows(p, thread, found, gaps);
 #endif
 }
 
@@ -742,9 +852,9 @@ class Search {
     if (Status s = packed_.allocate(codes * padded_dims_, stream_); !s.ok()) return s;
     if (Status s = offsets_.allocate(codes, stream_); !s.ok()) return s;
     const auto size = static_cast<std::int64_t>(packed_.size());
-    if (Status s = start(pack_codebook, blocks_for(size), 0,
-                         PackParams{codebook_, bias_, padded_dims_, size, packed_.data(),
-                                    report_.data()});
+    if (Status s =
+            start(pack_codebook, blocks_for(size), 0,
+                  PackParams{codebook_, bias_, padded_dims_, size, packed_.data(), report_.data()});
         !s.ok()) {
       return s;
     }
@@ -876,10 +986,16 @@ class Search {
       }
     }
     const bool by_rows = std::abs(z.row_stride) < std::abs(z.column_stride);
-    const ExactParams params = {z, list, by_rows, alone, packed_.data(), offsets_.data(),
+    const ExactParams params = {z,
+                                list,
+                                by_rows,
+                                alone,
+                                packed_.data(),
+                                offsets_.data(),
                                 static_cast<int>(codebook_.columns),
                                 static_cast<int>(padded_dims_ / kTileDims),
-                                static_cast<int>(tiles), out};
+                                static_cast<int>(tiles),
+                                out};
     std::int64_t blocks = divide_up(z.rows, kTileRows);
     if (listed) blocks = std::min(blocks, wanted);
     const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(shares));
@@ -910,7 +1026,7 @@ class Search {
 Status nearest_codebook(const StridedMatrix& z, const StridedMatrix& codebook, const float* bias,
                         cudaStream_t stream, std::int64_t* indices, NearestPath path,
                         std::int64_t* rescored) {
-  if (Status status = cpu::check_shapes(z, codebook); !status.ok()) return status;
+  if (Status status = check_shapes(z, codebook); !status.ok()) return status;
   Device device;
   if (Status status = device.query(); !status.ok()) return status;
   const bool can = can_use_tensor(device, codebook);

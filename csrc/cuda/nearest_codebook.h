@@ -1,13 +1,12 @@
-// nearest_codebook and codebook_statistics on a GPU.
-// Definition: kernels/nearest_codebook.h, to the bit.
+// nearest_codebook on a GPU. Definition: quantizer/nearest_codebook_definition.h, to the bit.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
-#include "core/status.h"
-#include "kernels/nearest_codebook.h"
+#include "base/status.h"
+#include "base/strided_matrix.h"
 
 namespace vqcodec::cuda {
 
@@ -23,17 +22,11 @@ enum class NearestPath {
 // queued on `stream`, which is then waited for, to report bad rows. Extra memory: two packed copies
 // of the codebook, and at most 16 MB whatever z.rows.
 //   rescored  if not null (host memory): the rows that tensor cores could not decide
-// invalid_argument as on the CPU (cpu/nearest_codebook.h); unsupported: a CUDA error, or a `path`
-// that the device cannot take.
+// invalid_argument as on the CPU (quantizer/nearest_codebook.h); unsupported: a CUDA error, or a
+// `path` that the device cannot take.
 Status nearest_codebook(const StridedMatrix& z, const StridedMatrix& codebook, const float* bias,
                         cudaStream_t stream, std::int64_t* indices,
                         NearestPath path = NearestPath::automatic,
                         std::int64_t* rescored = nullptr);
-
-// counts: codes; sums: codes x z.columns, contiguous. Waits for the stream, too. Extra memory:
-// about 4 bytes per row, 80 MB at most, and for more than 2^24 rows a float64 copy of the sums.
-// invalid_argument as on the CPU.
-Status codebook_statistics(const StridedMatrix& z, const std::int64_t* indices, std::int64_t codes,
-                           cudaStream_t stream, float* counts, float* sums);
 
 }  // namespace vqcodec::cuda

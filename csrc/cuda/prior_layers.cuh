@@ -11,14 +11,14 @@
 // Nothing here waits for other warps. Callers put __syncthreads() between stages.
 #pragma once
 
+#include "coding/frequency_table.h"
+#include "coding/sampling_rule.h"
 #include "cuda/device.cuh"
 #include "cuda/prior_pass.h"
-#include "kernels/prior_frequencies.h"
+#include "nn/fixed_point.h"
+#include "prior/prior_arithmetic.h"
 
 namespace vqcodec::cuda {
-
-inline constexpr int kWarp = 32;
-inline constexpr unsigned kAllLanes = 0xffffffffu;
 
 // The warps that do something together: this one, of how many. All of them call.
 struct Workers {
@@ -99,8 +99,8 @@ __device__ inline Ratio make_ratio(std::int32_t codes, std::uint32_t sum) {
 // floor(running (2^24 - K) / sum), for running <= sum. Exact: the ratio is too large by at most
 // 2^-64, the product by at most 2^-32 of what separates it from the next multiple of 1 / sum.
 __device__ inline std::uint32_t times(const Ratio& ratio, std::uint32_t running) {
-  const std::uint64_t fraction = std::uint64_t{running} * ratio.fraction_high +
-                                 __umulhi(running, ratio.fraction_low);
+  const std::uint64_t fraction =
+      std::uint64_t{running} * ratio.fraction_high + __umulhi(running, ratio.fraction_low);
   return running * ratio.whole + static_cast<std::uint32_t>(fraction >> 32);
 }
 
@@ -142,7 +142,7 @@ __device__ inline CodeInterval find_code(const RunningSums& table, std::uint64_t
 
 // Carries out the stages of one pass.
 struct PassRunner {
-  const PriorPass& pass;
+  const DevicePass& pass;
   const BlockMemory& memory;
 
   // The row of a ring where row 0 of the first tile is in the slot of step t.
@@ -167,8 +167,7 @@ struct PassRunner {
     if (stage.output.slots != 0) clear_margins(stage.output, t, rows);
   }
 
-  __device__ StageStep describe(const Stage& stage, int t, const RowRange& rows,
-                                int warps) const {
+  __device__ StageStep describe(const Stage& stage, int t, const RowRange& rows, int warps) const {
     StageStep step = {};
     step.t = t;
     step.rows = rows;
@@ -195,7 +194,7 @@ struct PassRunner {
     std::int32_t* const halves = reinterpret_cast<std::int32_t*>(memory[stage.halves]);
     for (int i = lane_index(); i < 2 * stage.conv.mmas; i += kWarp) {
       const Half half = stage.conv.halves[i];
-      const int from = t + half.tap.steps(pass.wavefront.lag);
+      const int from = t + step_of(half.tap.row, half.tap.column, pass.wavefront.lag);
       const std::int32_t row = row_zero(stage.input, from) + rows.begin + half.tap.row;
       halves[i] = row * (stage.input.stride / kHalf) + half.piece;
     }
@@ -218,8 +217,8 @@ struct PassRunner {
   // By all threads: a ring as it is before the first step.
   __device__ void clear(const Ring& ring) const {
     uint4* const vectors = reinterpret_cast<uint4*>(memory[ring.rows]);
-    const std::int64_t size = std::int64_t{ring.slots} * pass.tiles * pass.tile_rows *
-                              (ring.stride / kHalf);
+    const std::int64_t size =
+        std::int64_t{ring.slots} * pass.tiles * pass.tile_rows * (ring.stride / kHalf);
     for (std::int64_t i = threadIdx.x; i < size; i += blockDim.x) {
       vectors[i] = make_uint4(0, 0, 0, 0);
     }
@@ -426,8 +425,8 @@ struct PassRunner {
         output_row(stage, step, 0) + sums.row / kRowTile * (kRowTile / 2) + sums.row % kRowTile;
     const std::int32_t stride = stage.output.stride;
     sums.each([&](int n, std::int32_t a, std::int32_t b) {
-      out[std::int64_t{step.positions.row(n)} * stride] = static_cast<std::int8_t>(
-          gate(tables.tanh[gate_index(a)], tables.sigmoid[gate_index(b)]));
+      out[std::int64_t{step.positions.row(n)} * stride] =
+          static_cast<std::int8_t>(gate(tables.tanh[gate_index(a)], tables.sigmoid[gate_index(b)]));
     });
   }
 
@@ -547,8 +546,7 @@ struct PassRunner {
   }
 
   // A warp per position and head.
-  __device__ void attend(const Stage& stage, const StageStep& step,
-                         const Workers& workers) const {
+  __device__ void attend(const Stage& stage, const StageStep& step, const Workers& workers) const {
     std::int32_t* const scores =
         memory[pass.scores] + std::int64_t{workers.warp} * pass.score_stride;
     int n = 0, head = workers.warp;
@@ -667,8 +665,7 @@ struct PassRunner {
       }
 #pragma unroll
       for (int i = 0; i < kChannels; ++i) {
-        const long long sum =
-            warp_sum(256ll * high[i] + low[i] + (256ll * 128 + 128) * plain[i]);
+        const long long sum = warp_sum(256ll * high[i] + low[i] + (256ll * 128 + 128) * plain[i]);
         if (lane_index() == i) result += sum;
       }
     }
@@ -722,9 +719,9 @@ struct PassRunner {
       const std::uint32_t running = sum + warp_running_sum(a + b + c + d);
       const std::uint32_t before = running - (a + b + c + d);
       if (k <= pass.codes) {
-        quads[k / 4] = make_int4(static_cast<int>(before), static_cast<int>(before + a),
-                                 static_cast<int>(before + a + b),
-                                 static_cast<int>(before + a + b + c));
+        quads[k / 4] =
+            make_int4(static_cast<int>(before), static_cast<int>(before + a),
+                      static_cast<int>(before + a + b), static_cast<int>(before + a + b + c));
       }
       sum = __shfl_sync(kAllLanes, running, kWarp - 1);
     }
@@ -742,18 +739,7 @@ struct PassRunner {
       }
       return static_cast<std::uint32_t>(warp_sum(static_cast<long long>(sum)));
     };
-    const std::uint32_t sum = sum_from(0);
-    std::uint32_t low = 0, high = 65535;  // enough from low on
-#pragma unroll 1
-    while (low < high) {
-      const std::uint32_t middle = (low + high + 1) / 2;
-      if (rule.enough(sum_from(middle), sum)) {
-        low = middle;
-      } else {
-        high = middle - 1;
-      }
-    }
-    return low;
+    return lightest_in_nucleus(rule, sum_from);
   }
 
   // Of code k; zero if there is none or if it weighs less than `least`.

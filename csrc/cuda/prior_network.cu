@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "kernels/prior_arithmetic.h"
+#include "nn/fixed_point.h"
 
 namespace vqcodec::cuda {
 namespace {
@@ -41,7 +41,7 @@ Rows projection_rows(int hidden, int heads, int padded) {
 // Collects convolutions, so that all of them lie in three arrays.
 class Packer {
  public:
-  void add(const cpu::ConvTensors& tensors, const std::vector<Offset>& taps, const Rows& rows,
+  void add(const ConvTensors& tensors, const std::vector<Offset>& taps, const Rows& rows,
            Conv* conv) {
     const int pieces = static_cast<int>(round_up(tensors.inputs, kHalf) / kHalf);
     std::vector<Half> conv_halves;
@@ -96,7 +96,7 @@ class Packer {
   };
 
   // The weights of four inputs, the first in the lowest byte.
-  static unsigned four_weights(const cpu::ConvTensors& tensors, int output, int tap, int input) {
+  static unsigned four_weights(const ConvTensors& tensors, int output, int tap, int input) {
     unsigned word = 0;
     for (int i = 0; i < 4 && output >= 0 && input + i < tensors.inputs; ++i) {
       const std::int8_t weight =
@@ -111,19 +111,19 @@ class Packer {
 
 }  // namespace
 
-Status PriorNetwork::create(const cpu::PriorTensors& tensors,
+Status PriorNetwork::create(const PriorTensors& tensors,
                             std::shared_ptr<const PriorNetwork>* network) {
-  auto loaded = std::make_shared<PackedPrior>();
+  auto loaded = std::make_shared<PriorNetwork>();
   if (Status status = loaded->load(tensors); !status.ok()) return status;
   *network = std::move(loaded);
   return {};
 }
 
-Status PackedPrior::load(const cpu::PriorTensors& tensors) {
-  if (Status status = cpu::PriorNetwork::create(tensors, &host_); !status.ok()) return status;
+Status PriorNetwork::load(const PriorTensors& tensors) {
+  if (Status status = vqcodec::PriorNetwork::create(tensors, &host_); !status.ok()) return status;
 
   Packer packer;
-  const auto add = [&](const cpu::ConvTensors& from, const cpu::Conv& checked, const Rows& rows,
+  const auto add = [&](const ConvTensors& from, const vqcodec::Conv& checked, const Rows& rows,
                        Conv* conv) { packer.add(from, checked.taps(), rows, conv); };
   add(tensors.first, host_->first, plain_rows(host_->hidden), &first);
   add(tensors.logits, host_->logits, plain_rows(host_->codes), &logits);
@@ -132,13 +132,13 @@ Status PackedPrior::load(const cpu::PriorTensors& tensors) {
   }
   condition.resize(host_->condition.size());
   for (std::size_t i = 0; i < condition.size(); ++i) {
-    const cpu::Block& block = host_->condition[i];
+    const vqcodec::Block& block = host_->condition[i];
     add(tensors.condition[i].in, block.in, plain_rows(block.in.outputs()), &condition[i].in);
     add(tensors.condition[i].out, block.out, plain_rows(host_->hidden), &condition[i].out);
   }
   layers.resize(host_->layers.size());
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    const cpu::Block& block = host_->layers[i];
+    const vqcodec::Block& block = host_->layers[i];
     const Rows rows = block.attention
                           ? projection_rows(host_->hidden, host_->heads, head_channels())
                           : gate_rows(block.out.inputs());
@@ -152,7 +152,7 @@ Status PackedPrior::load(const cpu::PriorTensors& tensors) {
   if (Status status = halves_.upload(packer.halves, stream); !status.ok()) return status;
   if (Status status = tables.upload(&host_->tables, 1, stream); !status.ok()) return status;
   if (Status status = embedding.upload(host_->embedding, stream); !status.ok()) return status;
-  for (const cpu::PriorNetwork::Coarser& map : host_->coarser) {
+  for (const vqcodec::PriorNetwork::Coarser& map : host_->coarser) {
     coarser.emplace_back();
     if (Status status = coarser.back().upload(map.table, stream); !status.ok()) return status;
   }

@@ -8,8 +8,12 @@
 #include <memory>
 #include <vector>
 
+#include "base/status.h"
 #include "cuda/memory.h"
-#include "cuda/prior.h"
+#include "model/prior_tensors.h"
+#include "nn/convolution.h"
+#include "prior/prior_arithmetic.h"
+#include "prior/prior_network.h"
 
 namespace vqcodec::cuda {
 
@@ -47,14 +51,18 @@ struct Block {
   Conv out;
 };
 
-class PackedPrior final : public PriorNetwork {
+// Immutable.
+class PriorNetwork {
  public:
-  const cpu::PriorNetwork& host() const override { return *host_; }
+  // Checks as vqcodec::PriorNetwork does, and copies to the current device.
+  // unsupported: a CUDA error, such as too little memory.
+  static Status create(const PriorTensors& tensors, std::shared_ptr<const PriorNetwork>* network);
+
+  // The same network for the CPU.
+  const vqcodec::PriorNetwork& host() const { return *host_; }
 
   // Channels of a head in KeyStore.
-  int head_channels() const {
-    return static_cast<int>(round_up(host_->hidden / host_->heads, 4));
-  }
+  int head_channels() const { return static_cast<int>(round_up(host_->hidden / host_->heads, 4)); }
 
   Conv first, condition_in, logits;
   std::vector<Block> condition, layers;
@@ -63,13 +71,20 @@ class PackedPrior final : public PriorNetwork {
   DeviceArray<PriorTables> tables;
 
  private:
-  friend class PriorNetwork;
-  Status load(const cpu::PriorTensors& tensors);
+  Status load(const PriorTensors& tensors);
 
-  std::shared_ptr<const cpu::PriorNetwork> host_;
+  std::shared_ptr<const vqcodec::PriorNetwork> host_;
   DeviceArray<uint4> weights_;
   DeviceArray<int2> rounding_;
   DeviceArray<Half> halves_;
 };
+
+// Those for the CPU, for checks of arguments.
+inline std::vector<const vqcodec::PriorNetwork*> hosts_of(
+    const std::vector<const PriorNetwork*>& networks) {
+  std::vector<const vqcodec::PriorNetwork*> hosts;
+  for (const PriorNetwork* network : networks) hosts.push_back(&network->host());
+  return hosts;
+}
 
 }  // namespace vqcodec::cuda

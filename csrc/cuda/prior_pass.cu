@@ -17,10 +17,10 @@ std::int64_t stride_of(std::int64_t size, int multiple, int remainder) {
 
 // Steps from a position to the first and to the last that a convolution sees.
 struct Reach {
-  Reach(const cpu::Conv& conv, int lag) {
+  Reach(const vqcodec::Conv& conv, int lag) {
     for (const Offset& tap : conv.taps()) {
-      first = std::min(first, tap.steps(lag));
-      last = std::max(last, tap.steps(lag));
+      first = std::min(first, step_of(tap.row, tap.column, lag));
+      last = std::max(last, step_of(tap.row, tap.column, lag));
     }
   }
   int first = 0;
@@ -29,40 +29,40 @@ struct Reach {
 
 }  // namespace
 
-PassPlan::PassPlan(const PackedPrior& network, int height, int width, int tiles,
-                   Schedule schedule, int warps, MemoryPlan* memory)
+PriorPass::PriorPass(const PriorNetwork& network, int height, int width, int tiles,
+                     Schedule schedule, int warps, MemoryPlan* memory)
     : network_(network), schedule_(schedule), memory_(*memory) {
-  const cpu::PriorNetwork& host = network.host();
-  pass.wavefront = {height, width, host.lag};
-  pass.tiles = tiles;
-  pass.margin = std::max(host.reach, 1);
-  pass.tile_rows = pass.margin + pass.wavefront.widest() + 1;
-  pass.max_positions = tiles * pass.wavefront.widest();
-  pass.hidden = host.hidden;
-  pass.codes = host.codes;
-  pass.embedding_channels = host.embedding_channels;
-  pass.heads = host.heads;
-  pass.num_coarser = static_cast<std::int32_t>(host.coarser.size());
-  pass.network_tables = network.tables.data();
-  pass.embedding = network.embedding.data();
+  const vqcodec::PriorNetwork& host = network.host();
+  pass_.wavefront = {height, width, host.lag};
+  pass_.tiles = tiles;
+  pass_.margin = std::max(host.reach, 1);
+  pass_.tile_rows = pass_.margin + pass_.wavefront.widest() + 1;
+  pass_.max_positions = tiles * pass_.wavefront.widest();
+  pass_.hidden = host.hidden;
+  pass_.codes = host.codes;
+  pass_.embedding_channels = host.embedding_channels;
+  pass_.heads = host.heads;
+  pass_.num_coarser = static_cast<std::int32_t>(host.coarser.size());
+  pass_.network_tables = network.tables.data();
+  pass_.embedding = network.embedding.data();
   std::int32_t begin = 0;
   for (std::size_t j = 0; j < host.coarser.size(); ++j) {
-    const cpu::PriorNetwork::Coarser& map = host.coarser[j];
+    const vqcodec::PriorNetwork::Coarser& map = host.coarser[j];
     coarser_.push_back({network.coarser[j].data(), map.factor, map.channels, begin, 0});
     begin += map.channels;
   }
   before_.push_back(0);
-  for (int t = 0; t < pass.wavefront.steps(); ++t) {
-    before_.push_back(before_.back() + pass.wavefront.rows(t).size());
+  for (int t = 0; t < pass_.wavefront.steps(); ++t) {
+    before_.push_back(before_.back() + pass_.wavefront.rows(t).size());
   }
 
   // What every step reads is placed first, what runs ahead comes last.
-  pass.num_ahead = host.coarser.empty() ? 0 : 2 + 2 * static_cast<int>(host.condition.size());
-  pass.num_stages = pass.num_ahead + 3;
-  for (const cpu::Block& layer : host.layers) pass.num_stages += layer.attention ? 3 : 2;
-  pass.tables = memory_.place_hot<PriorTables>(1);
-  pass.steps = memory_.place_hot<StageStep>(pass.num_stages);
-  pass.stage = memory_.place_hot<Stage>(pass.num_stages);
+  pass_.num_ahead = host.coarser.empty() ? 0 : 2 + 2 * static_cast<int>(host.condition.size());
+  pass_.num_stages = pass_.num_ahead + 3;
+  for (const vqcodec::Block& layer : host.layers) pass_.num_stages += layer.attention ? 3 : 2;
+  pass_.tables = memory_.place_hot<PriorTables>(1);
+  pass_.steps = memory_.place_hot<StageStep>(pass_.num_stages);
+  pass_.stage = memory_.place_hot<Stage>(pass_.num_stages);
   list_layers();
   std::vector<Stage> layers = std::move(stages_);
   stages_.clear();
@@ -78,12 +78,12 @@ PassPlan::PassPlan(const PackedPrior& network, int height, int width, int tiles,
 }
 
 // Stages from `first` on: those that need the codes of this map.
-void PassPlan::list_layers() {
-  const cpu::PriorNetwork& host = network_.host();
+void PriorPass::list_layers() {
+  const vqcodec::PriorNetwork& host = network_.host();
   const bool whole = schedule_ == Schedule::whole_map;
-  const Stream stream = place_stream(whole ? pass.wavefront.steps() : 1);
+  const Stream stream = place_stream(whole ? pass_.wavefront.steps() : 1);
   int inner_channels = 0;
-  for (const cpu::Block& layer : host.layers) {
+  for (const vqcodec::Block& layer : host.layers) {
     inner_channels = std::max(inner_channels, layer.out.inputs());
   }
   const Ring inner = place_ring(inner_channels, 0, 0, nullptr);
@@ -111,25 +111,26 @@ void PassPlan::list_layers() {
     }
   }
 
-  pass.logit_rows = whole ? kMapLogitRows : pass.max_positions;
+  pass_.logit_rows = whole ? kMapLogitRows : pass_.max_positions;
   // So that the eight rows and columns that a warp writes together lie in different banks.
-  pass.logit_stride = static_cast<std::int32_t>(
+  pass_.logit_stride = static_cast<std::int32_t>(
       stride_of(std::max(network_.logits.row_tiles * kRowTile, host.codes + 1), 8, 4));
-  pass.logits = memory_.place_hot<std::int32_t>(std::int64_t{pass.logit_rows} * pass.logit_stride);
-  pass.ratios = memory_.place_hot<Ratio>(pass.logit_rows);
+  pass_.logits =
+      memory_.place_hot<std::int32_t>(std::int64_t{pass_.logit_rows} * pass_.logit_stride);
+  pass_.ratios = memory_.place_hot<Ratio>(pass_.logit_rows);
   place_weights();
 }
 
 // Stages before `first`, which reads the last of what they make.
-void PassPlan::list_condition(Stage* first) {
-  const cpu::PriorNetwork& host = network_.host();
+void PriorPass::list_condition(Stage* first) {
+  const vqcodec::PriorNetwork& host = network_.host();
   // A stage whose input is a 3x3 window needs the steps up to lag + 1 ahead of its own; one more,
   // so that they come from the round before.
-  const int window = pass.wavefront.lag + 2;
+  const int window = pass_.wavefront.lag + 2;
   const int blocks = static_cast<int>(host.condition.size());
   const int lead_in = 1 + blocks * (1 + window);
   const bool whole = schedule_ == Schedule::whole_map;
-  const Stream stream = place_stream(whole ? pass.wavefront.steps() : lead_in + 1);
+  const Stream stream = place_stream(whole ? pass_.wavefront.steps() : lead_in + 1);
   first->condition = stream;
 
   const Ring coarser =
@@ -139,7 +140,7 @@ void PassPlan::list_condition(Stage* first) {
   Ring input = coarser, inner;
   for (int i = 0; i <= blocks; ++i) {
     // Nobody reads the last one.
-    const cpu::Conv* const reader = i < blocks ? &host.condition[i].in : nullptr;
+    const vqcodec::Conv* const reader = i < blocks ? &host.condition[i].in : nullptr;
     const Ring next = place_ring(host.hidden, lead, lead - (i < blocks ? window : 0), reader);
     if (i == 0) {
       add_stage(Action::condition_in, lead, input, next, stream, &network_.condition_in);
@@ -155,8 +156,8 @@ void PassPlan::list_condition(Stage* first) {
   place_weights();
 }
 
-Stage& PassPlan::add_stage(Action action, int lead, const Ring& input, const Ring& output,
-                           const Stream& stream, const Conv* conv) {
+Stage& PriorPass::add_stage(Action action, int lead, const Ring& input, const Ring& output,
+                            const Stream& stream, const Conv* conv) {
   Stage stage;
   stage.action = action;
   stage.lead = schedule_ == Schedule::whole_map ? 0 : lead;
@@ -172,7 +173,7 @@ Stage& PassPlan::add_stage(Action action, int lead, const Ring& input, const Rin
 }
 
 // Copies of the weights of all stages so far, as long as there is shared memory for them.
-void PassPlan::place_weights() {
+void PriorPass::place_weights() {
   if (schedule_ == Schedule::whole_map) return;
   for (Stage& stage : stages_) {
     const std::int64_t size = stage.conv.weight_vectors();
@@ -184,17 +185,17 @@ void PassPlan::place_weights() {
 
 // A ring between a stage and the one that reads it with `reader` (null: only at its own step).
 // Stepwise, the slots are those between what one writes and what the other still reads.
-Ring PassPlan::place_ring(int channels, int writer_lead, int reader_lead,
-                          const cpu::Conv* reader) {
-  Reach reach{cpu::Conv(), 0};
-  if (reader != nullptr) reach = Reach(*reader, pass.wavefront.lag);
+Ring PriorPass::place_ring(int channels, int writer_lead, int reader_lead,
+                           const vqcodec::Conv* reader) {
+  Reach reach{vqcodec::Conv(), 0};
+  if (reader != nullptr) reach = Reach(*reader, pass_.wavefront.lag);
   const bool whole = schedule_ == Schedule::whole_map;
 
   Ring ring;
-  ring.slots = whole ? pass.wavefront.steps() + reach.last - reach.first
+  ring.slots = whole ? pass_.wavefront.steps() + reach.last - reach.first
                      : std::max(writer_lead - reader_lead - reach.first + 1, 1);
   ring.stride = static_cast<std::int32_t>(stride_of(round_up(channels, kHalf), 2 * kHalf, kHalf));
-  const std::int64_t rows = std::int64_t{ring.slots} * pass.tiles * pass.tile_rows;
+  const std::int64_t rows = std::int64_t{ring.slots} * pass_.tiles * pass_.tile_rows;
   if (rows * (ring.stride / kHalf) > std::numeric_limits<std::int32_t>::max()) {
     status_ = Status::unsupported("CUDA: the map is too large");
   }
@@ -204,45 +205,43 @@ Ring PassPlan::place_ring(int channels, int writer_lead, int reader_lead,
   return ring;
 }
 
-Stream PassPlan::place_stream(int slots) {
+Stream PriorPass::place_stream(int slots) {
   Stream stream;
   stream.slots = slots;
   // As for the logits, but of half the size.
-  stream.stride = static_cast<std::int32_t>(stride_of(round_up(pass.hidden, kRowTile), 8, 4));
-  const std::int64_t size = std::int64_t{slots} * pass.max_positions * stream.stride;
-  stream.rows = schedule_ == Schedule::whole_map
-                    ? memory_.place<std::int16_t>(Area::common, size)
-                    : memory_.place_hot<std::int16_t>(size);
+  stream.stride = static_cast<std::int32_t>(stride_of(round_up(pass_.hidden, kRowTile), 8, 4));
+  const std::int64_t size = std::int64_t{slots} * pass_.max_positions * stream.stride;
+  stream.rows = schedule_ == Schedule::whole_map ? memory_.place<std::int16_t>(Area::common, size)
+                                                 : memory_.place_hot<std::int16_t>(size);
   return stream;
 }
 
-KeyStore PassPlan::place_keys() {
+KeyStore PriorPass::place_keys() {
   const Area area = schedule_ == Schedule::whole_map ? Area::common : Area::block;
   KeyStore store;
   store.channels = network_.head_channels();
   store.capacity = static_cast<std::int32_t>(round_up(before_.back(), kKeyTile));
   const std::int64_t size =
-      std::int64_t{pass.tiles} * pass.heads * store.capacity * store.channels;
+      std::int64_t{pass_.tiles} * pass_.heads * store.capacity * store.channels;
   store.queries = memory_.place<std::int8_t>(area, size);
   store.keys = memory_.place<std::int8_t>(area, size);
   store.values = memory_.place<std::int8_t>(area, size);
   return store;
 }
 
-void PassPlan::place_scores(int warps) {
-  pass.score_stride = static_cast<std::int32_t>(round_up(before_.back(), kKeyTile));
-  const bool attention =
-      std::any_of(stages_.begin(), stages_.end(),
-                  [](const Stage& stage) { return stage.action == Action::attend; });
+void PriorPass::place_scores(int warps) {
+  pass_.score_stride = static_cast<std::int32_t>(round_up(before_.back(), kKeyTile));
+  const bool attention = std::any_of(stages_.begin(), stages_.end(), [](const Stage& stage) {
+    return stage.action == Action::attend;
+  });
   if (attention) {
-    pass.scores =
-        memory_.place_hot<std::int32_t>(std::int64_t{warps} * pass.score_stride);
+    pass_.scores = memory_.place_hot<std::int32_t>(std::int64_t{warps} * pass_.score_stride);
   }
 }
 
-void PassPlan::add_tile(int class_id, int level, std::int32_t* codes,
-                        std::vector<const std::int32_t*> coarser) {
-  const cpu::PriorNetwork& host = network_.host();
+void PriorPass::add_tile(int class_id, int level, std::int32_t* codes,
+                         std::vector<const std::int32_t*> coarser) {
+  const vqcodec::PriorNetwork& host = network_.host();
   const std::size_t padded = static_cast<std::size_t>(round_up(host.hidden, kRowTile));
   const std::int16_t* of_class = &host.classes[std::int64_t{class_id} * host.hidden];
   const std::int16_t* of_level = &host.levels[std::int64_t{level} * host.hidden];
@@ -253,8 +252,8 @@ void PassPlan::add_tile(int class_id, int level, std::int32_t* codes,
   coarser_codes_.push_back(std::move(coarser));
 }
 
-void PassPlan::add_to(DeviceImage* image, PriorPass* result) {
-  *result = pass;
+void PriorPass::add_to(DeviceImage* image, DevicePass* result) {
+  *result = pass_;
   for (std::size_t i = 0; i < tiles_.size(); ++i) {
     image->add(coarser_codes_[i], &tiles_[i].coarser);
   }

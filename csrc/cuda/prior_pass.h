@@ -1,7 +1,7 @@
 // What a block of threads computes when it applies an integer prior to maps: the host plans it
 // here, the kernels carry it out with the functions of prior_layers.cuh.
 //
-// As in csrc/cpu/prior_pass.h, features are stored by wavefront step. A ring has a slot for each
+// As in prior/prior_pass.h, features are stored by wavefront step. A ring has a slot for each
 // of the last few steps (or, for a whole map that is known, for every step):
 //
 //     slot of step t:   [ zeros above ][ the rows that have a position in step t ][ zero ]
@@ -40,11 +40,14 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/host_device.h"
+#include "coding/wavefront_order.h"
+#include "cuda/memory.h"
 #include "cuda/prior_network.h"
-#include "kernels/prior_wavefront.h"
+#include "prior/prior_arithmetic.h"
+#include "prior/schedule.h"
 
 namespace vqcodec::cuda {
-
 
 // ---------------------------------------------------------------- memory
 
@@ -150,8 +153,8 @@ struct Positions {
 // What a stage needs to know about one step, worked out once for all threads (prepare).
 struct StageStep {
   std::int32_t t;
-  RowRange rows;            // of every tile
-  std::int32_t count;       // positions of all tiles
+  RowRange rows;       // of every tile
+  std::int32_t count;  // positions of all tiles
   Positions positions;
   std::int32_t before;      // positions of earlier steps, of one tile
   std::int32_t group;       // column tiles that a warp computes together: 1 or 2
@@ -167,7 +170,7 @@ struct Stage {
   Array<uint4> weights;   // a copy of conv.weights, if there is room
   Ring input, output;
   Stream stream;
-  Stream condition;    // first: what the conditioning stack made, if there is one
+  Stream condition;  // first: what the conditioning stack made, if there is one
   KeyStore keys;
   Array<int2> halves;  // for every mma: where its two halves begin, in units of kHalf bytes
 };
@@ -181,7 +184,7 @@ struct CoarserMap {
 };
 
 // (2^24 - K) / (sum of the weights of a position) as a binary fraction, rounded up: what turns
-// running sums into cumulative frequencies (kernels/prior_frequencies.h) without a division.
+// running sums into cumulative frequencies (coding/frequency_table.h) without a division.
 struct Ratio {
   std::uint32_t whole;
   std::uint32_t fraction_high;
@@ -189,13 +192,14 @@ struct Ratio {
 };
 
 // One picture of a group. The maps are in device memory.
-struct PassTile {
+struct DeviceTile {
   std::int32_t* codes;                 // of this map
   const std::int32_t* const* coarser;  // codes of the maps before
 };
 
-// Everything about one map of a group of equally shaped pictures. Pointers are to device memory.
-struct PriorPass {
+// A pass as the kernels read it: everything about one map of a group of equally shaped pictures.
+// Pointers are to device memory.
+struct DevicePass {
   Wavefront wavefront;
   std::int32_t tiles;
   std::int32_t margin;         // zero rows above
@@ -213,7 +217,7 @@ struct PriorPass {
   const Stage* stages;            // the kernel copies them to `stage`
   const std::int32_t* before;     // positions of earlier steps, of one tile
   const std::int32_t* constants;  // tile, channel (padded to 16): class and level
-  const PassTile* tile;
+  const DeviceTile* tile;
   const CoarserMap* coarser;
   const std::int8_t* embedding;
   const PriorTables* network_tables;  // likewise, to `tables`
@@ -235,16 +239,15 @@ struct PriorPass {
 
 // ---------------------------------------------------------------- planning
 
-enum class Schedule { stepwise, whole_map };
-
-// A pass and the host arrays that it points to, until they are copied to the device.
-class PassPlan {
+// A pass, planned: what DevicePass points to, until it is copied to the device. Carried out by
+// PassRunner (prior_layers.cuh).
+class PriorPass {
  public:
   // For `tiles` maps of the same shape. `warps` of a block: attention has buffers for each.
-  PassPlan(const PackedPrior& network, int height, int width, int tiles, Schedule schedule,
-           int warps, MemoryPlan* memory);
-  PassPlan(const PassPlan&) = delete;
-  PassPlan& operator=(const PassPlan&) = delete;
+  PriorPass(const PriorNetwork& network, int height, int width, int tiles, Schedule schedule,
+            int warps, MemoryPlan* memory);
+  PriorPass(const PriorPass&) = delete;
+  PriorPass& operator=(const PriorPass&) = delete;
 
   // The next tile: device addresses of its maps' codes.
   void add_tile(int class_id, int level, std::int32_t* codes,
@@ -252,11 +255,9 @@ class PassPlan {
   // Widths of the coarser maps, of all tiles.
   void set_coarser_width(int map, int width) { coarser_[map].width = width; }
 
-  // Copies `pass`, to point to arrays of the image once that is uploaded.
-  void add_to(DeviceImage* image, PriorPass* result);
+  // Sets *result, to point to arrays of the image once that is uploaded.
+  void add_to(DeviceImage* image, DevicePass* result);
 
-  PriorPass pass = {};
-  const std::vector<Stage>& stages() const { return stages_; }
   // unsupported: a ring is too large for its indices.
   const Status& status() const { return status_; }
 
@@ -266,18 +267,19 @@ class PassPlan {
   Stage& add_stage(Action action, int lead, const Ring& input, const Ring& output,
                    const Stream& stream, const Conv* conv = nullptr);
   void place_weights();
-  Ring place_ring(int channels, int writer_lead, int reader_lead, const cpu::Conv* reader);
+  Ring place_ring(int channels, int writer_lead, int reader_lead, const vqcodec::Conv* reader);
   Stream place_stream(int slots);
   KeyStore place_keys();
   void place_scores(int warps);
 
-  const PackedPrior& network_;
+  const PriorNetwork& network_;
   const Schedule schedule_;
   MemoryPlan& memory_;
+  DevicePass pass_ = {};
   std::vector<Stage> stages_;
   std::vector<std::int32_t> before_;
   std::vector<std::int32_t> constants_;
-  std::vector<PassTile> tiles_;
+  std::vector<DeviceTile> tiles_;
   std::vector<std::vector<const std::int32_t*>> coarser_codes_;
   std::vector<CoarserMap> coarser_;
   Status status_;

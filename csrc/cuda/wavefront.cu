@@ -21,14 +21,16 @@
 //
 // Decoding is serial in every stream, and takes about as long as all the rest of a step; that is
 // why the conditioning stack is hidden behind it.
+#include "cuda/wavefront.h"
+
 #include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "core/range_decoder.h"
-#include "cuda/prior.h"
+#include "coding/range_decoder.h"
+#include "cuda/memory.h"
 #include "cuda/prior_layers.cuh"
 #include "cuda/prior_pass.h"
 
@@ -39,8 +41,6 @@ static_assert(RangeDecoder::total == kFrequencyTotal, "the coder and the tables 
 
 constexpr int kThreads = 384;
 constexpr int kWarps = kThreads / kWarp;
-// Small tiles go through the loop together, so that a step has at least about this many positions.
-constexpr int kGroupPositions = 32;
 
 // ---------------------------------------------------------------- on the device
 
@@ -51,7 +51,7 @@ struct TileStream {
   std::int32_t* corrupt;  // set to 1 if no encoder can have written the stream
 };
 
-// A range decoder between two steps (core/range_decoder.h).
+// A range decoder between two steps (coding/range_decoder.h).
 struct DecoderState {
   std::uint64_t offset;
   std::uint64_t range;
@@ -76,11 +76,11 @@ struct Task {
 
 struct WavefrontParams {
   const Task* tasks;
-  const PriorPass* passes;  // of the tasks
+  const DevicePass* passes;  // of the tasks
   std::int32_t num_tasks;
   std::int32_t* next_task;
   BlockMemory memory;
-  bool decode;                   // or sample
+  bool decode;  // or sample
   SamplingRule rule;
 };
 
@@ -127,17 +127,17 @@ class WarpDecoder {
 
 // At the beginning of shared memory.
 struct BlockState {
-  PriorPass pass;
+  DevicePass pass;
   const Stage* stages;  // of the pass, and what is known of their steps
   StageStep* steps;
-  std::int32_t task;      // number
-  std::int32_t choosers;  // warps that choose codes while the others run ahead
+  std::int32_t task;        // number
+  std::int32_t choosers;    // warps that choose codes while the others run ahead
   std::int32_t at[kWarps];  // the layer that each warp is at: registers are scarce
 };
 
 struct TaskRunner {
   const WavefrontParams& params;
-  const PriorPass& pass;  // in BlockState
+  const DevicePass& pass;  // in BlockState
   const PassRunner layers;
 
   __device__ static Workers all_warps() { return {static_cast<int>(threadIdx.x) / kWarp, kWarps}; }
@@ -242,8 +242,8 @@ struct TaskRunner {
       const Waiting& coarser = task().waiting[j];
       const std::int64_t lag = coarser.wavefront.lag - pass.wavefront.lag;
       const std::int64_t last = step.t + max(lag * step.rows.begin, lag * (step.rows.end - 1));
-      const std::int64_t steps = min(last / coarser.factor + 1,
-                                     static_cast<std::int64_t>(coarser.wavefront.steps()));
+      const std::int64_t steps =
+          min(last / coarser.factor + 1, static_cast<std::int64_t>(coarser.wavefront.steps()));
       while (load_relaxed(coarser.progress) < steps) relax();
       load_acquire(coarser.progress);
     }
@@ -292,7 +292,7 @@ __global__ void __launch_bounds__(kThreads, 2) wavefront_kernel(WavefrontParams 
     if (threadIdx.x == 0) number = atomicAdd(params.next_task, 1);
     __syncthreads();
     if (number >= params.num_tasks) return;
-    const PriorPass& pass = shared_memory<BlockState>()->pass;
+    const DevicePass& pass = shared_memory<BlockState>()->pass;
     TaskRunner{params, pass, {pass, params.memory}}.run();
     __syncthreads();
   }
@@ -301,7 +301,7 @@ __global__ void __launch_bounds__(kThreads, 2) wavefront_kernel(WavefrontParams 
 // ---------------------------------------------------------------- on the host
 
 // The words of a stream: big-endian, the last one filled up with zeros.
-void append_words(const cpu::ByteStream& stream, std::int64_t, std::vector<std::uint32_t>* words) {
+void append_words(const ByteStream& stream, std::int64_t, std::vector<std::uint32_t>* words) {
   for (std::size_t i = 0; i < stream.size; i += 4) {
     std::uint32_t word = 0;
     for (std::size_t j = i; j < i + 4; ++j) {
@@ -311,31 +311,26 @@ void append_words(const cpu::ByteStream& stream, std::int64_t, std::vector<std::
   }
 }
 
-void append_words(const cpu::WordStream& stream, std::int64_t codes,
-                  std::vector<std::uint32_t>* words) {
+void append_words(const WordStream& stream, std::int64_t codes, std::vector<std::uint32_t>* words) {
   words->insert(words->end(), stream.words, stream.words + codes);
 }
 
 // A launch: plans the tasks, copies what they need, runs them, and fetches the codes.
 template <class Stream>
-class Wavefronts {
+class WavefrontLoop {
  public:
-  using Job = cpu::WavefrontJob<Stream>;
-  static constexpr bool kDecode = std::is_same_v<Stream, cpu::ByteStream>;
+  using Job = WavefrontJob<Stream>;
+  static constexpr bool kDecode = std::is_same_v<Stream, ByteStream>;
 
-  Wavefronts(const std::vector<const PriorNetwork*>& networks, const std::vector<Job>& jobs,
-             const SamplingRule& rule, cudaStream_t stream)
-      : jobs_(jobs), rule_(rule), stream_(stream) {
-    for (const PriorNetwork* network : networks) {
-      networks_.push_back(static_cast<const PackedPrior*>(network));
-    }
-  }
+  WavefrontLoop(const std::vector<const PriorNetwork*>& networks, const std::vector<Job>& jobs,
+                const SamplingRule& rule, cudaStream_t stream)
+      : networks_(networks), jobs_(jobs), rule_(rule), stream_(stream) {}
 
-  Status run(cpu::WavefrontOutcome* outcome) {
+  Status run(WavefrontOutcome* outcome) {
     outcome->interrupted = false;
     outcome->corrupt.assign(jobs_.size(), -1);
     if (networks_.empty() || jobs_.empty()) return {};
-    make_groups();
+    groups_ = group_by_shape(jobs_, networks_.back()->host().lag);
     if (Status status = choose_device_use(); !status.ok()) return status;
     if (Status status = upload_codes(); !status.ok()) return status;
     if (Status status = upload_tasks(); !status.ok()) return status;
@@ -344,35 +339,9 @@ class Wavefronts {
   }
 
  private:
-  // Jobs of equal shapes.
-  using Group = std::vector<std::size_t>;
-
+  // Maps are counted among those that are not known, unless `known` is added.
   std::size_t maps() const { return networks_.size(); }
   std::size_t known(const Job& job) const { return job.maps.size() - maps(); }
-
-  void make_groups() {
-    std::vector<std::size_t> order(jobs_.size());
-    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      return shapes(jobs_[a]) < shapes(jobs_[b]);
-    });
-    for (std::size_t job : order) {
-      const cpu::CodeMap& finest = jobs_[job].maps.back();
-      const Wavefront wavefront{finest.height, finest.width, networks_.back()->host().lag};
-      const auto size = static_cast<std::size_t>(std::max(1, kGroupPositions / wavefront.widest()));
-      if (groups_.empty() || groups_.back().size() >= size ||
-          shapes(jobs_[groups_.back().front()]) != shapes(jobs_[job])) {
-        groups_.emplace_back();
-      }
-      groups_.back().push_back(job);
-    }
-  }
-
-  static std::vector<int> shapes(const Job& job) {
-    std::vector<int> sides;
-    for (const cpu::CodeMap& map : job.maps) sides.insert(sides.end(), {map.height, map.width});
-    return sides;
-  }
 
   // One block per multiprocessor, with all of its shared memory; two, with half of it each, when
   // there is work for them: then one computes while the other one decodes.
@@ -395,7 +364,7 @@ class Wavefronts {
     for (const Job& job : jobs_) {
       for (std::size_t m = 0; m < job.maps.size(); ++m) {
         code_places_.push_back(codes.size());
-        const cpu::CodeMap& map = job.maps[m];
+        const CodeMap& map = job.maps[m];
         if (m < known(job)) {
           codes.insert(codes.end(), map.codes, map.codes + map.size());
         } else {
@@ -421,7 +390,7 @@ class Wavefronts {
   // As many groups side by side, map by map, as there are blocks for all their maps.
   Status upload_tasks() {
     const std::size_t size = groups_.size() * maps();
-    passes_.resize(size);
+    device_passes_.resize(size);
     streams_.resize(size);
     waiting_.resize(size);
     tasks_.resize(size);
@@ -435,52 +404,52 @@ class Wavefronts {
         }
       }
     }
-    image_.add(passes_, &params_.passes);
+    image_.add(device_passes_, &params_.passes);
     image_.add(tasks_, &params_.tasks);
     return image_.upload(stream_);
   }
 
   Status add_task(std::size_t group, std::size_t map, std::size_t number) {
     const Job& first = jobs_[groups_[group].front()];
-    const std::size_t level = known(first) + map;  // among all maps
+    const std::size_t before = known(first) + map;  // maps, of all
+    const CodeMap& own = first.maps[before];
     const int tiles = static_cast<int>(groups_[group].size());
     MemoryPlan memory(shared_limit_);
     memory.place<BlockState>(Area::shared, 1);  // first
     Task& task = tasks_[number];
     task.decoders = memory.place_hot<DecoderState>(tiles);
-    plans_.push_back(std::make_unique<PassPlan>(*networks_[map], first.maps[level].height,
-                                                first.maps[level].width, tiles,
-                                                Schedule::stepwise, kWarps, &memory));
-    PassPlan& plan = *plans_.back();
-    if (!plan.status().ok()) return plan.status();
+    passes_.push_back(std::make_unique<PriorPass>(*networks_[map], own.height, own.width, tiles,
+                                                  Schedule::stepwise, kWarps, &memory));
+    PriorPass& pass = *passes_.back();
+    if (!pass.status().ok()) return pass.status();
     shared_ = std::max(shared_, memory.used(Area::shared));
     params_.memory.block_size = std::max(params_.memory.block_size, memory.used(Area::block));
 
-    for (std::size_t job : groups_[group]) add_tile(job, map, number, &plan);
-    for (std::size_t j = 0; j < level; ++j) {
-      plan.set_coarser_width(static_cast<int>(j), first.maps[j].width);
+    for (std::size_t job : groups_[group]) add_tile(job, map, number, &pass);
+    for (std::size_t j = 0; j < before; ++j) {
+      pass.set_coarser_width(static_cast<int>(j), first.maps[j].width);
     }
     for (std::size_t j = 0; j < map; ++j) {
-      const cpu::CodeMap& coarser = first.maps[known(first) + j];
+      const CodeMap& coarser = first.maps[known(first) + j];
       waiting_[number].push_back({progress_of(group, j),
                                   networks_[map]->host().coarser[known(first) + j].factor,
                                   {coarser.height, coarser.width, networks_[j]->host().lag}});
     }
     task.progress = map + 1 < maps() ? progress_of(group, map) : nullptr;
     task.num_waiting = static_cast<std::int32_t>(map);
-    plan.add_to(&image_, &passes_[number]);
+    pass.add_to(&image_, &device_passes_[number]);
     image_.add(streams_[number], &task.streams);
     image_.add(waiting_[number], &task.waiting);
     return {};
   }
 
-  void add_tile(std::size_t job, std::size_t map, std::size_t task, PassPlan* plan) {
-    const std::size_t level = known(jobs_[job]) + map;
+  void add_tile(std::size_t number, std::size_t map, std::size_t task, PriorPass* pass) {
+    const Job& job = jobs_[number];
+    const std::size_t before = known(job) + map;  // maps, of all
     std::vector<const std::int32_t*> coarser;
-    for (std::size_t j = 0; j < level; ++j) coarser.push_back(codes_of(job, j));
-    plan->add_tile(jobs_[job].class_id, jobs_[job].level, codes_of(job, level),
-                   std::move(coarser));
-    const std::size_t stream = job * maps() + map;
+    for (std::size_t j = 0; j < before; ++j) coarser.push_back(codes_of(number, j));
+    pass->add_tile(job.class_id, job.level, codes_of(number, before), std::move(coarser));
+    const std::size_t stream = number * maps() + map;
     streams_[task].push_back(
         {words_.data() + word_places_[stream],
          static_cast<std::int64_t>(word_places_[stream + 1] - word_places_[stream]),
@@ -506,27 +475,27 @@ class Wavefronts {
                  "starting the wavefront kernel");
   }
 
-  Status fetch(cpu::WavefrontOutcome* outcome) {
+  Status fetch(WavefrontOutcome* outcome) {
     std::vector<std::int32_t> codes(codes_.size()), corrupt(corrupt_.size());
     if (Status status = codes_.download(codes.data()); !status.ok()) return status;
     if (Status status = corrupt_.download(corrupt.data()); !status.ok()) return status;
     if (Status status = wait(stream_); !status.ok()) return status;
     for (std::size_t job = 0; job < jobs_.size(); ++job) {
       for (std::size_t map = maps(); map-- > 0;) {
-        const std::size_t level = known(jobs_[job]) + map;
-        const auto from = codes.begin() + (codes_of(job, level) - codes_.data());
-        std::copy_n(from, jobs_[job].maps[level].size(), jobs_[job].outputs[map]);
-        if (corrupt[job * maps() + map] != 0) outcome->corrupt[job] = static_cast<int>(level);
+        const std::size_t before = known(jobs_[job]) + map;  // maps, of all
+        const auto from = codes.begin() + (codes_of(job, before) - codes_.data());
+        std::copy_n(from, jobs_[job].maps[before].size(), jobs_[job].outputs[map]);
+        if (corrupt[job * maps() + map] != 0) outcome->corrupt[job] = static_cast<int>(before);
       }
     }
     return {};
   }
 
-  std::vector<const PackedPrior*> networks_;
+  const std::vector<const PriorNetwork*>& networks_;
   const std::vector<Job>& jobs_;
   const SamplingRule rule_;
   const cudaStream_t stream_;
-  std::vector<Group> groups_;
+  std::vector<JobGroup> groups_;
   std::int64_t shared_limit_ = 0;
   std::int64_t shared_ = 0;
   unsigned blocks_ = 0;
@@ -537,8 +506,8 @@ class Wavefronts {
   std::vector<std::size_t> code_places_, word_places_;
 
   // By task.
-  std::vector<std::unique_ptr<PassPlan>> plans_;
-  std::vector<PriorPass> passes_;
+  std::vector<std::unique_ptr<PriorPass>> passes_;
+  std::vector<DevicePass> device_passes_;
   std::vector<std::vector<TileStream>> streams_;
   std::vector<std::vector<Waiting>> waiting_;
   std::vector<Task> tasks_;
@@ -546,27 +515,21 @@ class Wavefronts {
   WavefrontParams params_ = {};
 };
 
-std::vector<const cpu::PriorNetwork*> hosts_of(const std::vector<const PriorNetwork*>& networks) {
-  std::vector<const cpu::PriorNetwork*> hosts;
-  for (const PriorNetwork* network : networks) hosts.push_back(&network->host());
-  return hosts;
-}
-
 }  // namespace
 
 Status wavefront_decode(const std::vector<const PriorNetwork*>& networks,
-                        const std::vector<cpu::DecodeJob>& jobs, cudaStream_t stream,
-                        cpu::WavefrontOutcome* outcome) {
-  if (Status status = cpu::check_jobs(hosts_of(networks), jobs); !status.ok()) return status;
-  return Wavefronts<cpu::ByteStream>(networks, jobs, {}, stream).run(outcome);
+                        const std::vector<DecodeJob>& jobs, cudaStream_t stream,
+                        WavefrontOutcome* outcome) {
+  if (Status status = check_jobs(hosts_of(networks), jobs); !status.ok()) return status;
+  return WavefrontLoop<ByteStream>(networks, jobs, {}, stream).run(outcome);
 }
 
 Status wavefront_sample(const std::vector<const PriorNetwork*>& networks,
-                        const std::vector<cpu::SampleJob>& jobs, const SamplingRule& rule,
-                        cudaStream_t stream, cpu::WavefrontOutcome* outcome) {
-  if (Status status = cpu::check_rule(rule); !status.ok()) return status;
-  if (Status status = cpu::check_jobs(hosts_of(networks), jobs); !status.ok()) return status;
-  return Wavefronts<cpu::WordStream>(networks, jobs, rule, stream).run(outcome);
+                        const std::vector<SampleJob>& jobs, const SamplingRule& rule,
+                        cudaStream_t stream, WavefrontOutcome* outcome) {
+  if (Status status = check_rule(rule); !status.ok()) return status;
+  if (Status status = check_jobs(hosts_of(networks), jobs); !status.ok()) return status;
+  return WavefrontLoop<WordStream>(networks, jobs, rule, stream).run(outcome);
 }
 
 }  // namespace vqcodec::cuda

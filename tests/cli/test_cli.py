@@ -27,7 +27,9 @@ from vqcodec import cli, tiling
 from vqcodec.cli import commands, completion, names
 from vqcodec.cli.arguments import parser
 from vqcodec.cli.screen import Failure, progress_line
+from vqcodec.codec.options import DecodeOptions, EncodeOptions
 from vqcodec.format import container
+from vqcodec.format.limits import Limits
 from vqcodec.model import file as model_file
 from vqcodec.tools import demo, files
 
@@ -348,13 +350,14 @@ def test_options_are_passed_on_as_given(folder, monkeypatch):
     seen = []
     monkeypatch.setattr(commands, "_code", lambda _, coder, suffix: seen.append((suffix, coder.options)))
     for arguments in (["compress", "a"], ["compress", "a", "-q", "7", "-e", "0", "--class", "x", "--tile", "0", "--strip"],
-                      ["compress", "a", "--target-size", "1.5M"], ["compress", "a", "--target-size", "20k", "--target-psnr", "31.5"],
+                      ["compress", "a", "--target-size", "1.5M"], ["compress", "a", "--max-pixels", "1M", "--target-psnr", "31.5"],
                       ["decompress", "a"], ["decompress", "a", "--partial", "--region", "0,8,16,24", "--scale", "2", "--maps", "3"]):
         assert cli.main(arguments) == 0
     assert seen == [
-        (".vqc", {}), (".vqc", {"quality": 7, "effort": 0, "class_id": "x", "tile": 0, "metadata": False}),
-        (".vqc", {"target_bytes": 1_500_000}), (".vqc", {"target_bytes": 20_000, "target_psnr": 31.5}),
-        (".png", {}), (".png", {"partial": True, "region": (0, 8, 16, 24), "scale": 2, "maps": 3}),
+        (".vqc", EncodeOptions()), (".vqc", EncodeOptions(quality=7, effort=0, class_id="x", tile=0, metadata=False)),
+        (".vqc", EncodeOptions(target_bytes=1_500_000)),
+        (".vqc", EncodeOptions(limits=Limits(pixels=1_000_000), target_psnr=31.5)),
+        (".png", DecodeOptions()), (".png", DecodeOptions(partial=True, region=(0, 8, 16, 24), scale=2, maps=3)),
     ]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded, ModelMis
 from vqcodec.format import container
 from vqcodec.format.container import Container, Header, Limits
 from vqcodec.model import file as model_file
+from vqcodec.model.prior import Condition
 from vqcodec.tools.demo import PHOTO
 
 
@@ -62,7 +63,7 @@ def test_maps_survive(small_model, height, width, quality, class_id, seed):
     if seed % 3 == 0:
         maps[-1][:] = 0  # an empty last map is not written
     number = small_model.config.class_number(class_id)
-    found, back = codec.read(codec.write(maps, height, width, quality=quality, class_id=number))
+    found, back = codec.read(codec.write(maps, height, width, quality=quality, condition=Condition(number, 1)))
     assert equal(back, maps)
     assert found.header.maps == len(maps) - (not maps[-1].any())
 

@@ -242,7 +242,7 @@ class TestMemory:
 
     def test_refusal_names_both_figures(self, small_model, tiled):
         with vqcodec.open(tiled, model=small_model, limits=Limits(memory=20_000)) as coded:
-            for ask in (coded.picture, coded.rows, coded.code_maps):
+            for ask in (coded.decode, coded.rows, coded.code_maps):
                 with pytest.raises(LimitExceeded, match=rf"20000 bytes .* about \d+ of an image of {WIDTH} x {HEIGHT}"):
                     ask()
             assert coded._canvas.known == [0] * 24  # nothing was decoded

@@ -15,6 +15,7 @@ from vqcodec import ops
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.images import psnr
 from vqcodec.model import file
+from vqcodec.model.prior import Condition
 from vqcodec.ops import cpu
 from vqcodec.tools.demo import PHOTO
 
@@ -51,7 +52,7 @@ class TestGolden:
         found, maps = codec.read(data)
         h = found.header
         picture = make.pictures()[path.stem][0]
-        assert codec.write(maps, h.height, h.width, quality=h.quality, class_id=h.class_id, picture=picture) == data
+        assert codec.write(maps, h.height, h.width, quality=h.quality, condition=Condition(h.class_id, h.level), image=picture) == data
 
     @pytest.mark.parametrize("backend", BACKENDS)
     @pytest.mark.parametrize("class_id, seed", make.SAMPLES)

@@ -392,7 +392,7 @@ def test_to_pil_carries_metadata():
 def test_does_not_load_torch():
     script = """
 import sys, numpy
-from vqcodec import images
+from vqcodec.codec import images
 images.to_array(numpy.zeros((2, 2), "uint8"))
 sys.exit("torch" in sys.modules)
 """

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 import vqcodec
 from tests.conftest import scene
 from vqcodec import ops
-from vqcodec.codec import sampler
+from vqcodec.codec import code_maps, sampler
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.engine import Engine
 from vqcodec.errors import FormatError, InvalidArgument
+from vqcodec.model.prior import Condition
 
 HEIGHT, WIDTH = 70, 100
 
@@ -109,8 +110,8 @@ class TestInpaint:
     def test_known_codes_stay(self, small_model):
         engine = Engine(small_model)
         maps = Codec(small_model).encode_maps(scene(HEIGHT, WIDTH), 90, effort=0)
-        unknown = sampler.covered_codes(small_model.config, self.mask())
-        drawn = sampler.fill(engine, maps, unknown, 1, 3, seed=4, temperature=1.0)
+        unknown = code_maps.covered(small_model.config, self.mask())
+        drawn = sampler.fill(engine, maps, unknown, Condition(1, 3), seed=4, temperature=1.0)
         assert all(np.array_equal(a[~u], b[~u]) for a, b, u in zip(drawn, maps, unknown))
         assert any((a[u] != b[u]).any() for a, b, u in zip(drawn, maps, unknown))
 
@@ -122,7 +123,7 @@ class TestInpaint:
         shares = np.array([ops.prior_frequencies(prior, np.full((1, 1), code), [], (0, 0))[1][0] for code in range(k)]) / 2**24
         for temperature in (1.0, 0.5):
             expected = shares ** (1 / temperature) / (shares ** (1 / temperature)).sum()
-            draws = [int(sampler.fill(engine, one, [np.ones((1, 1), bool)], 0, 0, seed=s, temperature=temperature)[0][0, 0])
+            draws = [int(sampler.fill(engine, one, [np.ones((1, 1), bool)], Condition(), seed=s, temperature=temperature)[0][0, 0])
                      for s in range(3000)]
             counts = np.bincount(draws, minlength=k)
             deviations = (counts - 3000 * expected) / np.sqrt(3000 * expected + 1)

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "check.h"
-#include "cpu/dispatch.h"
+#include "nn/instruction_set.h"
 
 namespace vqcodec::testing {
 namespace {
@@ -25,8 +25,8 @@ void report_failure(const char* file, int line, const std::string& message) {
 int main(int argc, char** argv) {
   using namespace vqcodec;
   std::cout << "CPU variants that run here:";
-  for (cpu::Variant variant : cpu::kVariants) {
-    if (cpu::is_supported(variant)) std::cout << " " << cpu::name(variant);
+  for (Variant variant : kVariants) {
+    if (is_supported(variant)) std::cout << " " << name(variant);
   }
   std::cout << "\n";
 

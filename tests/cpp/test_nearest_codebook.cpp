@@ -3,11 +3,13 @@
 #include <random>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "check.h"
-#include "cpu/nearest_codebook.h"
-#include "cpu/thread_pool.h"
+#include "quantizer/codebook_statistics.h"
+#include "quantizer/nearest_codebook.h"
+#include "quantizer/nearest_codebook_definition.h"
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
 StridedMatrix matrix(const std::vector<float>& values, std::int64_t rows, std::int64_t columns) {
@@ -22,7 +24,7 @@ std::vector<Variant> variants() {
   return found;
 }
 
-// The definition in kernels/nearest_codebook.h, word for word.
+// The definition in quantizer/nearest_codebook_definition.h, word for word.
 std::vector<std::int64_t> reference(const StridedMatrix& z, const StridedMatrix& codebook,
                                     const float* bias) {
   std::vector<std::int64_t> indices;
@@ -111,8 +113,7 @@ TEST(nearest_codebook_refuses_what_is_not_finite) {
   std::vector<std::int64_t> found(3);
   for (Variant variant : variants()) {
     const auto run = [&](std::vector<float> z, std::vector<float> e, std::vector<float> bias) {
-      return nearest_codebook(matrix(z, 3, 1), matrix(e, 2, 1), bias.data(), variant,
-                              found.data());
+      return nearest_codebook(matrix(z, 3, 1), matrix(e, 2, 1), bias.data(), variant, found.data());
     };
     CHECK(run({0, 1, 2}, {0, 2}, {0, 0}).ok());
     for (float bad : {nan, inf, -inf}) {
@@ -171,4 +172,4 @@ TEST(codebook_statistics_of_any_width) {
   }
 }
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

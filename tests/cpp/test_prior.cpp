@@ -1,45 +1,31 @@
-// The integer prior: its kernels against plain loops, its schedules against each other. That the
-// numbers are those of the definition in NumPy is tested from Python (tests/test_engine.py).
+// The integer prior: its schedules against each other. That the numbers are those of the definition
+// in NumPy is tested from Python (tests/test_engine.py).
 
 #include <algorithm>
 #include <atomic>
 #include <limits>
 #include <memory>
-#include <random>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "check.h"
-#include "cpu/prior_frequencies.h"
-#include "cpu/prior_network.h"
-#include "cpu/prior_wavefront.h"
-#include "cpu/thread_pool.h"
+#include "coding/wavefront_order.h"
+#include "prior/prior_frequencies.h"
+#include "prior/prior_network.h"
+#include "prior/prior_pass.h"
+#include "prior/ring.h"
+#include "prior/wavefront.h"
+#include "random_values.h"
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
-std::mt19937 random_source(7);
-
-int uniform(int low, int high) {
-  return std::uniform_int_distribution<int>(low, high)(random_source);
-}
-
-template <class T>
-std::vector<T> random_values(std::size_t size, int low, int high) {
-  std::vector<T> values(size);
-  for (T& value : values) value = static_cast<T>(uniform(low, high));
-  return values;
-}
-
-std::vector<Variant> variants() {
-  std::vector<Variant> found;
-  for (Variant variant : kVariants) {
-    if (is_supported(variant)) found.push_back(variant);
-  }
-  return found;
-}
+using testing::random_values;
+using testing::uniform;
+using testing::variants;
 
 bool never() { return false; }
 
@@ -117,8 +103,8 @@ class RandomPrior {
     bytes_.push_back(random_values<std::int8_t>(size, -127, 127));
     biases_.push_back(random_values<std::int32_t>(outputs, -5000, 5000));
     shifts_.push_back(random_values<std::uint8_t>(outputs, 5, 9));
-    return {bytes_.back().data(), biases_.back().data(), shifts_.back().data(), outputs, taps,
-            inputs};
+    return {
+        bytes_.back().data(), biases_.back().data(), shifts_.back().data(), outputs, taps, inputs};
   }
 
   std::vector<std::vector<std::int8_t>> bytes_;
@@ -188,8 +174,8 @@ struct Picture {
 
 std::vector<Picture> pictures() {
   std::vector<Picture> found;
-  for (const auto& [height, width] : {std::pair{1, 1}, {1, 9}, {9, 1}, {2, 2}, {7, 10}, {11, 24},
-                                      {7, 10}, {7, 10}, {20, 6}}) {
+  for (const auto& [height, width] :
+       {std::pair{1, 1}, {1, 9}, {9, 1}, {2, 2}, {7, 10}, {11, 24}, {7, 10}, {7, 10}, {20, 6}}) {
     found.emplace_back(height, width);
   }
   return found;
@@ -197,47 +183,24 @@ std::vector<Picture> pictures() {
 
 }  // namespace
 
-TEST(prior_wavefront_order) {
-  for (int height : {1, 2, 7}) {
-    for (int width : {1, 3, 8}) {
-      for (int lag : {1, 2, 3, 4}) {
-        const Wavefront wavefront{height, width, lag};
-        int positions = 0, widest = 0;
-        for (int t = -20; t < wavefront.steps() + 20; ++t) {
-          const RowRange rows = wavefront.rows(t);
-          for (int row = -3; row < height + 3; ++row) {
-            const int column = t - lag * row;
-            const bool active = 0 <= row && row < height && 0 <= column && column < width;
-            CHECK_EQ(rows.begin <= row && row < rows.end, active);
-            positions += active;
-          }
-          widest = std::max(widest, rows.size());
-        }
-        CHECK_EQ(positions, height * width);
-        CHECK_EQ(widest, wavefront.widest());
-      }
-    }
-  }
-}
-
-// The slots of a plane keep what was written, and are zero around it, as far as taps reach.
-TEST(prior_plane_finds_every_neighbour) {
+// The slots of a ring keep what was written, and are zero around it, as far as taps reach.
+TEST(prior_ring_finds_every_neighbour) {
   for (int height : {1, 4, 9}) {
     for (int width : {1, 2, 3, 10}) {
       for (int reach : {1, 2, 3}) {
         const int lag = reach + 1, tiles = 2;
         const Wavefront wavefront{height, width, lag};
         const int span = reach * lag + reach;
-        Plane plane(wavefront, tiles, reach, 3, span + 1);
+        Ring ring(wavefront, tiles, reach, 3, span + 1);
         for (int t = 0; t < wavefront.steps(); ++t) {
-          plane.clear_margins(t);
+          ring.clear_margins(t);
           const RowRange rows = wavefront.rows(t);
           for (int tile = 0; tile < tiles; ++tile) {
             for (int row = rows.begin; row < rows.end; ++row) {
-              const int index = plane.index(tile, row - rows.begin);
+              const int index = ring.index(tile, row - rows.begin);
               const auto feature = [&](int step, int r) -> std::int16_t& {
-                return plane.data()[plane.offset(step, r - row + rows.begin) +
-                                    index * plane.stride() + 2];
+                return ring
+                    .data()[ring.offset(step, r - row + rows.begin) + index * ring.stride() + 2];
               };
               const auto own = 1 + tile * 1000 + row * 50 + t - lag * row;
               feature(t, row) = static_cast<std::int16_t>(own);
@@ -245,7 +208,7 @@ TEST(prior_plane_finds_every_neighbour) {
                 for (int dc = -reach; dc <= (dr < 0 ? reach : 0); ++dc) {
                   const int r = row + dr, c = t - lag * row + dc;
                   const bool inside = r >= 0 && c >= 0 && c < width;
-                  CHECK_EQ(feature(t + Offset{dr, dc}.steps(lag), r),
+                  CHECK_EQ(feature(t + step_of(dr, dc, lag), r),
                            inside ? 1 + tile * 1000 + r * 50 + c : 0);
                 }
               }
@@ -257,157 +220,12 @@ TEST(prior_plane_finds_every_neighbour) {
   }
 }
 
-TEST(prior_frequency_table_finds_every_interval) {
-  for (int codes : {3, 31, 32, 33, 64, 1000}) {
-    for (int most : {0, 3, 65535}) {
-      auto weights = random_values<std::uint16_t>(codes, 0, most);
-      weights[uniform(0, codes - 1)] = 65535;
-      std::vector<std::uint32_t> before;
-      std::uint32_t sum = 0;
-      for (int k = 0; k < codes; ++k) {
-        if (k % kFrequencyBlock == 0) before.push_back(sum);
-        sum += weights[k];
-      }
-      const FrequencyTable table = {weights.data(), before.data(), sum, codes};
-      std::uint32_t next = 0;
-      for (int k = 0; k < codes; ++k) {
-        const CodeInterval interval = table.of(k);
-        CHECK_EQ(interval.start, next);
-        CHECK(interval.frequency >= 1);
-        next = interval.start + interval.frequency;
-        for (std::uint32_t quantile : {interval.start, next - 1}) {
-          const CodeInterval found = table.find(quantile);
-          CHECK_EQ(found.code, k);
-          CHECK_EQ(found.start, interval.start);
-          CHECK_EQ(found.frequency, interval.frequency);
-        }
-      }
-      CHECK_EQ(next, kFrequencyTotal);
-    }
-  }
-}
-
 TEST(prior_attention_mean_rounds_down_halves_up) {
   for (std::int64_t total : {1, 2, 3, 65535}) {
     for (std::int64_t sum = -3 * total - 2; sum <= 3 * total + 2; ++sum) {
       const std::int64_t mean = attention_mean(sum, total);
       CHECK(2 * total * mean <= 2 * sum + total);
       CHECK(2 * total * (mean + 1) > 2 * sum + total);
-    }
-  }
-}
-
-TEST(prior_product_equals_plain_loops) {
-  for (Variant variant : variants()) {
-    for (int outputs : {1, 15, 16, 17, 48, 100}) {
-      for (int inputs : {1, 2, 7, 48}) {
-        for (int count : {1, 2, 4, 5, 6, 8, 13, 17}) {
-          const int num_taps = uniform(1, 4), stride = (inputs + 1) / 2 * 2;
-          const std::size_t size = static_cast<std::size_t>(outputs) * num_taps * inputs;
-          const auto weight = random_values<std::int8_t>(size, -127, 127);
-          const auto bias = random_values<std::int32_t>(outputs, -100000, 100000);
-          const auto shift = random_values<std::uint8_t>(outputs, 0, 12);
-          const Conv conv({weight.data(), bias.data(), shift.data(), outputs, num_taps, inputs},
-                          std::vector<Offset>(num_taps));
-          const auto reached = static_cast<std::size_t>(2 * count + 8) * stride;
-          const auto features = random_values<std::int16_t>(reached, -128, 127);
-          std::vector<std::int32_t> rows, found(count * conv.num_panels() * kPanel);
-          for (int i = 0; i < count; ++i) rows.push_back(uniform(0, 2 * count));
-          std::vector<std::ptrdiff_t> taps;
-          for (int i = 0; i < num_taps; ++i) taps.push_back(std::ptrdiff_t{stride} * uniform(0, 7));
-          const FeatureRows<const std::int16_t> from = {features.data(), rows.data(), stride, count};
-          prior_kernel(variant).product(conv.packed(), from, taps.data(), found.data(),
-                                        conv.num_panels() * kPanel);
-          for (int i = 0; i < count; ++i) {
-            for (int o = 0; o < outputs; ++o) {
-              std::int32_t sum = bias[o] + rounding_half(shift[o]);
-              for (int t = 0; t < num_taps; ++t) {
-                for (int c = 0; c < inputs; ++c) {
-                  sum += weight[(o * num_taps + t) * inputs + c] *
-                         features[rows[i] * stride + taps[t] + c];
-                }
-              }
-              CHECK_EQ(found[i * conv.num_panels() * kPanel + o], sum >> shift[o]);
-            }
-          }
-        }
-      }
-    }
-  }
-}
-
-// The largest sums that a network may have, at both ends.
-TEST(prior_product_uses_all_of_int32) {
-  const int inputs = 500;
-  std::vector<std::int8_t> weight(inputs, 127);
-  const std::uint8_t shift = 0;
-  for (int sign : {-1, 1}) {
-    const std::int32_t room = std::numeric_limits<std::int32_t>::max() - inputs * 127 * 128;
-    const std::int32_t bias = sign * room;
-    const Conv conv({weight.data(), &bias, &shift, 1, 1, inputs}, {{0, 0}});
-    const std::vector<std::int16_t> features(inputs, sign < 0 ? -128 : 127);
-    const std::int32_t row = 0;
-    const std::ptrdiff_t tap = 0;
-    std::vector<std::int32_t> sums(kPanel);
-    for (Variant variant : variants()) {
-      prior_kernel(variant).product(conv.packed(), {features.data(), &row, inputs, 1}, &tap,
-                                    sums.data(), kPanel);
-      CHECK_EQ(sums[0], bias + inputs * 127 * features[0]);
-    }
-  }
-}
-
-TEST(prior_elementwise_kernels_are_the_same_in_every_variant) {
-  const auto extremes = [](std::size_t size) {
-    auto values = random_values<std::int32_t>(size, -70000, 70000);
-    values[0] = std::numeric_limits<std::int32_t>::max();
-    values[1] = std::numeric_limits<std::int32_t>::min();
-    return values;
-  };
-  const RandomPrior prior(5, 4, 0, 3, {});
-  const auto network = prior.load();
-  for (int channels : {2, 16, 67}) {
-    const int count = 3;
-    const std::ptrdiff_t stride = 2 * channels + 5;
-    const auto sums = extremes(static_cast<std::size_t>(stride) * count);
-    const auto base = random_values<std::int32_t>(channels * count, -98304, 98301);
-    const auto stream = random_values<std::int16_t>(channels * count, -32768, 32767);
-    const std::int32_t rows[count] = {2, 0, 1};
-    std::vector<std::vector<std::int16_t>> expected;
-    for (Variant variant : variants()) {
-      const PriorKernel& kernel = prior_kernel(variant);
-      std::vector<std::vector<std::int16_t>> found;
-      const auto next = [&] {
-        found.emplace_back(channels * count);
-        return FeatureRows<std::int16_t>{found.back().data(), rows, channels, count};
-      };
-      std::vector<std::int16_t> begun(stream.size()), added = stream;
-      kernel.begin_stream(sums.data(), stride, channels, base.data(), begun.data(), next());
-      kernel.add_to_stream(sums.data(), stride, channels, added.data(), next());
-      kernel.gate(sums.data(), stride, channels, network->tables, next());
-      kernel.clamp(sums.data(), stride, channels, -128, next());
-      found.push_back(begun);
-      found.push_back(added);
-      if (expected.empty()) expected = found;
-      CHECK(found == expected);
-      for (int i = 0; i < channels * count; ++i) {
-        const std::int64_t sum = sums[i / channels * stride + i % channels];
-        CHECK_EQ(begun[i], std::clamp<std::int64_t>(base[i] + sum, -32768, 32767));
-        CHECK_EQ(added[i], std::clamp<std::int64_t>(stream[i] + sum, -32768, 32767));
-      }
-
-      const std::int32_t top = kernel.maximum(sums.data(), stride * count);
-      CHECK_EQ(top, *std::max_element(sums.begin(), sums.end()));
-      std::vector<std::uint16_t> weights(sums.size());
-      kernel.weigh(sums.data(), stride * count, top, 3, network->tables.exp, kExpSize,
-                   weights.data());
-      std::uint64_t total = 0;
-      for (std::size_t i = 0; i < sums.size(); ++i) {
-        const std::int64_t distance = (std::int64_t{top} - sums[i]) >> 3;
-        CHECK_EQ(weights[i], distance < kExpSize ? network->tables.exp[distance] : 0);
-        total += weights[i];
-      }
-      CHECK_EQ(kernel.sum(weights.data(), stride * count), total);
     }
   }
 }
@@ -431,8 +249,8 @@ TEST(prior_sampling_is_one_function) {
         if (expected.size() <= i) expected.push_back(batch[i].codes);
         CHECK(batch[i].codes == expected[i]);
         for (auto& codes : batch[i].codes) std::fill(codes.begin(), codes.end(), -1);
-        status =
-            wavefront_sample(hierarchy.networks(), {jobs[i]}, SamplingRule(), variant, never, &outcome);
+        status = wavefront_sample(hierarchy.networks(), {jobs[i]}, SamplingRule(), variant, never,
+                                  &outcome);
         CHECK(status.ok());
         CHECK(batch[i].codes == expected[i]);
       }
@@ -444,7 +262,8 @@ TEST(prior_sampling_is_one_function) {
         std::vector<std::int64_t> start(size), frequency(size);
         const PriorTile tile = {job.class_id, job.level, job.maps.data(), job.maps[m]};
         CHECK(prior_frequencies(*hierarchy.networks()[m], tile, variant, start.data(),
-                                frequency.data()).ok());
+                                frequency.data())
+                  .ok());
         for (std::size_t i = 0; i < size; ++i) {
           CHECK(start[i] <= picture.words[m][i] && picture.words[m][i] < start[i] + frequency[i]);
         }
@@ -492,8 +311,10 @@ TEST(prior_decoding_can_be_interrupted) {
     CHECK(set_num_threads(threads).ok());
     std::atomic<int> asked{0};
     WavefrontOutcome outcome;
-    CHECK(wavefront_decode(hierarchy.networks(), {picture.job<DecodeJob>()}, Variant::scalar,
-                           [&] { return ++asked > 20; }, &outcome).ok());
+    CHECK(wavefront_decode(
+              hierarchy.networks(), {picture.job<DecodeJob>()}, Variant::scalar,
+              [&] { return ++asked > 20; }, &outcome)
+              .ok());
     CHECK(outcome.interrupted);
   }
 }
@@ -506,7 +327,11 @@ TEST(prior_memory_does_not_grow_with_the_map) {
   } source;
   const Hierarchy hierarchy;
   const auto bytes = [&](int map, int height, int width, Schedule schedule) {
-    const PriorTile tile = {0, 0, nullptr, {nullptr, height, width}};
+    // Codes are not looked at when a pass is made, but for those of a whole map.
+    const std::vector<std::int32_t> zeros(schedule == Schedule::whole_map ? height * width : 0);
+    const CodeMap own = {zeros.data(), height, width};
+    const CodeMap coarser[] = {{zeros.data(), (height + 1) / 2, (width + 1) / 2}, own};
+    const PriorTile tile = {0, 0, coarser, own};
     return PriorPass(*hierarchy.networks()[map], Variant::scalar, schedule, {tile}, source)
         .feature_bytes();
   };
@@ -593,8 +418,7 @@ TEST(prior_jobs_are_checked) {
     return status.message();
   };
   CHECK_EQ(refusal([](DecodeJob&) {}), "");
-  CHECK_EQ(refusal([](DecodeJob& j) { j.class_id = 3; }),
-           "map 0: class must be in 0..2, got 3");
+  CHECK_EQ(refusal([](DecodeJob& j) { j.class_id = 3; }), "map 0: class must be in 0..2, got 3");
   CHECK_EQ(refusal([](DecodeJob& j) { j.level = -1; }), "map 0: level must be in 0..1, got -1");
   CHECK_EQ(refusal([](DecodeJob& j) { j.maps[1].height = 7; }).substr(0, 42),
            "map 1: height of a coarser map must be in ");
@@ -606,4 +430,4 @@ TEST(prior_jobs_are_checked) {
            "map 1: its prior has 0 coarser maps, expected 1");
 }
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

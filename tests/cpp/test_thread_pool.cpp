@@ -8,10 +8,10 @@
 #include <thread>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "check.h"
-#include "cpu/thread_pool.h"
 
-namespace vqcodec::cpu {
+namespace vqcodec {
 namespace {
 
 // Whether every index of a loop of `count` ran exactly once.
@@ -115,4 +115,4 @@ TEST(thread_pool_refuses_silly_sizes) {
   CHECK_EQ(get_num_threads(), 2);
 }
 
-}  // namespace vqcodec::cpu
+}  // namespace vqcodec

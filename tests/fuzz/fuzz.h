@@ -1,4 +1,4 @@
-// What the fuzz targets share: taking an input apart, small priors, and a range encoder.
+// What the fuzz targets share: taking an input apart, and small priors.
 #pragma once
 
 #include <algorithm>
@@ -12,10 +12,11 @@
 #include <utility>
 #include <vector>
 
-#include "core/range_decoder.h"
-#include "cpu/dispatch.h"
-#include "cpu/prior_network.h"
-#include "kernels/prior_frequencies.h"
+#include "coding/frequency_table.h"
+#include "coding/range_decoder.h"
+#include "coding/range_encoder.h"
+#include "nn/instruction_set.h"
+#include "prior/prior_network.h"
 
 // A property that every input must have.
 #define REQUIRE(condition)                                                            \
@@ -52,45 +53,6 @@ class Input {
  private:
   const std::uint8_t* next_;
   const std::uint8_t* end_;
-};
-
-// The inverse of RangeDecoder, with the whole lower end of the interval as the stream.
-class RangeEncoder {
- public:
-  void encode(std::uint32_t start, std::uint32_t frequency) {
-    const std::uint64_t scale = range_ >> RangeDecoder::frequency_bits;
-    const std::uint64_t moved = lower_ + scale * start;
-    if (moved < lower_) carry();
-    lower_ = moved;
-    range_ = scale * frequency;
-    if (range_ >> 32 == 0) {
-      put(static_cast<std::uint32_t>(lower_ >> 32));
-      lower_ <<= 32;
-      range_ <<= 32;
-    }
-  }
-
-  std::vector<std::uint8_t> finish() {
-    put(static_cast<std::uint32_t>(lower_ >> 32));
-    put(static_cast<std::uint32_t>(lower_));
-    while (!bytes_.empty() && bytes_.back() == 0) bytes_.pop_back();
-    return bytes_;
-  }
-
- private:
-  void put(std::uint32_t word) {
-    for (int shift = 24; shift >= 0; shift -= 8) {
-      bytes_.push_back(static_cast<std::uint8_t>(word >> shift));
-    }
-  }
-  void carry() {
-    auto byte = bytes_.rbegin();
-    while (++*byte == 0) ++byte;
-  }
-
-  std::vector<std::uint8_t> bytes_;
-  std::uint64_t lower_ = 0;
-  std::uint64_t range_ = ~std::uint64_t{0};
 };
 
 // What a small prior is to be.
@@ -165,7 +127,7 @@ class SmallPrior {
       }
     }
     tensors.logits = conv(shape.codes, 1, hidden);
-    for (cpu::TableView<std::int8_t>* view : {&tensors.tanh, &tensors.sigmoid}) {
+    for (TableView<std::int8_t>* view : {&tensors.tanh, &tensors.sigmoid}) {
       const std::int64_t size = extent(256);
       *view = {stored(bytes_, size, -127, 127), size, 1};
     }
@@ -181,7 +143,7 @@ class SmallPrior {
   SmallPrior(const SmallPrior&) = delete;
   SmallPrior& operator=(const SmallPrior&) = delete;
 
-  cpu::PriorTensors tensors;
+  PriorTensors tensors;
 
  private:
   static constexpr std::int64_t kMostElements = 1 << 16;
@@ -194,11 +156,34 @@ class SmallPrior {
   }
 
   std::int64_t told(std::int64_t truth) {
-    static constexpr std::int64_t falsehoods[] = {
-        0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 33, 255, 256, 257, 32768, 32769, 65536, 65537,
-        1 << 20, (1 << 24) + 1, 1 << 30, std::numeric_limits<std::int32_t>::max(),
-        std::int64_t{1} << 32, (std::int64_t{1} << 32) + 1, std::int64_t{1} << 62,
-        std::numeric_limits<std::int32_t>::min(), -1};
+    static constexpr std::int64_t falsehoods[] = {0,
+                                                  1,
+                                                  2,
+                                                  3,
+                                                  4,
+                                                  5,
+                                                  7,
+                                                  8,
+                                                  15,
+                                                  16,
+                                                  17,
+                                                  33,
+                                                  255,
+                                                  256,
+                                                  257,
+                                                  32768,
+                                                  32769,
+                                                  65536,
+                                                  65537,
+                                                  1 << 20,
+                                                  (1 << 24) + 1,
+                                                  1 << 30,
+                                                  std::numeric_limits<std::int32_t>::max(),
+                                                  std::int64_t{1} << 32,
+                                                  (std::int64_t{1} << 32) + 1,
+                                                  std::int64_t{1} << 62,
+                                                  std::numeric_limits<std::int32_t>::min(),
+                                                  -1};
     constexpr int count = static_cast<int>(std::size(falsehoods));
     ++numbers_;
     for (const Lie& lie : lies_) {
@@ -241,8 +226,7 @@ class SmallPrior {
   void patch(std::vector<T>& values) {
     for (const Patch& patch : patches_) {
       if (patch.tensor != tensors_ || values.empty()) continue;
-      values[static_cast<std::size_t>(patch.element) % values.size()] =
-          static_cast<T>(patch.value);
+      values[static_cast<std::size_t>(patch.element) % values.size()] = static_cast<T>(patch.value);
     }
     ++tensors_;
   }
@@ -255,7 +239,7 @@ class SmallPrior {
   }
 
   template <class T>
-  cpu::TableView<T> table(int rows, int columns, int low, int high) {
+  TableView<T> table(int rows, int columns, int low, int high) {
     const auto sizes = shape({rows, columns});
     if constexpr (sizeof(T) == 1) {
       return {stored(bytes_, elements(sizes), low, high), sizes[0], sizes[1]};
@@ -264,7 +248,7 @@ class SmallPrior {
     }
   }
 
-  cpu::ConvTensors conv(int outputs, int taps, int inputs) {
+  ConvTensors conv(int outputs, int taps, int inputs) {
     const auto sizes = shape({outputs, taps, inputs});
     const std::int64_t bounded = std::min(sizes[0], kMostElements);  // bias and shift have memory
     return {stored(bytes_, elements(sizes), -127, 127),
@@ -288,11 +272,11 @@ class SmallPrior {
 };
 
 // Those that this machine runs, the fastest first.
-inline const std::vector<cpu::Variant>& variants() {
-  static const std::vector<cpu::Variant> all = [] {
-    std::vector<cpu::Variant> found;
-    for (cpu::Variant variant : cpu::kVariants) {
-      if (cpu::is_supported(variant)) found.insert(found.begin(), variant);
+inline const std::vector<Variant>& variants() {
+  static const std::vector<Variant> all = [] {
+    std::vector<Variant> found;
+    for (Variant variant : kVariants) {
+      if (is_supported(variant)) found.insert(found.begin(), variant);
     }
     return found;
   }();

@@ -4,15 +4,13 @@
 // be: sizes and numbers that contradict the rest, values that are out of range. The network must be
 // refused with a message, or be usable: two variants then compute the same valid frequencies, and
 // one decodes the rest of the input. A prior without deviations must be accepted.
-#include "cpu/prior_frequencies.h"
-#include "cpu/prior_wavefront.h"
-#include "cpu/thread_pool.h"
+#include "base/thread_pool.h"
 #include "fuzz.h"
+#include "prior/prior_frequencies.h"
+#include "prior/wavefront.h"
 
 namespace vqcodec::fuzz {
 namespace {
-
-using cpu::PriorNetwork;
 
 constexpr int kHeight = 3, kWidth = 4, kSize = kHeight * kWidth;
 
@@ -44,38 +42,37 @@ struct Frequencies {
 void use(const PriorNetwork& network, Input& input) {
   // Factors may have become anything up to 256: a map as large as this one is never too small.
   const std::vector<std::int32_t> zeros(kSize, 0);
-  const std::vector<cpu::CodeMap> coarser(network.coarser.size(),
-                                          {zeros.data(), kHeight, kWidth});
+  const std::vector<CodeMap> coarser(network.coarser.size(), {zeros.data(), kHeight, kWidth});
   std::vector<std::int32_t> codes(kSize);
   for (std::int32_t& code : codes) code = input.below(256) % network.codes;
-  const cpu::PriorTile tile = {0, 0, coarser.data(), {codes.data(), kHeight, kWidth}};
+  const PriorTile tile = {0, 0, coarser.data(), {codes.data(), kHeight, kWidth}};
   Frequencies expected;
-  const cpu::Variant other = variants()[static_cast<std::size_t>(input.byte()) % variants().size()];
-  for (cpu::Variant variant : {cpu::Variant::scalar, other}) {
+  const Variant other = variants()[static_cast<std::size_t>(input.byte()) % variants().size()];
+  for (Variant variant : {Variant::scalar, other}) {
     Frequencies found;
-    REQUIRE(cpu::prior_frequencies(network, tile, variant, found.start.data(),
-                                   found.frequency.data()).ok());
+    REQUIRE(
+        prior_frequencies(network, tile, variant, found.start.data(), found.frequency.data()).ok());
     for (int i = 0; i < kSize; ++i) {
       REQUIRE(found.start[i] >= 0 && found.frequency[i] >= 1);
       REQUIRE(found.start[i] + found.frequency[i] <= kFrequencyTotal);
     }
-    if (variant == cpu::Variant::scalar) expected = found;
+    if (variant == Variant::scalar) expected = found;
     REQUIRE(found.start == expected.start && found.frequency == expected.frequency);
   }
 
   const std::vector<std::uint8_t> stream = input.bytes(64);
-  cpu::DecodeJob job;
+  DecodeJob job;
   job.maps = coarser;
   job.maps.push_back({codes.data(), kHeight, kWidth});
   job.outputs = {codes.data()};
   job.streams = {{stream.data(), stream.size()}};
-  cpu::WavefrontOutcome outcome;
-  REQUIRE(cpu::wavefront_decode({&network}, {job}, other, never, &outcome).ok());
+  WavefrontOutcome outcome;
+  REQUIRE(wavefront_decode({&network}, {job}, other, never, &outcome).ok());
   for (std::int32_t code : codes) REQUIRE(0 <= code && code < network.codes);
 }
 
 void run(Input input) {
-  static const bool one_thread = cpu::set_num_threads(1).ok();
+  static const bool one_thread = set_num_threads(1).ok();
   REQUIRE(one_thread);
   const PriorShape shape = read_shape(input);
   const std::uint32_t seed = input.word();

@@ -25,11 +25,14 @@ from vqcodec import ops
 from vqcodec.errors import CorruptChunk, FormatError, LimitExceeded, ModelError, VqcodecError
 from vqcodec.format import alpha as alpha_plane
 from vqcodec.format import container as file_format
+from vqcodec.format import framing
+from vqcodec.format.chunk import encoded
 from vqcodec.format.container import Container, Limits
 from vqcodec.format.header import Header
 from vqcodec.format.wire import Cursor, encode_varint, inflate
 from vqcodec.model import file, fixed_point
 from vqcodec.model.config import AutoencoderConfig, CodeMap, ModelConfig, PriorConfig
+from vqcodec.networks import loading
 
 if TYPE_CHECKING:
     from vqcodec.codec.codec import Codec
@@ -92,7 +95,7 @@ def _container(data: bytes) -> None:
     require(sum(map(len, whole.metadata.values())) <= 3 * LIMITS.metadata, "metadata must keep its limit")
     again = file_format.read(file_format.write(whole), limits=LIMITS)
     require(same(again, whole), "a file that is written again must read the same")
-    cut = file_format.MAGIC + data[4 : 5 + zlib.crc32(data) % len(data)]
+    cut = framing.MAGIC + data[4 : 5 + zlib.crc32(data) % len(data)]
     with contextlib.suppress(FormatError):
         part = file_format.read(cut, partial=True, limits=LIMITS)
         require(part.maps == whole.maps[: len(part.maps)], "a file that is cut off must have the first maps")
@@ -135,7 +138,7 @@ def _description(data: bytes, whole: Container | None) -> None:
 
 def repaired(data: bytes) -> bytes:
     """The file with the CRCs of its chunks and tiles made right, as far as it has chunks."""
-    start = file_format.MAGIC + bytes([file_format.VERSION])
+    start = framing.MAGIC + bytes([file_format.VERSION])
     cursor = Cursor(memoryview(data), "", CorruptChunk)
     parts, tiles = [start], 1
     with contextlib.suppress(FormatError):
@@ -189,10 +192,10 @@ def metadata(data: bytes) -> None:
     if content is not None:
         require(len(content) <= most, "no more may be inflated than is allowed")
         require(inflate(zlib.compress(content), "stream", most) == content, "what is deflated again must inflate to the same")
-    head = file_format._chunk("H", Header(bytes(16), 1, 1).to_bytes())
+    head = encoded("H", Header(bytes(16), 1, 1).to_bytes())
     limits = dataclasses.replace(LIMITS, metadata=most)
     for tag, name in (("i", "icc"), ("e", "exif"), ("x", "xmp")):
-        parts = [file_format.MAGIC, bytes([1]), head, file_format._chunk(tag, data), file_format._chunk("Z", b"")]
+        parts = [framing.MAGIC, bytes([1]), head, encoded(tag, data), encoded("Z", b"")]
         found = file_format.read(b"".join(parts), partial=True, limits=limits)
         require(found.metadata == ({} if content is None else {name: content}), "a chunk must hold its stream's content")
         require((found.error is None) == (content is not None), "a chunk that is dropped must be named")
@@ -232,7 +235,7 @@ def _model(content: bytes) -> None:
         with contextlib.suppress(VqcodecError):
             ops.wavefront_decode(found.priors, [(f, f) for f in factors], [b"\x51\x33"] * len(maps), (0, 0))
     with contextlib.suppress(ModelError):
-        found.autoencoder
+        loading.autoencoder(found)
 
 
 @contextlib.contextmanager

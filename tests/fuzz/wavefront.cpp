@@ -7,16 +7,15 @@
 #include <array>
 #include <memory>
 
-#include "cpu/prior_frequencies.h"
-#include "cpu/prior_wavefront.h"
-#include "cpu/thread_pool.h"
+#include "base/thread_pool.h"
 #include "fuzz.h"
+#include "prior/prior_frequencies.h"
+#include "prior/wavefront.h"
 
 namespace vqcodec::fuzz {
 namespace {
 
-using cpu::CodeMap;
-using Networks = std::vector<const cpu::PriorNetwork*>;
+using Networks = std::vector<const PriorNetwork*>;
 
 constexpr int kHierarchies = 6;
 constexpr int kMaps = 3;
@@ -41,14 +40,14 @@ class Hierarchy {
       shape.factors = m == 0 ? std::vector<int>{} : std::vector<int>{factor};
       if (m == 2) shape.factors.push_back(1);
       const SmallPrior prior(shape, static_cast<std::uint32_t>(100 * seed + m + 1));
-      REQUIRE(cpu::PriorNetwork::create(prior.tensors, &networks[m]).ok());
+      REQUIRE(PriorNetwork::create(prior.tensors, &networks[m]).ok());
       codes.push_back(shape.codes);
     }
   }
 
   const int factor;
   std::vector<int> codes;
-  std::array<std::shared_ptr<const cpu::PriorNetwork>, kMaps> networks;
+  std::array<std::shared_ptr<const PriorNetwork>, kMaps> networks;
 };
 
 // Maps of one image and what they are made from.
@@ -82,7 +81,8 @@ struct Picture {
   std::uint32_t word(int m, std::size_t i) const {
     const auto& from = bytes[m];
     const std::uint32_t byte = from.empty() ? 0 : from[i % from.size()];
-    const std::uint32_t near = (byte << 16 | byte << 8 | byte) + static_cast<std::uint32_t>(i % 3) - 1;
+    const std::uint32_t near =
+        (byte << 16 | byte << 8 | byte) + static_cast<std::uint32_t>(i % 3) - 1;
     return near & (kFrequencyTotal - 1);
   }
 
@@ -93,8 +93,8 @@ struct Picture {
 };
 
 template <class Stream>
-cpu::WavefrontJob<Stream> job_of(Picture& picture, int known) {
-  cpu::WavefrontJob<Stream> job;
+WavefrontJob<Stream> job_of(Picture& picture, int known) {
+  WavefrontJob<Stream> job;
   job.class_id = picture.class_id;
   job.level = picture.level;
   for (int m = 0; m < kMaps; ++m) {
@@ -117,9 +117,10 @@ void encode(const Hierarchy& hierarchy, int known, Picture& picture) {
   for (int m = known; m < kMaps; ++m) {
     const std::size_t size = picture.codes[m].size();
     std::vector<std::int64_t> start(size), frequency(size);
-    const cpu::PriorTile tile = {picture.class_id, picture.level, maps.data(), maps[m]};
-    REQUIRE(cpu::prior_frequencies(*hierarchy.networks[m], tile, variants().front(),
-                                   start.data(), frequency.data()).ok());
+    const PriorTile tile = {picture.class_id, picture.level, maps.data(), maps[m]};
+    REQUIRE(prior_frequencies(*hierarchy.networks[m], tile, variants().front(), start.data(),
+                              frequency.data())
+                .ok());
     RangeEncoder encoder;
     RangeDecoder reader(picture.bytes[m].data(), picture.bytes[m].size());
     for (std::size_t i = 0; i < size; ++i) {
@@ -141,7 +142,7 @@ class Run {
         what_(input.below(4)),
         known_(input.below(kMaps)) {
     variant_ = variants()[static_cast<std::size_t>(input.byte()) % variants().size()];
-    REQUIRE(cpu::set_num_threads(input.byte() == 255 ? 3 : 1).ok());
+    REQUIRE(set_num_threads(input.byte() == 255 ? 3 : 1).ok());
     for (int count = 1 + input.below(3); count > 0; --count) {
       pictures_.emplace_back(hierarchy_, known_, input);
     }
@@ -171,8 +172,8 @@ class Run {
     return found;
   }
 
-  cpu::DecodeJob decode_job(Picture& picture) const {
-    auto job = job_of<cpu::ByteStream>(picture, known_);
+  DecodeJob decode_job(Picture& picture) const {
+    auto job = job_of<ByteStream>(picture, known_);
     for (int m = known_; m < kMaps; ++m) {
       job.streams.push_back({picture.bytes[m].data(), picture.bytes[m].size()});
     }
@@ -180,10 +181,10 @@ class Run {
   }
 
   void decode(bool again) {
-    std::vector<cpu::DecodeJob> jobs;
+    std::vector<DecodeJob> jobs;
     for (Picture& picture : pictures_) jobs.push_back(decode_job(picture));
-    cpu::WavefrontOutcome outcome;
-    const Status status = cpu::wavefront_decode(networks_, jobs, variant_, never, &outcome);
+    WavefrontOutcome outcome;
+    const Status status = wavefront_decode(networks_, jobs, variant_, never, &outcome);
     if (refused(status)) return;
     REQUIRE(!outcome.interrupted && outcome.corrupt.size() == pictures_.size());
     for (std::size_t i = 0; i < pictures_.size(); ++i) {
@@ -199,17 +200,17 @@ class Run {
     for (int m = known_; m < kMaps; ++m) {
       std::fill(picture.codes[m].begin(), picture.codes[m].end(), -1);
     }
-    REQUIRE(cpu::wavefront_decode(networks_, {decode_job(picture)}, variants().front(), never,
-                                  &outcome).ok());
+    REQUIRE(wavefront_decode(networks_, {decode_job(picture)}, variants().front(), never, &outcome)
+                .ok());
     REQUIRE(outcome.corrupt == std::vector<int>{corrupt});
     REQUIRE(picture.codes == expected);
   }
 
   void draw() {
-    std::vector<cpu::SampleJob> jobs;
+    std::vector<SampleJob> jobs;
     std::deque<std::vector<std::uint32_t>> words;
     for (Picture& picture : pictures_) {
-      jobs.push_back(job_of<cpu::WordStream>(picture, known_));
+      jobs.push_back(job_of<WordStream>(picture, known_));
       for (int m = known_; m < kMaps; ++m) {
         words.emplace_back();
         for (std::size_t i = 0; i < picture.codes[m].size(); ++i) {
@@ -218,17 +219,17 @@ class Run {
         jobs.back().streams.push_back({words.back().data()});
       }
     }
-    cpu::WavefrontOutcome outcome;
-    if (refused(cpu::wavefront_sample(networks_, jobs, rule_, variant_, never, &outcome))) return;
+    WavefrontOutcome outcome;
+    if (refused(wavefront_sample(networks_, jobs, rule_, variant_, never, &outcome))) return;
     for (const Picture& picture : pictures_) check_codes(hierarchy_, picture);
   }
 
   void choose() {
-    std::vector<cpu::ChooseJob> jobs;
+    std::vector<ChooseJob> jobs;
     std::deque<std::vector<std::int32_t>> codes;
     std::deque<std::vector<float>> costs;
     for (Picture& picture : pictures_) {
-      jobs.push_back(job_of<cpu::CandidateStream>(picture, known_));
+      jobs.push_back(job_of<CandidateStream>(picture, known_));
       for (int m = known_; m < kMaps; ++m) {
         codes.emplace_back();
         costs.emplace_back();
@@ -241,8 +242,8 @@ class Run {
         jobs.back().streams.push_back({codes.back().data(), costs.back().data(), kCandidates});
       }
     }
-    cpu::WavefrontOutcome outcome;
-    if (refused(cpu::wavefront_choose(networks_, jobs, variant_, never, &outcome))) return;
+    WavefrontOutcome outcome;
+    if (refused(wavefront_choose(networks_, jobs, variant_, never, &outcome))) return;
     for (const Picture& picture : pictures_) check_codes(hierarchy_, picture);
   }
 
@@ -266,7 +267,7 @@ class Run {
   const Hierarchy& hierarchy_;
   const int what_;  // 0, 1: decode; 2: draw; 3: choose
   const int known_;
-  cpu::Variant variant_;
+  Variant variant_;
   std::deque<Picture> pictures_;
   Networks networks_;
   SamplingRule rule_;

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 import vqcodec
-from tests import cuda_core
+from tests.support import cuda_core
 from tests.conftest import scene
 from tests.golden import make
 from tests.ops.test_nearest_codebook import problem
@@ -65,7 +65,7 @@ def core(stranger: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_the_simulator_catches_what_it_claims(host_core):
     """Its own tests: good kernels pass, deliberately broken ones are reported."""
-    done = subprocess.run([cuda_core.BUILD / "cuda_host_tests"], capture_output=True, text=True)
+    done = subprocess.run([cuda_core.BUILD / "cuda_simulator_tests"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -188,10 +188,10 @@ def test_a_device_that_computes_wrongly_is_refused(stranger, wrong, what, monkey
 
 def test_devices_without_memory_pools(host_core):
     """Some virtual GPUs have none."""
-    code = ("from tests import cuda_core; from vqcodec.ops import cuda, selftest; core = cuda_core.build();"
+    code = ("from tests.support import cuda_core; from vqcodec.ops import cuda, selftest; core = cuda_core.build();"
             "print(selftest.failure(cuda.Device(0, core)))")
     done = subprocess.run([sys.executable, "-c", code], cwd=cuda_core.ROOT, capture_output=True, text=True, check=True,
-                          env={**os.environ, "VQCODEC_CUDA_HOST_NO_POOLS": "1"})
+                          env={**os.environ, "VQCODEC_CUDA_SIMULATOR_NO_POOLS": "1"})
     assert done.stdout.strip() == "None"
 
 

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests import cuda_core
+from tests.support import cuda_core
 from vqcodec import ops
 from vqcodec.errors import BackendError, InvalidArgument
 from vqcodec.ops import codebook_statistics, cpu
@@ -68,7 +68,7 @@ def as_torch(*arrays: np.ndarray | None) -> list[torch.Tensor | None]:
 
 
 def test_reference_worked_example():
-    """The example of csrc/kernels/nearest_codebook.h."""
+    """The example of csrc/quantizer/nearest_codebook_definition.h."""
     z, codebook = np.float32([[2]]), np.float32([[0], [3]])
     assert reference_quantizer.codebook_offsets(codebook, np.float32([0, 1])).tolist() == [0, 10]
     assert reference_quantizer.nearest_codebook(z, codebook, np.float32([0, 1])).tolist() == [1]
@@ -439,13 +439,13 @@ def test_wrong_number_of_threads(wrong):
 
 
 def test_wrong_variant(monkeypatch):
-    with pytest.raises(InvalidArgument, match="variant must be one of scalar, avx2, avx512, got 'sse'"):
+    with pytest.raises(InvalidArgument, match="variant must be one of scalar, avx2, avx512, neon, got 'sse'"):
         nearest_codebook(Z, CODEBOOK, variant="sse")
-    for missing in {"scalar", "avx2", "avx512"} - set(VARIANTS):
+    for missing in {"scalar", "avx2", "avx512", "neon"} - set(VARIANTS):
         with pytest.raises(BackendError, match="does not run on this CPU"):
             nearest_codebook(Z, CODEBOOK, variant=missing)
     monkeypatch.setenv("VQCODEC_CPU", "mmx")
-    with pytest.raises(InvalidArgument, match="VQCODEC_CPU must be one of scalar, avx2, avx512, got 'mmx'"):
+    with pytest.raises(InvalidArgument, match="VQCODEC_CPU must be one of scalar, avx2, avx512, neon, got 'mmx'"):
         nearest_codebook(Z, CODEBOOK)
 
 

@@ -130,6 +130,10 @@ class Codec:
         streams = code_streams(self._engine, maps, tiling, condition, header.maps)
         return Container(header, image.metadata if image else {}, streams, image.alpha if image else None)
 
+    def write(self, maps: Maps, height: int, width: int, **given: Any) -> bytes:
+        """A file from code maps, see :meth:`content`."""
+        return container.write(self.content(maps, height, width, **given))
+
     def open(self, source: Source, *, partial: bool = False, limits: Limits | None = None) -> CodedImage:
         """A file of which only the header and the metadata have been decoded, see :func:`vqcodec.open`."""
         return CodedImage(self._engine, source, partial=partial, limits=limits)

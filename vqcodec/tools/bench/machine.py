@@ -14,15 +14,13 @@ from vqcodec.tools.pool import cores
 def described() -> dict[str, Any]:
     """Date, processor, cores, memory, system, and the relevant versions."""
     import numpy
-    import torch
 
     from vqcodec.ops import cpu
 
     return {
         "date": datetime.date.today().isoformat(), "processor": processor(), "cores": cores(), "machine_memory": memory(),
         "system": f"{platform.system()} {platform.release()}", "instructions": cpu.select_variant(),
-        "versions": {"vqcodec": __version__, "Python": platform.python_version(), "torch": torch.__version__,
-                     "numpy": numpy.__version__},
+        "versions": {"vqcodec": __version__, "Python": platform.python_version(), "numpy": numpy.__version__},
     }  # fmt: skip
 
 

@@ -1,0 +1,120 @@
+// What every instruction set offers: the inner kernels of integer networks, and that of
+// nearest_codebook. nn/integer_kernels.h and nn/nearest_codebook_kernel.h have them once, as
+// templates; kernels_<instruction set>.cpp instantiates both with its vectors.
+//
+// Convolutions are matrix products: positions x (taps * inputs) times (taps * inputs) x outputs.
+// The positions are rows of int16 features that lie somewhere in memory; the weights are packed
+// into panels of kPanel outputs:
+//
+//     panel, tap, pair of inputs (i, i+1):   w0[i] w0[i+1]  w1[i] w1[i+1]  ...  w15[i] w15[i+1]
+//
+// This header is included by files with different compiler flags: no standard library, and
+// functions with internal linkage only.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/strided_matrix.h"
+
+namespace vqcodec {
+
+enum class Variant;  // nn/instruction_set.h
+
+inline constexpr int kPanel = 16;
+
+// An integer convolution as the kernels read it. Rows of features are `2 * pairs` long.
+struct PackedConv {
+  const std::int8_t* weights;  // num_panels x taps x pairs x kPanel x 2
+  const std::int32_t* bias;    // num_panels x kPanel, with half of the rounding shift; may be null
+  const std::int32_t* shift;   // num_panels x kPanel; null together with bias
+  std::ptrdiff_t panel_bytes;  // from one panel to the next
+  int num_panels;
+  int taps;
+  int pairs;  // per tap
+};
+
+// Rows i = 0..count-1 of features: base + rows[i] * stride.
+template <class T>
+struct FeatureRows {
+  T* base;
+  const std::int32_t* rows;
+  std::ptrdiff_t stride;
+  int count;
+};
+
+template <class T>
+static inline T* row_of(const FeatureRows<T>& features, int i) {
+  return features.base + features.rows[i] * features.stride;
+}
+
+// The kernels of integer networks. Rows of `sums` are `sums_stride` apart.
+struct IntegerKernels {
+  // sums[i * sums_stride + o] = (sum over taps and inputs + bias[o]) >> shift[o], for every
+  // output of every panel. Tap j of row i is at inputs[i] + taps[j]. Sums wrap around: whoever
+  // made the convolution has shown that none leaves int32.
+  void (*product)(const PackedConv& conv, const FeatureRows<const std::int16_t>& inputs,
+                  const std::ptrdiff_t* taps, std::int32_t* sums, std::ptrdiff_t sums_stride);
+
+  // stream = base + sums, saturated; next = activation(stream). `base`, `stream`: channels apart.
+  void (*begin_stream)(const std::int32_t* sums, std::ptrdiff_t sums_stride, int channels,
+                       const std::int32_t* base, std::int16_t* stream,
+                       const FeatureRows<std::int16_t>& next);
+
+  // stream += sums, saturated; next = activation(stream). Rows of `stream`: channels apart.
+  void (*add_to_stream)(const std::int32_t* sums, std::ptrdiff_t sums_stride, int channels,
+                        std::int16_t* stream, const FeatureRows<std::int16_t>& next);
+
+  // next = tanh(first half of sums) * sigmoid(second half), by tables of 256 entries.
+  void (*gate)(const std::int32_t* sums, std::ptrdiff_t sums_stride, int channels,
+               const std::int8_t* tanh, const std::int8_t* sigmoid,
+               const FeatureRows<std::int16_t>& next);
+
+  // next = sums, clamped to low..127.
+  void (*clamp)(const std::int32_t* sums, std::ptrdiff_t sums_stride, int channels, int low,
+                const FeatureRows<std::int16_t>& next);
+
+  // The largest of size > 0 values.
+  std::int32_t (*maximum)(const std::int32_t* x, std::ptrdiff_t size);
+
+  // weights[i] = table[min((top - x[i]) >> shift, last)], top being the maximum of x.
+  void (*weigh)(const std::int32_t* x, std::ptrdiff_t size, std::int32_t top, int shift,
+                const std::uint16_t* table, std::uint32_t last, std::uint16_t* weights);
+
+  std::uint64_t (*sum)(const std::uint16_t* x, std::ptrdiff_t size);
+};
+
+// The kernel of nearest_codebook (quantizer/nearest_codebook_definition.h).
+struct NearestKernel {
+  int tile_rows;
+
+  // Writes a tile: the rows first, ..., first + tile_rows - 1 of z, as many as there are, times
+  // -2 and transposed to dims x tile_rows. What stands past the last row does not matter.
+  void (*pack)(const StridedMatrix& z, std::int64_t first, float* tile);
+
+  // Compares the rows of a tile with the codes first <= k < last.
+  //   offsets  offset_k for every code of the codebook
+  //   best     tile_rows lowest scores so far, +infinity at first
+  //   where    tile_rows codes that had them
+  void (*compare)(const float* tile, const StridedMatrix& codebook, const float* offsets,
+                  std::int32_t first, std::int32_t last, float* best, std::int32_t* where);
+};
+
+// Rows that one thread packs for NearestKernel at a time: whole tiles in every variant.
+inline constexpr int kMaxBlockRows = 192;
+
+// All kernels of one instruction set.
+struct Kernels {
+  IntegerKernels integer;
+  NearestKernel nearest;
+};
+
+extern const Kernels kScalarKernels;
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+extern const Kernels kNeonKernels;
+
+// Those of a variant that is_supported here.
+const Kernels& kernels_of(Variant variant);
+
+}  // namespace vqcodec
