@@ -1,4 +1,4 @@
-"""Shared fixtures: an image of our own making, and a small model built in a second."""
+"""Shared fixtures: a synthetic image, and a small model built in a second."""
 
 from __future__ import annotations
 

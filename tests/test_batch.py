@@ -1,4 +1,4 @@
-"""Many images by processes: order and records, bad images, killed workers, interrupts."""
+"""Many images in several processes: order and records, bad images, killed workers, interrupts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def model(small_model, tmp_path_factory) -> str:
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
-    """Images in two folders, one of them no image, and things that are none of our business."""
+    """Images in two folders, one of them not an image, and unrelated files."""
     folder = tmp_path / "photos"
     (folder / "deep").mkdir(parents=True)
     (folder / ".hidden").mkdir()
@@ -92,7 +92,7 @@ def test_folders_without_their_folders(photos, tmp_path, model):
 
 
 def test_pictures_are_known_in_a_new_process(photos):
-    """Where nothing has made Pillow load its formats yet."""
+    """In a process where Pillow has not loaded its formats yet."""
     script = f"from vqcodec import batch; print(*batch.pictures_in({str(photos)!r}, '.vqc', False), sep='\\n')"
     found = subprocess.check_output([sys.executable, "-c", script], text=True)
     assert found.split() == [str(photos / name) for name in ("a.png", "b.JPG", "bad.png")]
@@ -139,7 +139,7 @@ def run(tasks: list[str], folder: Path, jobs: int = 2, kind: str = "work") -> di
 
 
 def test_a_killed_worker_is_replaced(tmp_path):
-    """Its task is done again; one that always kills is given up, and alone."""
+    """Its task is retried; one that always kills its worker is abandoned without affecting others."""
     found = run(["1", "once", "2", "always", "3", "raise", "odd", "4"], tmp_path)
     assert all(found[task][0] == task for task in ("1", "2", "3", "4", "once"))
     assert (tmp_path / "died").read_text() == ".."
@@ -182,7 +182,7 @@ def test_closing_does_not_wait(tmp_path):
 
 
 def test_a_worker_killed_at_a_picture(tmp_path, model):
-    """From outside, at any moment: everything is there in the end, and nothing else."""
+    """From outside, at any moment: in the end every output exists, and nothing else."""
     paths = [tmp_path / f"{i}.png" for i in range(12)]
     for i, path in enumerate(paths):
         Image.fromarray(scene(40, 56, i)).save(path)
@@ -199,7 +199,7 @@ def test_a_worker_killed_at_a_picture(tmp_path, model):
 
 @pytest.mark.parametrize("after", [1, 2])
 def test_a_worker_killed_while_it_writes(tmp_path, after):
-    """What it left is no hindrance to the next one."""
+    """Its leftovers do not hinder the next one."""
     pairs = [(tmp_path / "died", tmp_path / "out" / "a")]
     (record,) = batch.run(workers.KilledAtWriting(after=after), pairs, jobs=2)
     assert record.error is None

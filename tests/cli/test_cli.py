@@ -47,7 +47,7 @@ def model(small_model, tmp_path_factory) -> str:
 def folder(tmp_path, monkeypatch) -> Path:
     """An empty working folder with one image in it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(vqcodec.__file__).parent.parent))  # for processes of their own
+    monkeypatch.setenv("PYTHONPATH", str(Path(vqcodec.__file__).parent.parent))  # for separate processes
     Image.fromarray(scene(40, 56)).save("photo.png")
     return tmp_path
 
@@ -119,7 +119,7 @@ def test_strips_are_what_pillow_writes(run, folder, model, monkeypatch, kind, op
 
 
 def test_strips_of_a_damaged_file(run, folder, monkeypatch):
-    """It is checked before anything is written; what fails later leaves nothing; with --partial, the coarser image."""
+    """Checked before anything is written; a later failure leaves nothing; --partial gives the coarser image."""
     run("compress", "photo.png", "-q", "90")
     data = bytearray(Path("photo.vqc").read_bytes())
     at = [c["offset"] for c in vqcodec.info(bytes(data))["chunks"] if c["tag"] == "M"][2] + 4
@@ -243,7 +243,7 @@ def test_demo_photograph_is_whole():
 
 @pytest.fixture
 def tree(folder) -> Path:
-    """a.png, b.jpg, deep/c.png and what is no image."""
+    """a.png, b.jpg, deep/c.png and files that are not images."""
     Path("in/deep").mkdir(parents=True)
     for i, name in enumerate(["a.png", "b.jpg", "deep/c.png"]):
         Image.fromarray(scene(24 + i, 32, i)).save(f"in/{name}")
@@ -261,7 +261,7 @@ def test_many_files_and_folders(run, tree):
     assert tree_of("out") == {"a.vqc", "b.vqc", "deep/c.vqc", "photo.vqc"}
     assert re.search(r"^out/deep/c\.vqc: 32 x 26, [\d,]+ bytes, [\d.]+ bits per pixel, [\d.]+ s$", err, re.MULTILINE)
     assert vqcodec.info(Path("out/a.vqc").read_bytes())["quality"] == 70
-    assert run("decompress", "out", "--jobs", "1", "--quiet") == (0, "", "")  # beside the inputs, and not into folders
+    assert run("decompress", "out", "--jobs", "1", "--quiet") == (0, "", "")  # next to the inputs, and not into folders
     assert tree_of("out") == {"a.vqc", "b.vqc", "deep/c.vqc", "photo.vqc", "a.png", "b.png", "photo.png"}
 
 
@@ -372,7 +372,7 @@ def test_progress_is_for_terminals(run, tree, monkeypatch):
         assert run("compress", "in", "photo.png", "-j1")[0] == 0
     shown = screen.getvalue()
     assert [text.strip() for text in re.findall(r"\d/3", shown)] == ["0/3", "1/3", "2/3", "3/3"]
-    visible = re.sub(r"[^\n]*\r", "", shown)  # what is drawn over is gone
+    visible = re.sub(r"[^\n]*\r", "", shown)  # the area drawn over has changed
     assert visible.count("bits per pixel") == 3 and "/3" not in visible
     assert progress_line(3, 4, 30, 50) == "[###############     ] 3/4  0:10 left"
     assert progress_line(5, 1000, 100, 30) == "[      ] 5/1000  5:31:40 left"
@@ -416,7 +416,7 @@ def test_verify(run, tree):
 
 
 def test_verify_decodes_unless_quick(run, folder, small_model):
-    """All checks of this file are right, but it is of another model."""
+    """All checksums of this file are right, but it was made with another model."""
     run("compress", "photo.png")
     found = container.read(Path("photo.vqc").read_bytes())
     found.header = dataclasses.replace(found.header, fingerprint=bytes(16))
@@ -459,7 +459,7 @@ def test_ms_ssim(run, folder):
 
 
 def completed(line: str, script: str) -> list[str]:
-    """What bash would offer for the last word of a command line."""
+    """The completions bash would offer for the last word of a command line."""
     words = line.split(" ")
     quoted = " ".join(f"'{word}'" for word in words)
     run = f'{script}\nCOMP_WORDS=({quoted}) COMP_CWORD={len(words) - 1}\n_vqcodec\nprintf "%s\\n" "${{COMPREPLY[@]}}"'
@@ -482,7 +482,7 @@ def test_completion_for_bash(capsys):
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_completion_for_other_shells(capsys, shell):
-    """Every option of every command; the shell itself reads it where it is installed."""
+    """Every option of every command; read by the shell itself if it is installed."""
     assert cli.main(["completion", shell]) == 0
     script = capsys.readouterr().out
     for name, (sub, summary) in completion.commands(parser()).items():
@@ -536,7 +536,7 @@ def test_pipes(folder, model):
 
 
 def test_nobody_reads(folder, model):
-    """A reader that goes away early is not an error worth a traceback."""
+    """A reader that closes early must not cause a traceback."""
     vqc = Path("photo.vqc")
     vqc.write_bytes(vqcodec.compress("photo.png", model=model))
     for arguments in (["info", "photo.vqc"], ["compress", "photo.png", "-", "--model", model, "--quiet"]):
@@ -674,7 +674,7 @@ def test_full_disk_leaves_nothing(run, folder, monkeypatch):
 
 @pytest.mark.parametrize("extension", ["ppm", "png", "tif"])
 def test_files_that_may_not_grow_leave_nothing(folder, model, extension):
-    """A real failure in the midst of writing, for each way of writing."""
+    """A real failure in the middle of writing, for each way of writing."""
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)).save("noise.png")
     Path("a.vqc").write_bytes(vqcodec.compress("noise.png", quality=100, effort=0, model=model))
     os.remove("noise.png")
@@ -705,7 +705,7 @@ def test_interrupted_write_leaves_nothing(run, folder, monkeypatch):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_signals(folder, sent):
-    """A process that waits for its input ends at once, and without a traceback."""
+    """A process waiting for input ends at once, without a traceback."""
     os.mkfifo("pipe")
     process = subprocess.Popen(
         [*COMMAND, "info", "pipe"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -763,7 +763,7 @@ def test_links_are_written_through(folder):
 
 
 def test_folders_with_more_than_pictures(run, folder):
-    """A pipe is passed over, links that lead round are not followed, and those that lead nowhere fail alone."""
+    """Pipes are skipped, circular links are not followed, and broken ones fail without affecting others."""
     os.makedirs("in/named.png")
     shutil.copy("photo.png", "in/a.png")
     os.symlink(".", "in/loop")
@@ -799,7 +799,7 @@ def test_links_that_lead_round(run, folder):
 
 
 def test_any_name(folder, model):
-    """A line break, bytes that are no text: each file has one line, and nothing fails where only UTF-8 may be printed."""
+    """A line break, bytes that are not text: each file has one line, and nothing fails where only UTF-8 can be printed."""
     for name in (b"new\nline.png", b"caf\xe9.png"):
         shutil.copy("photo.png", name)
     os.remove("photo.png")

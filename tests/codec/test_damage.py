@@ -28,7 +28,7 @@ def test_random_damage(victims, number, partial):
 
 
 def test_every_cut_between_chunks(victims):
-    """From one chunk to the next a truncated file gains a map, and at last the alpha plane."""
+    """From one chunk to the next, a truncated file gains a map, and finally the alpha plane."""
     for victim in victims:
         gained = []
         for chunk in victim.chunks[1:]:
@@ -44,7 +44,7 @@ def test_every_cut_between_chunks(victims):
 
 
 def test_wrong_pictures_are_noticed(victims):
-    """That of one map too many, of no damage at all, and an error where something is whole."""
+    """The image of one map too many, of no damage at all, and an error where something is intact."""
     victim = victims[0]
     maps = [c for c in victim.chunks if c["tag"] == "M"]
     cut = maps[2]["offset"] + 1

@@ -45,7 +45,7 @@ def pixels(image) -> np.ndarray:
 
 
 class Recorder(io.BytesIO):
-    """A file that remembers how much of it was read."""
+    """A file that records how much of it was read."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -136,7 +136,7 @@ class TestParts:
 
     @pytest.mark.parametrize("scale", [1, 2, 4, 8, 16])
     def test_scale(self, small_model, tiled, scale):
-        """About the means of the whole image, from less of the file."""
+        """Close to the means of the whole image, from less of the file."""
         whole = vqcodec.decompress(tiled, model=small_model)
         small = vqcodec.decompress(tiled, model=small_model, scale=scale)
         expected = whole.reduce(scale) if scale > 1 else whole
@@ -179,7 +179,7 @@ class TestParts:
         assert vqcodec.decompress(grey, model=small_model, region=(70, 10, 140, 60)).mode == "L"
 
     def test_damage_elsewhere_does_not_matter(self, small_model, tiled):
-        """A region decodes if its own tiles are whole; the whole image does not."""
+        """A region can be decoded if its own tiles are intact; the whole image cannot."""
         last = vqcodec.info(tiled)["chunks"][-2]
         damaged = bytearray(tiled)
         damaged[last["offset"] + last["bytes"] - 5] ^= 1  # the last byte of the last stream
@@ -204,7 +204,7 @@ class TestParts:
 
 
 def test_memory_does_not_grow_with_the_picture(small_model, tmp_path):
-    """100 megapixels there and back, from a memory-mapped file, in much less than they take unpacked three times."""
+    """A round trip of 100 megapixels, from a memory-mapped file, in much less than three times their uncompressed size."""
     from vqcodec.model import file as model_file
 
     model_file.save(tmp_path / "m.safetensors", small_model.config, small_model.tensors)
@@ -248,7 +248,7 @@ class TestMemory:
             assert coded._canvas.known == [0] * 24  # nothing was decoded
 
     def test_a_hostile_header_costs_nothing(self, small_model):
-        """2**28 pixels, of which no byte is there: refused at once, before a page of the maps was touched."""
+        """2**28 pixels without any data: rejected at once, before any page of the maps is touched."""
         fields = Header(small_model.fingerprint[:16], width=1 << 14, height=1 << 14, maps=1)
         data = container.write(Container(fields, maps=[[b""]]))
         with vqcodec.open(data, model=small_model, limits=Limits(memory=1 << 28)) as coded:
@@ -266,7 +266,7 @@ class TestMemory:
         codes = sum(a * b for a, b in small_model.config.map_shapes(12_000, 20_000))
         assert region < strip < canvas.memory(all_tiles, whole)
         assert 4 * codes < canvas.memory(all_tiles) < strip
-        assert strip < 3 * 20_000 * 12_000 + 4 * codes  # although that is the image alone
+        assert strip < 3 * 20_000 * 12_000 + 4 * codes  # although the image alone takes that much
 
     def test_progressive(self, small_model, tiled):
         decoder = vqcodec.Decoder(model=small_model, limits=Limits(memory=20_000))

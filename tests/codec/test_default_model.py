@@ -1,4 +1,4 @@
-"""The shipped model: golden files, sizes and distortions that it must reach, overhead."""
+"""The shipped model: golden files, sizes and distortions it must reach, overhead."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_quality_orders_size_and_distortion(photo):
 
 
 def test_smaller_than_jpeg_at_equal_psnr(photo, tmp_path):
-    """A far from close call: two thirds of JPEG's size at JPEG's own PSNR."""
+    """With a wide margin: two thirds of JPEG's size at JPEG's own PSNR."""
     photo.save(tmp_path / "p.jpg", quality=30, optimize=True, progressive=True)
     jpeg = psnr(photo, Image.open(tmp_path / "p.jpg")), (tmp_path / "p.jpg").stat().st_size
     fitting = (d for q in range(0, 101, 5) if psnr(photo, vqcodec.decompress(d := vqcodec.compress(photo, quality=q))) >= jpeg[0])
@@ -115,7 +115,7 @@ def test_overhead(codec):
 
 
 def test_priors_save_bits():
-    """The zero-order entropy is what a file would need without priors: they save a quarter and more."""
+    """The zero-order entropy is what a file would need without priors: they save at least a quarter."""
     picture = np.asarray(Image.open(PHOTO).convert("RGB"))
     codec = Codec()
     maps = codec.encode_maps(picture, 50)

@@ -1,4 +1,4 @@
-"""Images that are not all there: files that arrive, maps that are drawn, holes that are filled."""
+"""Incomplete images: files that are still arriving, maps that are drawn, holes that are filled."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TestComplete:
         with vqcodec.open(coded, model=small_model) as opened:
             drawn = opened.decode(maps=2, complete="sample", seed=1).pixels
             assert np.array_equal(drawn, found[0])
-            assert all(np.array_equal(a, b) for a, b in zip(opened.code_maps(), whole))  # nothing drawn is left behind
+            assert all(np.array_equal(a, b) for a, b in zip(opened.code_maps(), whole))  # no drawn codes remain
 
     def test_truncated(self, small_model, coded):
         last = vqcodec.info(coded)["chunks"][-2]
@@ -116,7 +116,7 @@ class TestInpaint:
         assert any((a[u] != b[u]).any() for a, b, u in zip(drawn, maps, unknown))
 
     def test_draws_follow_the_prior(self, small_model):
-        """Of the first code of the first map, drawn 3,000 times: as often as the prior says, also at another temperature."""
+        """The first code of the first map, drawn 3,000 times: as often as the prior says, and at another temperature."""
         engine = Engine(small_model)
         k, prior = small_model.config.autoencoder.maps[0].codes, small_model.priors[0]
         one = [np.zeros((1, 1), np.int32)]

@@ -48,7 +48,7 @@ class TestSearch:
     @given(st.floats(2, 12), st.floats(0.005, 0.06), st.floats(1, 3), st.integers(10, 10**6))
     @settings(max_examples=200, deadline=None)
     def test_within_two_per_cent_in_few_tries(self, base, slope, bend, target):
-        """For any smooth, growing size: never above, and 2 % below at most where qualities reach it."""
+        """For any smooth, growing size: never above, and at most 2 % below where qualities reach it."""
         tries = []
 
         def make(quality: float, level: int | None) -> Trial:
@@ -85,7 +85,7 @@ class TestSearch:
         assert 33.3 <= 25 + len(found) / 1000 <= 33.36
 
     def test_steps_end(self):
-        """A quantity that jumps over the goal does not keep the search going."""
+        """A quantity that jumps over the goal does not make the search endless."""
         made = bracket(lambda q: trial(q, q), lambda t: 1.0 if t.quality > 33.3 else -1.0, 0, 0.1, 0, 100)
         assert len(made) <= 14 and min(abs(t.quality - 33.3) for t in made) < 1
 

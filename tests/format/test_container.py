@@ -1,4 +1,4 @@
-"""vqcodec/format/container.py, header.py, wire.py and alpha.py: what is written is read, and damage is noticed."""
+"""vqcodec/format/container.py, header.py, wire.py and alpha.py: what is written is read, and damage is detected."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_accepts_any_buffer():
 
 
 def test_overhead_of_a_small_file():
-    """Everything but the streams stays under 1 % + 64 bytes at 10 kB, of which 2 bytes a map are the coder's."""
+    """Everything but the streams stays under 1 % + 64 bytes at 10 kB, including the coder's 2 bytes per map."""
     head = Header(FINGERPRINT, width=768, height=512, maps=11, class_id=16, level=3, quality=50)
     streams = [[bytes(10_000 // 11)] for _ in range(11)]
     data = container.write(Container(head, maps=streams))
@@ -413,7 +413,7 @@ def test_bombs_are_not_inflated():
 
 
 def test_huge_grids_cost_nothing():
-    """A hostile header promises 2**24 tiles of which no byte is there."""
+    """A hostile header promises 2**24 tiles without any data."""
     head = chunk("H", header(width=2**30, height=2, tile=64, maps=1).to_bytes())
     with pytest.raises(CorruptChunk, match="index of 16777216 tiles does not fit"):
         container.read(file_of(head, MAP, END))

@@ -38,7 +38,7 @@ def parsed(parser: Parser) -> Container:
 
 
 def failure(function: Callable[..., object], *arguments: object, **options: object) -> tuple[type, str] | None:
-    """Type and words of the error that a call raises, which must be a ``FormatError``."""
+    """Type and message of the error that a call raises, which must be a ``FormatError``."""
     try:
         function(*arguments, **options)
     except FormatError as error:
@@ -83,7 +83,7 @@ def test_streams_of_some_tiles(written, data):
 
 
 class Recording(io.BytesIO):
-    """Remembers which bytes were read."""
+    """Records which bytes were read."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -201,7 +201,7 @@ def test_a_file_that_shrinks(partial):
 
 
 def check_reader(damaged: bytes, written: Container, choices: tuple = (None, [0])) -> None:
-    """What is read of these tiles is right or a typed error; with ``partial`` a true part, without one."""
+    """What is read from these tiles is correct or a typed error; with ``partial`` a correct part, without an error."""
     source = io.BytesIO(damaged)
     for tiles in choices:
         wanted = [streams if tiles is None else [streams[t] for t in tiles] for streams in written.maps]
@@ -265,7 +265,7 @@ def test_every_changed_bit(written):
 
 
 def parser_finds(damaged: bytes) -> None:
-    """The error of ``container.read``, or, of a length that is more than the file has, of the limits."""
+    """The error of ``container.read``, or, for a length beyond the end of the file, that of the limits."""
     expected, found = failure(container.read, damaged), failure(parse, damaged)
     assert found == expected or (found[0], expected[0]) == (LimitExceeded, TruncatedFile)
 
@@ -337,7 +337,7 @@ def test_partial_drops_damaged_metadata_alone():
 
 @pytest.mark.parametrize("tag", [b"i", b"e", b"x", b"n"])
 def test_partial_takes_no_map_for_its_predecessor(tag):
-    """Map 0 looks like something else, and the count that would tell is cut off."""
+    """Map 0 looks like something else, and the count that would show it is cut off."""
     data = damage(container.write(example()), "map 0", tag)
     for part in (data, data[:-1], data[:-8]):
         assert Reader(part, partial=True).streams() == []
@@ -391,7 +391,7 @@ def test_limits(limits, message):
 
 @pytest.mark.parametrize("tag", list("iexAMZn"))
 def test_chunks_that_are_too_long(tag):
-    """Compared with what they may hold; the parser need not see their bytes for that."""
+    """Compared with their limits; the parser need not see their bytes for that."""
     data = file_of(HEADER, *[MAP] * (tag in "AZ"), chunk(tag, bytes(1200)), END)
     limits = Limits(metadata=60, map_bytes=1100)
     for read in (container.read, verify, parse):
@@ -467,7 +467,7 @@ def test_parser_has_every_chunk_with_its_last_byte(written):
 
 @given(damages(), st.data())
 def test_parser_finds_the_same_damage_however_it_is_fed(damaged, data):
-    """And keeps the same; only the words may count other bytes (as missing, as surplus)."""
+    """And keeps the same; only the byte counts in the message may differ (missing, surplus)."""
 
     def run(pieces: list[bytes]) -> tuple:
         parser = Parser()

@@ -1,8 +1,8 @@
-"""The Python fuzz targets: what reads bytes that nobody vouches for.
+"""The Python fuzz targets: everything that reads untrusted bytes.
 
-A target takes any bytes. It returns, or raises ``Violation`` (or whatever the library let out) if a
-property does not hold: nothing but ``VqcodecError`` comes out, and what is read whole and written
-again reads the same.
+A target takes any bytes. It returns, or raises ``Violation`` (or whatever error escaped the library) if a
+property does not hold: only ``VqcodecError`` may be raised, and what is read completely and
+written again must read the same.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def require(condition: object, what: str) -> None:
 
 
 def header(data: bytes) -> None:
-    """The header chunk: every number has one form, so that what is read is written to the same bytes."""
+    """The header chunk: every number has only one form, so what is read is written to the same bytes."""
     try:
         found = Header.from_bytes(memoryview(data))
     except CorruptChunk:
@@ -63,7 +63,7 @@ def header(data: bytes) -> None:
 
 
 def container(data: bytes) -> None:
-    """A whole file, as it is and with its checks repaired, whole and cut off."""
+    """A whole file, as it is and with corrected checksums, complete and truncated."""
     for file_bytes in {data, repaired(data)}:
         _container(file_bytes)
 
@@ -137,7 +137,7 @@ def _description(data: bytes, whole: Container | None) -> None:
 
 
 def repaired(data: bytes) -> bytes:
-    """The file with the CRCs of its chunks and tiles made right, as far as it has chunks."""
+    """The file with the CRCs of its chunks and tiles corrected, as far as it has chunks."""
     start = framing.MAGIC + bytes([file_format.VERSION])
     cursor = Cursor(memoryview(data), "", CorruptChunk)
     parts, tiles = [start], 1
@@ -207,9 +207,9 @@ def metadata(data: bytes) -> None:
 def model(data: bytes) -> None:
     """A model file. The first byte says what the others are:
 
-    0: the file. 1: JSON of changes to a sound model, {"config": {"path.to.entry": value}, "tensors":
+    0: the file. 1: JSON of changes to a valid model, {"config": {"path.to.entry": value}, "tensors":
     {name: [dtype, shape, seed] or null}}. 2: pairs of an offset (2 bytes) and a byte, changes to a
-    sound file.
+    valid file.
     """
     if not data:
         return
@@ -248,7 +248,7 @@ def _scratch(content: bytes) -> Iterator[Path]:
 
 
 def _edited(text: bytes) -> bytes | None:
-    """The sound model with changes, as a file; None if ``text`` is not a list of changes."""
+    """The valid model with changes, as a file; None if ``text`` is not a list of changes."""
     from safetensors.numpy import save
 
     config, tensors = micro()
@@ -276,7 +276,7 @@ def _edited(text: bytes) -> bytes | None:
             tensors[name] = np.ascontiguousarray(values.view(dtype).reshape(shape))
         return save(tensors, {"format": file.FORMAT, "config": json.dumps(description)})
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError):
-        return None  # not a change, rather than one that the library refuses
+        return None  # not a change, rather than one that the library rejects
 
 
 def _patched(patches: bytes) -> bytes:
@@ -329,7 +329,7 @@ def _codec() -> Codec:
 
 
 def codec(data: bytes) -> None:
-    """The code maps of a file, with its checks repaired and made a file of a small model."""
+    """The code maps of a file, with its checksums corrected and its model replaced by a small one."""
     coder = _codec()
     data = repaired(data)
     with contextlib.suppress(FormatError):
@@ -358,7 +358,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def prepare(name: str) -> None:
-    """What the first run of a target would do once: imports, and the small model."""
+    """One-time work of a target's first run: imports, and the small model."""
     if name in ("model", "codec"):
         _micro_file()
         _codec()

@@ -16,7 +16,7 @@ from vqcodec.networks import loading
 
 BUILD = ROOT / "build" / "fuzz_replay"
 MUTATIONS = 300
-SECONDS = 10  #: of processor time that one input may take
+SECONDS = 10  #: of CPU time that one input may take
 
 
 def corpus(name: str) -> list[bytes]:
@@ -24,7 +24,7 @@ def corpus(name: str) -> list[bytes]:
 
 
 def mutations(seeds: list[bytes], count: int) -> Iterator[bytes]:
-    """Inputs with a few bytes changed, put in, taken out, or copied from another; always the same."""
+    """Inputs with a few bytes changed, inserted, removed, or copied from another; deterministic."""
     source = random.Random(1)
     for _ in range(count):
         data = bytearray(source.choice(seeds))
@@ -65,7 +65,7 @@ def test_every_target_has_a_name_and_a_corpus() -> None:
 
 
 def test_the_small_model_of_the_targets_is_sound(tmp_path: Path) -> None:
-    """Otherwise every change to it would be refused for what it had before."""
+    """Otherwise every change to it would be rejected for an existing error."""
     path = tmp_path / "micro.safetensors"
     path.write_bytes(targets._micro_file())
     model = targets.file.load(path)
@@ -75,7 +75,7 @@ def test_the_small_model_of_the_targets_is_sound(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("break_it", [lambda: None, lambda: (_ for _ in ()).throw(KeyError("x"))], ids=["silent", "untyped"])
 def test_targets_notice(monkeypatch: pytest.MonkeyPatch, break_it) -> None:
-    """A library that returned nonsense, or let an untyped error out, would not pass."""
+    """A library that returned nonsense, or raised an untyped error, would not pass."""
     good = next(data for data in corpus("alpha") if len(data) > 3 and data[2] == 0)
     targets.alpha(good)
     monkeypatch.setattr(targets.alpha_plane, "decode", lambda *_: break_it())

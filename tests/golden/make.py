@@ -1,8 +1,8 @@
-"""Write the golden files anew: ``python -m tests.golden.make``.
+"""Regenerate the golden files: ``python -m tests.golden.make``.
 
-Only for a new shipped model or a new format version; files of released versions stay.
+Only for a new shipped model or a new format version; files of released versions are kept.
 The images are generated, so that nothing else is needed to check them. docs/FORMAT.md, which
-shows one of the files, is brought up to date, too (`tests.golden.listing`).
+shows one of the files, is also updated (`tests.golden.listing`).
 """
 
 from __future__ import annotations

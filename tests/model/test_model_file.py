@@ -1,4 +1,4 @@
-"""Model files: what is saved is what is loaded, and nothing unsound is."""
+"""Model files: what is saved is what is loaded, and invalid files are rejected."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_fingerprint_does_not_see_what_only_encoders_read(small_model):
     config = dataclasses.replace(small_model.config, autoencoder=weighted)
     assert fingerprint(config, small_model.tensors) == small_model.fingerprint
     described = config.to_json()
-    del described["autoencoder"]["distortion_weights"]  # as files had it before there were any
+    del described["autoencoder"]["distortion_weights"]  # as in files from before it existed
     assert type(config).from_json(described).autoencoder.distortion_weights == ()
 
 

@@ -1,4 +1,4 @@
-"""GPUs as users meet them, and the kernels under conditions that a GPU would vary.
+"""GPUs from the user's point of view, and the kernels under conditions that vary between GPUs.
 
 That the kernels compute what the others do is tested where those are: `test_engine`,
 `test_nearest_codebook` and `test_default_model` run them as the variant "cuda".
@@ -46,7 +46,7 @@ every_condition = pytest.mark.parametrize("condition", CONDITIONS, ids=lambda c:
 
 @pytest.fixture
 def stranger(host_core: ModuleType, monkeypatch: pytest.MonkeyPatch):
-    """The kernels compiled for the CPU, behind vqcodec.ops.cuda: a device that nobody has tested yet."""
+    """The kernels compiled for the CPU, behind vqcodec.ops.cuda: a device that has not been self-tested."""
     cuda_core.use(host_core, monkeypatch)
     yield host_core
     host_core.configure()
@@ -117,7 +117,7 @@ def test_golden_map_is_what_the_reference_computes():
     found = selftest.measure()
     for name in ("FREQUENCIES", "DECODED", "SAMPLED"):
         assert getattr(selftest, name) == found[name]
-    # It is sensitive: codes of many probabilities, none certain, and the sample uses most of them.
+    # The test is sensitive: codes have many probabilities, none is certain, and the sample uses most of them.
     assert 4 < np.log2(2**24 / found["frequency"]).mean() < 14
     assert len(np.unique(found["samples"][0][2])) > 50
 
@@ -181,7 +181,7 @@ def test_a_device_that_computes_wrongly_is_refused(stranger, wrong, what, monkey
         codec = vqcodec.Codec(device="cuda")
     data = (make.HERE / "colour.vqc").read_bytes()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # it is said once
+        warnings.simplefilter("error")  # the warning comes only once
         assert make.digest(codec.read(data)[1]) == json.loads(make.EXPECTED.read_text())["maps"]["colour"]
         ops.wavefront_sample([], [], [], (0, 0), backend="cuda")
 

@@ -157,7 +157,7 @@ def awkward_values(draw):
 @settings(max_examples=100, deadline=None)
 @given(arrays=awkward_values())
 def test_equals_reference_for_any_values(variant, arrays):
-    """Subnormals, huge values, equal rows: whatever hypothesis thinks of."""
+    """Subnormals, huge values, equal rows: whatever hypothesis generates."""
     z, codebook = arrays
     expected = reference_quantizer.nearest_codebook(z, codebook)
     np.testing.assert_array_equal(nearest_codebook(z, codebook, variant=variant), expected)
@@ -189,7 +189,7 @@ def test_near_ties_that_a_coarse_product_decides_wrongly(variant, dims, flip, op
 @pytest.mark.parametrize("bias_of_it", [0, INF])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_one_code_far_away(variant, bias_of_it):
-    """Its offset overflows, or it is disabled: the others are compared as if it were not there."""
+    """Its offset overflows, or it is disabled: the others are compared as if it did not exist."""
     z, codebook, bias = problem(40, 80, 33, 21, ties=False)
     codebook[7], bias[7] = 3e38, bias_of_it
     expected = reference_quantizer.nearest_codebook(z, codebook, bias)
@@ -267,7 +267,7 @@ def test_infinite_bias_disables_a_code(variant):
 
 
 def test_subnormals_survive_flush_to_zero():
-    """torch.set_flush_denormal changes the processor's mode; the result must not follow."""
+    """torch.set_flush_denormal changes the processor's mode; the result must not change."""
     z, codebook = np.float32([[2e-39]]), np.float32([[-1e-39], [2e-39]]) * np.float32(1)
     bias = np.float32([0, 1e-45])
     expected = reference_quantizer.nearest_codebook(z, codebook, bias)

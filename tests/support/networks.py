@@ -1,4 +1,4 @@
-"""Random small priors for tests: every part switched on and off, weights large enough to matter."""
+"""Random small priors for tests: with every part switched on and off, and weights large enough to matter."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def prior_cases(draw: st.DrawFn) -> tuple[PriorConfig, tuple[CodeMap, ...], tupl
 
 def random_prior(config: PriorConfig, maps: tuple[CodeMap, ...], seed: int, *, classes: int = CLASSES,
                  levels: int = LEVELS) -> Prior:
-    """A float prior whose activations use their whole range and now and then saturate."""
+    """A float prior whose activations use their whole range and occasionally saturate."""
     torch.manual_seed(seed)
     prior = Prior(config, maps, classes, levels).eval()
     prior.quantized = True

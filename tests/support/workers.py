@@ -1,4 +1,4 @@
-"""What the workers of tests/test_batch.py do: a module that loads nothing, because each of them imports it."""
+"""The work done in tests/test_batch.py: a module that loads nothing, because every worker imports it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vqcodec.errors import InvalidArgument, ModelError
 
 
 def start(kind: str, folder: str) -> Callable[[str], tuple[str, int]]:
-    """What a worker begins with."""
+    """The initial state of a worker."""
     if kind == "refuse":
         raise ModelError("no model")
     if kind == "exit":
@@ -44,7 +44,7 @@ def work(folder: str, task: str) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class KilledAtWriting(batch.Encoder):
-    """Writes "half", " whole", and dies the first time: ``after`` so many of these."""
+    """Writes "half", " whole", and dies the first time, ``after`` this many of these."""
 
     after: int = 1
 

@@ -41,7 +41,7 @@ def decibels(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def found(small_model, tmp_path_factory) -> SimpleNamespace:
-    """One quick run over images of several kinds, and one file that is none."""
+    """One quick run over several kinds of images, and one file that is not an image."""
     folder = tmp_path_factory.mktemp("bench")
     pictures = folder / "images & <b>"
     pictures.mkdir()
@@ -126,7 +126,7 @@ def test_curves_are_means_and_rates_follow_from_them(found):
 
 
 def slow_bd_rate(ours: list[dict], theirs: list[dict]) -> float | None:
-    """The integral of the difference, by many thin slices of quality."""
+    """The integral of the difference, over many thin slices of quality."""
     low, high = (pick(edge(p["value"] for p in curve) for curve in (ours, theirs)) for pick, edge in ((max, min), (min, max)))
     if low >= high:
         return None
@@ -153,7 +153,7 @@ def test_metrics_leave_out_what_is_too_small_for_them(found):
 
 
 def test_bits_of_maps(found):
-    """Zero-order entropies and chunks of all three images, counted anew."""
+    """Zero-order entropies and chunks of all three images, counted again."""
     entry = found.report["maps"][-1]
     files = [vqcodec.compress(Image.open(found.folder / p["name"]).convert("RGB"), quality=entry["quality"], model=found.model)
              for p in found.report["pictures"]]
@@ -206,7 +206,7 @@ def test_largest_within():
     sizes = {q: len(jpeg.encode(picture, q)) for q in range(2, 81)}
     assert len(data) == sizes[setting] <= 1500
     assert sizes[setting + 1] > 1500
-    assert gallery.largest_within(jpeg, picture, 10)[0] == 2  # its least, although it is larger
+    assert gallery.largest_within(jpeg, picture, 10)[0] == 2  # its lowest, although the file is larger
 
 
 def test_a_codec_that_does_not_work_is_missing():
@@ -321,7 +321,7 @@ def test_page_needs_nothing_but_itself(found):
     assert parsed.loaded and all(source.startswith("data:") for source in parsed.loaded)
     assert not re.findall(r"@import|url\((?!#)|https?://(?!www\.w3\.org/2000/svg)", found.html)
     assert "{{" not in found.html.split("<script")[0]
-    assert "<i>.png" not in found.html and "& <b>" not in found.html  # names of files are no markup
+    assert "<i>.png" not in found.html and "& <b>" not in found.html  # file names are not markup
 
 
 def test_page_says_what_the_numbers_say(found):
@@ -376,7 +376,7 @@ def test_figure(found):
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on PATH: the page's script is not run")
 def test_page_in_a_browser(found, tmp_path):
-    """The script runs to its end without an error, draws every curve, and the slider follows its value."""
+    """The script runs to the end without an error, draws every curve, and the slider follows its value."""
     probe = """<script>
     addEventListener("load", () => setTimeout(() => {
       const get = (id) => document.getElementById(id), split = get("split");
