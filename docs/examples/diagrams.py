@@ -118,7 +118,7 @@ def hierarchy(model: vqcodec.Codec) -> str:
 
 
 def wavefront(lag: int = 3, height: int = 5, width: int = 9, shown: int = 8) -> str:
-    """The number of the step of every position, and what a position of one step looks at."""
+    """The step number of every position, and what a position of one step depends on."""
     side, x0, y0 = 46, 20, 52
     d = Drawing(960, 330, "the wavefront order")
     steps = reference_prior.wavefront_steps(height, width, lag)
@@ -143,7 +143,7 @@ def wavefront(lag: int = 3, height: int = 5, width: int = 9, shown: int = 8) -> 
 
 
 def prior() -> str:
-    """The network of one map, from the codes that are known to the interval of the next."""
+    """The network of one map, from the known codes to the interval of the next."""
     d = Drawing(960, 400, "the integer prior of one code map")
     d.box(8, 40, 170, 56, "codes before it", "embeddings, int8")
     d.box(8, 120, 170, 56, "coarser maps", "conditioning stack, int8")
@@ -223,7 +223,7 @@ def tiles() -> str:
     d.rect(x, y, w, h, "hot", 0)
     d.text(x + w / 2, y + h / 2 + 5, "region")
     d.text(220, 258, "image of 4 x 2 tiles", "soft")
-    for i, (kind, line) in enumerate((("hot", "the pixels that are asked for"), ("dash", "the codes that they depend on: the networks look past tiles,"),
+    for i, (kind, line) in enumerate((("hot", "the requested pixels"), ("dash", "the codes they depend on: the networks look past tiles,"),
                                       ("warm", "the tiles that are read, checked and decoded"))):
         row = 70 + 52 * i + (16 if i == 2 else 0)
         d.rect(480, row - 14, 26, 20, kind, 0)

@@ -152,7 +152,7 @@ def test_limits(run, folder):
 
 
 def test_our_limit_takes_the_place_of_pillows(run, folder, monkeypatch):
-    """Also in processes of their own."""
+    """Also in separate processes."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     status, _, err = run("compress", "photo.png")
     assert status == 0 and "bomb" not in err

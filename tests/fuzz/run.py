@@ -110,7 +110,7 @@ def main() -> None:
     limits = parser.add_mutually_exclusive_group()
     limits.add_argument("--seconds", type=int, help="how long each target runs (default: 60)")
     limits.add_argument("--runs", type=int, help="how many executions each target gets")
-    limits.add_argument("--minimise", action="store_true", help="write the corpora anew from what was found")
+    limits.add_argument("--minimise", action="store_true", help="rewrite the corpora from what was found")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join((*NATIVE, *PYTHON)))
     arguments = parser.parse_args()
     names = arguments.targets or [*NATIVE, *PYTHON]

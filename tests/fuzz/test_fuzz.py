@@ -85,7 +85,7 @@ def test_targets_notice(monkeypatch: pytest.MonkeyPatch, break_it) -> None:
 
 @pytest.fixture(scope="module")
 def replay() -> Path:
-    """The C++ targets with a main of their own, compiled quickly: `make sanitize` runs them with sanitizers."""
+    """The C++ targets with their own main, compiled quickly: `make sanitize` runs them with sanitizers."""
     configure = ["cmake", "-S", str(ROOT), "-B", str(BUILD), "-DVQCODEC_FUZZ=ON", "-DVQCODEC_PYTHON=OFF", "-DVQCODEC_CUDA=off",
                  "-DCMAKE_BUILD_TYPE=Debug"]
     for command in (configure, ["cmake", "--build", str(BUILD), "--target", *(f"fuzz_{name}" for name in NATIVE)]):

@@ -110,7 +110,7 @@ void check_codes(const Hierarchy& hierarchy, const Picture& picture) {
   }
 }
 
-// Encodes the codes of an image anew.
+// Encodes the codes of an image again.
 void encode(const Hierarchy& hierarchy, int known, Picture& picture) {
   std::vector<CodeMap> maps;
   for (int m = 0; m < kMaps; ++m) maps.push_back(picture.map(m));

@@ -42,7 +42,7 @@ class Chunk:
 
     @property
     def payload(self) -> memoryview:
-        """The payload: a view, not a copy, of bytes in memory; read anew each time from a file."""
+        """The payload: a view, not a copy, of bytes in memory; read again each time from a file."""
         return self.source.read(self.start, self.end)
 
     def check_whole(self) -> None:
