@@ -342,7 +342,7 @@ def test_json(run, tree):
     status, out, err = run("compress", "in/a.png", "--json")  # one file: the same
     assert (status, err) == (1, "") and "exists" in json.loads(out)["error"]["message"]
     status, out, err = run("decompress", "in/a.vqc", "-", "--json")
-    assert status == 1 and out == "" and "--json and the output -" in err
+    assert status == 1 and out == "" and "--json and output to -" in err
 
 
 def test_options_are_passed_on_as_given(folder, monkeypatch):
@@ -372,7 +372,7 @@ def test_progress_is_for_terminals(run, tree, monkeypatch):
         assert run("compress", "in", "photo.png", "-j1")[0] == 0
     shown = screen.getvalue()
     assert [text.strip() for text in re.findall(r"\d/3", shown)] == ["0/3", "1/3", "2/3", "3/3"]
-    visible = re.sub(r"[^\n]*\r", "", shown)  # the area drawn over has changed
+    visible = re.sub(r"[^\n]*\r", "", shown)  # overwritten text disappears
     assert visible.count("bits per pixel") == 3 and "/3" not in visible
     assert progress_line(3, 4, 30, 50) == "[###############     ] 3/4  0:10 left"
     assert progress_line(5, 1000, 100, 30) == "[      ] 5/1000  5:31:40 left"
