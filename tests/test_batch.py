@@ -114,7 +114,7 @@ def test_records_as_json(tmp_path):
 def test_wrong_arguments_at_once(photos, tmp_path, model, small_model):
     for options, error, message in [
         ({"quality": 101}, InvalidArgument, "quality"), ({"effort": 10}, InvalidArgument, "effort"),
-        ({"jobs": 0}, InvalidArgument, "jobs must be"), ({"model": small_model}, InvalidArgument, "model must be a file's name"),
+        ({"jobs": 0}, InvalidArgument, "jobs must be"), ({"model": small_model}, InvalidArgument, "model must be a file name"),
     ]:  # fmt: skip
         with pytest.raises(error, match=message):
             batch.compress(photos, tmp_path / "out", **{"model": model, **options})

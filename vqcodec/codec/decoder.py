@@ -284,7 +284,7 @@ def check_size(engine: Engine, height: int, width: int, limits: Limits) -> None:
 def check_memory(header: Header, needed: int, limits: Limits) -> None:
     """Raise :class:`LimitExceeded` for an image that needs more memory than is allowed."""
     if needed > limits.memory:
-        raise LimitExceeded(f"at most {limits.memory} bytes of memory are allowed, this needs about {needed}  "
+        raise LimitExceeded(f"at most {limits.memory} bytes of memory are allowed, this needs about {needed} "
                             f"of an image of {header.width} x {header.height}")
 
 
