@@ -53,6 +53,7 @@ def names(folder: Path) -> set[str]:
 # -- records -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_folder_there_and_back(photos, tmp_path, model, jobs):
     records = list(batch.compress(photos, tmp_path / "out", jobs=jobs, quality=70, model=model))
@@ -181,6 +182,7 @@ def test_closing_does_not_wait(tmp_path):
     assert time.monotonic() - begun < 60 and not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 def test_a_worker_killed_at_a_picture(tmp_path, model):
     """From outside, at any moment: in the end every output exists, and nothing else."""
     paths = [tmp_path / f"{i}.png" for i in range(12)]
@@ -197,6 +199,7 @@ def test_a_worker_killed_at_a_picture(tmp_path, model):
         assert (tmp_path / "out" / f"{path.stem}.vqc").read_bytes() == vqcodec.compress(path, model=model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 2])
 def test_a_worker_killed_while_it_writes(tmp_path, after):
     """Its leftovers do not hinder the next one."""
@@ -224,6 +227,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole_group", [True, False], ids=["control-C", "kill -INT"])
 def test_interrupt_leaves_whole_files_only(tmp_path, model, whole_group):
     for i in range(40):

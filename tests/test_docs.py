@@ -130,6 +130,7 @@ def run_command(command: str) -> None:
         Path(target).write_bytes(stdout.buffer.getvalue())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if steps(page)], ids=name)
 def test_examples_of_pages(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     if name(page) in AT_ROOT:
@@ -207,6 +208,7 @@ def docstrings() -> list[tuple[str, str, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module, owner, text", [pytest.param(*each, id=f"{each[0]}.{each[1]}") for each in docstrings()
                                                  if each[0] not in DOCSTRINGS_NOT_RUN])
 def test_examples_of_docstrings(module: str, owner: str, text: str, folder: Path):
@@ -244,6 +246,7 @@ def test_drawings_are_those_of_their_script():
         assert (DOCS / "pictures" / path).read_text(encoding="utf-8") == svg, "run python docs/examples/diagrams.py"
 
 
+@pytest.mark.slow
 def test_gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Its script runs (for one image here), and the committed images are the ones it makes, and small."""
     gallery = script("gallery.py")

@@ -114,6 +114,7 @@ def test_no_cycle_runs_through_any_file():
         visit(name, ())
 
 
+@pytest.mark.slow
 def test_torch_has_its_places():
     found = {name_of(path) for path in modules() if "torch" in {name.split(".")[0] for name in imports(path)}}
     assert all(any(covers(place, name) for place in TORCH) for name in found), found
@@ -169,6 +170,7 @@ print(" ".join({HEAVY} & set(sys.modules)), file=sys.stderr)
     assert done.stderr.strip() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["vqcodec.decompress(vqcodec.compress(pixels))", "vqcodec.compress(pixels, effort=0)",
                                   'vqcodec.sample("flower-roses", size=(64, 64))'])
 def test_pixels_do_without_the_compiler_of_torch(call):

@@ -93,6 +93,7 @@ def test_draft_loads_a_reduced_picture(model, size, scale):
     assert image.draft("RGB", (1, 1)) is None  # too late
 
 
+@pytest.mark.slow
 def test_thumbnails_and_opening_read_what_they_need(model):
     """Opening reads chunk headers and metadata; a thumbnail reads the maps it needs."""
     class Recorder(io.BytesIO):

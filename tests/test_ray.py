@@ -65,6 +65,7 @@ def pictures(tmp_path) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_round_trip_with_bad_pictures(cluster, pictures, model):
     """Every name gives one row, in which there is a file or a reason."""
     import ray
@@ -93,6 +94,7 @@ def test_round_trip_with_bad_pictures(cluster, pictures, model):
             assert row["error"].startswith("NotVqcodec: ")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(cluster, pictures, model, monkeypatch):
     """Ray replaces it and repeats its batch."""
     monkeypatch.setattr(vqcodec.ray, "BATCH", 1)

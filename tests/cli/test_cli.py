@@ -102,6 +102,7 @@ def test_extension_chooses_the_format(run, folder, extension):
     assert image.format == {"jpg": "JPEG"}.get(extension, extension.upper())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["RGB", "L", "RGBA"])
 @pytest.mark.parametrize("options, parts", [
     ([], {}), (["--region", "3,5,50,38"], {"region": (3, 5, 50, 38)}), (["--scale", "4"], {"scale": 4}), (["--maps", "1"], {"maps": 1}),
@@ -151,6 +152,7 @@ def test_limits(run, folder):
     assert run("decompress", "photo.vqc", "x.png", "--max-memory", "1G", "--max-metadata", "1")[0] == 0
 
 
+@pytest.mark.slow
 def test_our_limit_takes_the_place_of_pillows(run, folder, monkeypatch):
     """Also in separate processes."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
@@ -188,6 +190,7 @@ def test_threads_change_nothing(run, folder):
     assert Path("1.vqc").read_bytes() == Path("2.vqc").read_bytes()
 
 
+@pytest.mark.slow
 def test_sample_on_a_grid(run, folder, model):
     status, out, err = run("sample", "owl", "-n", "3", "--seed", "1", "--size", "48x32", "-o", "s.png")
     assert (status, out) == (0, "")
@@ -216,6 +219,7 @@ def test_info(run, folder, model):
     assert json.loads(out) == container.describe(data) == vqcodec.info(data)
 
 
+@pytest.mark.slow
 def test_demo(run, folder, monkeypatch):
     small = folder / "small.webp"
     Image.open(demo.PHOTO).resize((90, 60)).save(small, lossless=True)
@@ -265,6 +269,7 @@ def test_many_files_and_folders(run, tree):
     assert tree_of("out") == {"a.vqc", "b.vqc", "deep/c.vqc", "photo.vqc", "a.png", "b.png", "photo.png"}
 
 
+@pytest.mark.slow
 def test_processes(run, tree):
     assert run("compress", "in", "photo.png", "-o", "out/", "--jobs", "2", "--quiet") == (0, "", "")
     for name in ("in/a.png", "in/b.jpg", "photo.png"):
@@ -379,6 +384,7 @@ def test_progress_is_for_terminals(run, tree, monkeypatch):
     assert all(len(progress_line(1, 2, 1, columns)) < columns for columns in range(1, 40))
 
 
+@pytest.mark.slow
 def test_interrupted_processes_leave_nothing_half(folder, model):
     for i in range(40):
         Image.fromarray(scene(120, 160, i)).save(f"{i}.png")
@@ -524,6 +530,7 @@ def piped(arguments: list[str], data: bytes = b"", **options) -> subprocess.Comp
     return subprocess.run([*COMMAND, *arguments], input=data, capture_output=True, **options)
 
 
+@pytest.mark.slow
 def test_pipes(folder, model):
     picture = Path("photo.png").read_bytes()
     compressed = piped(["compress", "-", "-", "--model", model], picture, check=True)
@@ -535,6 +542,7 @@ def test_pipes(folder, model):
     assert files_in(folder) == {"photo.png"}
 
 
+@pytest.mark.slow
 def test_nobody_reads(folder, model):
     """A reader that closes early must not cause a traceback."""
     vqc = Path("photo.vqc")
@@ -672,6 +680,7 @@ def test_full_disk_leaves_nothing(run, folder, monkeypatch):
     assert files_in(folder) == {"photo.png", "photo.vqc"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extension", ["ppm", "png", "tif"])
 def test_files_that_may_not_grow_leave_nothing(folder, model, extension):
     """A real failure in the middle of writing, for each way of writing."""
@@ -798,6 +807,7 @@ def test_links_that_lead_round(run, folder):
     assert files_in(folder) == {"photo.png", "a.vqc", "b.vqc"}
 
 
+@pytest.mark.slow
 def test_any_name(folder, model):
     """A line break, bytes that are not text: each file has one line, and nothing fails where only UTF-8 can be printed."""
     for name in (b"new\nline.png", b"caf\xe9.png"):

@@ -53,6 +53,7 @@ def test_any_size(small_model, height, width):
     assert error < np.mean((picture - picture.mean((0, 1))) ** 2) or height * width < 300
 
 
+@pytest.mark.slow
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 100), st.sampled_from([None, 0, 1, "owl"]), st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
 def test_maps_survive(small_model, height, width, quality, class_id, seed):
@@ -243,6 +244,7 @@ class TestEffort:
         assert np.allclose(visibility(rough, 16, (2, 2))[0, 0], (1 + (64 / 255) ** 2 / 4 / TEXTURE) ** -MASKING, rtol=1e-5)
         assert visibility(rough, 4, (6, 8)).shape == (6, 8)
 
+    @pytest.mark.slow
     def test_effort_pays(self):
         """Fewer bits for the same error, or less error for the bits, with the shipped model."""
         picture = np.asarray(Image.open(PHOTO).convert("RGB"))[:256, :256]

@@ -17,6 +17,7 @@ def victims(small_model) -> list[Victim]:
     return archive.victims(model=small_model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
 @pytest.mark.parametrize("partial", [False, True], ids=["whole", "partial"])
 def test_random_damage(victims, number, partial):
@@ -27,6 +28,7 @@ def test_random_damage(victims, number, partial):
     assert set(found) == (accepted if partial else {"error"})
 
 
+@pytest.mark.slow
 def test_every_cut_between_chunks(victims):
     """From one chunk to the next, a truncated file gains a map, and finally the alpha plane."""
     for victim in victims:

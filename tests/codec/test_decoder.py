@@ -63,6 +63,7 @@ class Recorder(io.BytesIO):
 
 
 class TestWindows:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["tiny", "default", "imagenet256", "ffhq1024"])
     def test_windows_give_what_the_whole_gives(self, name):
         """In double precision, so that a margin one pixel too small would show."""
@@ -89,6 +90,7 @@ class TestWindows:
         assert np.array_equal(small.pixels(maps, Box(0, 0, width, height)), expected)
         assert np.array_equal(small.pixels(maps, Box(37, 51, 97, 141)), expected[51:141, 37:97])
 
+    @pytest.mark.slow
     def test_no_seams(self, small_model, picture, tiled, monkeypatch):
         """Areas of the encoder and strips of the decoder: the same file and image, whatever their size."""
         whole = pixels(vqcodec.decompress(tiled, model=small_model))
@@ -112,6 +114,7 @@ class TestTile:
 
 
 class TestParts:
+    @pytest.mark.slow
     @given(st.data())
     @settings(max_examples=30, deadline=None)
     def test_region_is_a_crop(self, small_model, tiled, data):
@@ -203,6 +206,7 @@ class TestParts:
             vqcodec.open(path, model=small_model)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_picture(small_model, tmp_path):
     """A round trip of 100 megapixels, from a memory-mapped file, in much less than three times their uncompressed size."""
     from vqcodec.model import file as model_file

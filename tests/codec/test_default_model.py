@@ -40,6 +40,7 @@ class TestGolden:
         assert codec.model.fingerprint.hex() == EXPECTED["model"]
         assert {f.stem for f in FILES} == set(EXPECTED["maps"]) == set(make.pictures())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("backend", BACKENDS)
     @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
     def test_maps(self, path: Path, backend, monkeypatch):
@@ -54,6 +55,7 @@ class TestGolden:
         picture = make.pictures()[path.stem][0]
         assert codec.write(maps, h.height, h.width, quality=h.quality, condition=Condition(h.class_id, h.level), image=picture) == data
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("backend", BACKENDS)
     @pytest.mark.parametrize("class_id, seed", make.SAMPLES)
     def test_samples(self, class_id, seed, backend, codec, monkeypatch):
@@ -82,6 +84,7 @@ def test_sixteen_classes(codec):
     assert codec.model.config.card["data"]
 
 
+@pytest.mark.slow
 def test_quality_orders_size_and_distortion(photo):
     rows = []
     for quality in (0, 25, 50, 75, 100):
@@ -94,6 +97,7 @@ def test_quality_orders_size_and_distortion(photo):
     assert distortions[0] > 24.5 and distortions[2] > 27.5 and distortions[4] > 30.5
 
 
+@pytest.mark.slow
 def test_smaller_than_jpeg_at_equal_psnr(photo, tmp_path):
     """With a wide margin: two thirds of JPEG's size at JPEG's own PSNR."""
     photo.save(tmp_path / "p.jpg", quality=30, optimize=True, progressive=True)
@@ -102,6 +106,7 @@ def test_smaller_than_jpeg_at_equal_psnr(photo, tmp_path):
     assert len(next(fitting)) < 0.67 * jpeg[1]
 
 
+@pytest.mark.slow
 def test_overhead(codec):
     """Everything but the information content of the codes: under 1 % + 64 bytes of a 768 x 512 file."""
     picture = Image.open(PHOTO).convert("RGB").resize((768, 512))
@@ -114,6 +119,7 @@ def test_overhead(codec):
     assert len(data) - bits / 8 < 0.01 * len(data) + 64
 
 
+@pytest.mark.slow
 def test_priors_save_bits():
     """The zero-order entropy is what a file would need without priors: they save at least a quarter."""
     picture = np.asarray(Image.open(PHOTO).convert("RGB"))
@@ -127,6 +133,7 @@ def test_priors_save_bits():
     assert 8 * len(codec.write(maps, *picture.shape[:2], quality=50)) < 0.8 * zero_order
 
 
+@pytest.mark.slow
 def test_partial_pictures_get_better(photo):
     data = vqcodec.compress(photo, quality=75)
     chunks = vqcodec.info(data)["chunks"]

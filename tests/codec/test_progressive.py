@@ -29,6 +29,7 @@ def pixels(image) -> np.ndarray:
 
 
 class TestDecoder:
+    @pytest.mark.slow
     def test_previews_are_the_prefixes(self, small_model, coded):
         decoder = vqcodec.Decoder(model=small_model)
         previews = [found for byte in coded if (found := decoder.feed(bytes([byte]))) is not None]
@@ -39,6 +40,7 @@ class TestDecoder:
             assert np.array_equal(pixels(previews[number - 1]), pixels(vqcodec.decompress(coded, model=small_model, maps=number)))
         assert np.array_equal(pixels(previews[-1]), pixels(vqcodec.decompress(coded, model=small_model)))
 
+    @pytest.mark.slow
     @given(st.lists(st.integers(0, 4000), max_size=6))
     @settings(max_examples=10, deadline=None)
     def test_any_split(self, small_model, coded, cuts):
@@ -60,6 +62,7 @@ class TestDecoder:
 
 
 class TestComplete:
+    @pytest.mark.slow
     def test_known_maps_stay_and_the_rest_is_drawn(self, small_model, coded):
         whole = Codec(small_model).read(coded)[1]
         found = [pixels(vqcodec.decompress(coded, model=small_model, maps=2, complete="sample", seed=s)) for s in (1, 1, 2)]
@@ -95,6 +98,7 @@ class TestInpaint:
         mask[20:50, 30:80] = True
         return mask
 
+    @pytest.mark.slow
     def test_outside_stays_and_seeds_matter(self, small_model):
         picture, mask = scene(HEIGHT, WIDTH), self.mask()
         a, b, c = (pixels(vqcodec.inpaint(picture, mask, model=small_model, seed=s)) for s in (1, 1, 2))
@@ -115,6 +119,7 @@ class TestInpaint:
         assert all(np.array_equal(a[~u], b[~u]) for a, b, u in zip(drawn, maps, unknown))
         assert any((a[u] != b[u]).any() for a, b, u in zip(drawn, maps, unknown))
 
+    @pytest.mark.slow
     def test_draws_follow_the_prior(self, small_model):
         """The first code of the first map, drawn 3,000 times: as often as the prior says, and at another temperature."""
         engine = Engine(small_model)

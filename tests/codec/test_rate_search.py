@@ -25,6 +25,7 @@ def photo() -> np.ndarray:
     return np.asarray(Image.open(PHOTO).convert("RGB"))[:256, :256]
 
 
+@pytest.mark.slow
 def test_quality_is_monotone(photo):
     sizes, errors = [], []
     for quality in range(0, 101, 10):
@@ -35,6 +36,7 @@ def test_quality_is_monotone(photo):
     assert all(b > a - 0.05 for a, b in itertools.pairwise(errors)) and errors[-1] > errors[0] + 4
 
 
+@pytest.mark.slow
 def test_sizes_grow_where_the_rate_level_changes(photo):
     sizes = [len(vqcodec.compress(photo, quality=quality)) for quality in range(40, 101, 3)]
     assert sizes == sorted(set(sizes))
@@ -91,6 +93,7 @@ class TestSearch:
 
 
 class TestTargets:
+    @pytest.mark.slow
     @pytest.mark.parametrize("target", [1100, 1500, 2400, 3400])
     def test_bytes(self, photo, target):
         data = vqcodec.compress(photo, target_bytes=target)
@@ -113,6 +116,7 @@ class TestTargets:
         with pytest.raises(InvalidArgument, match="target_bytes must be at least"):  # a file of one map from the start
             vqcodec.compress(np.zeros((16, 16, 3), np.uint8), target_bytes=5, model=small_model)
 
+    @pytest.mark.slow
     def test_psnr(self, photo):
         data = vqcodec.compress(photo, target_psnr=28.5)
         found = psnr(photo, np.asarray(vqcodec.decompress(data)))

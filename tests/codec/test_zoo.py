@@ -16,6 +16,7 @@ from vqcodec.errors import ImageError
 SPECIMENS = [*archive.sizes(most=20_000), *archive.modes(), *archive.files()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", SPECIMENS, ids=lambda specimen: specimen.name)
 def test_there_and_back(specimen):
     there_and_back(specimen)
@@ -35,6 +36,7 @@ def test_sixteen_bits_are_not_clipped():
         assert np.abs(back - ramp / 257).mean() < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change, broken", [
     ({"mode": "RGBA"}, "mode"), ({"pixels": np.zeros((71, 97, 3), np.uint8)}, "dB"), ({"pixels": np.zeros((71, 96, 3), np.uint8)}, "size"),
     ({"alpha": np.ones((71, 97), np.uint8)}, "alpha"), ({"metadata": {"xmp": b"<x/>"}}, "metadata"), ({"warns": True}, "warnings"),

@@ -89,6 +89,7 @@ def containers(draw) -> Container:
     )
 
 
+@pytest.mark.slow
 @given(containers())
 def test_what_is_written_is_read(content):
     data = container.write(content)
@@ -98,6 +99,7 @@ def test_what_is_written_is_read(content):
     assert container.read_header(data) == content.header
 
 
+@pytest.mark.slow
 @given(containers())
 def test_independent_reader_agrees(content):
     found = reference_container.read(container.write(content))
@@ -166,6 +168,7 @@ def test_write_refuses(change, message):
 # -- damage ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [0, 64])
 def test_every_changed_byte_is_noticed(tile):
     content = example()
@@ -396,6 +399,7 @@ def test_limits(limits, message):
         container.read(data, limits=limits)
 
 
+@pytest.mark.slow
 def test_bombs_are_not_inflated():
     """A small chunk that would inflate to 100 MB costs no more than its limit."""
     import tracemalloc

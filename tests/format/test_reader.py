@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.format.test_container import BROKEN, END, HEADER, MAP, chunk, containers, damage, equal, example, file_of, header
 from vqcodec.errors import CorruptChunk, FormatError, InvalidArgument, LimitExceeded, NotVqcodec, TruncatedFile
-from vqcodec.format import container
+from vqcodec.format import container, framing
 from vqcodec.format.container import Container, Limits
 from vqcodec.format.parser import Parser
 from vqcodec.format.reader import Reader
@@ -59,6 +59,7 @@ def parse(data: bytes, **options) -> None:
 # -- reading parts -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(containers())
 def test_reader_reads_what_was_written(written):
     data = container.write(written)
@@ -72,6 +73,7 @@ def test_reader_reads_what_was_written(written):
             assert [bytes(c.payload) for c in reader.chunks] == [bytes(c.payload) for c in container.chunks(data)]
 
 
+@pytest.mark.slow
 @given(containers(), st.data())
 def test_streams_of_some_tiles(written, data):
     tiles = data.draw(st.lists(st.integers(0, written.header.tiling.count - 1), max_size=5))
@@ -107,6 +109,7 @@ def many_tiles() -> Container:
     return Container(header(width=1000, height=1000, tile=64), {"icc": rng.bytes(9000)}, streams, plane)
 
 
+@pytest.mark.slow
 def test_one_tile_touches_only_heads_indexes_and_its_streams():
     written = many_tiles()
     data = container.write(written)
@@ -234,6 +237,7 @@ def check_equals_read(damaged: bytes) -> None:
     assert (type(reader.error), str(reader.error)) == (type(found.error), str(found.error))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [example(), tiled()], ids=["one tile", "two tiles"])
 def test_every_truncation(written):
     data = container.write(written)
@@ -244,6 +248,7 @@ def test_every_truncation(written):
         assert failure(parse, data[:size]) == failure(container.read, data[:size])
 
 
+@pytest.mark.slow
 def test_every_changed_byte():
     written = tiled()
     data = container.write(written)
@@ -252,6 +257,7 @@ def test_every_changed_byte():
             check_reader(data[:at] + bytes([value]) + data[at + 1 :], written, ([1],))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [example(), tiled()], ids=["one tile", "two tiles"])
 def test_every_changed_bit(written):
     data = container.write(written)
@@ -290,6 +296,7 @@ def damages(draw) -> bytes:
     return data
 
 
+@pytest.mark.slow
 @given(damages())
 def test_any_damage(damaged):
     check_equals_read(damaged)
@@ -410,6 +417,7 @@ def peak(function: Callable[[], object]) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_verify_needs_little_memory(tmp_path):
     """A plane of 16 MB, a stream of 16 MB, one of zeros that inflates to more than it may."""
     sides = dict(width=4096, height=4096, tile=2048, maps=1)
@@ -465,6 +473,7 @@ def test_parser_has_every_chunk_with_its_last_byte(written):
     assert equal(parsed(parser), written)
 
 
+@pytest.mark.slow
 @given(damages(), st.data())
 def test_parser_finds_the_same_damage_however_it_is_fed(damaged, data):
     """And keeps the same; only the byte counts in the message may differ (missing, surplus)."""
@@ -524,8 +533,8 @@ def test_parser_holds_one_chunk_and_looks_at_it_once(monkeypatch):
 
     looks = []
     for name in ("head", "judge"):
-        method = getattr(container.Order, name)
-        monkeypatch.setattr(container.Order, name, lambda *a, method=method, name=name: (looks.append(name), method(*a))[1])
+        method = getattr(framing.Order, name)
+        monkeypatch.setattr(framing.Order, name, lambda *a, method=method, name=name: (looks.append(name), method(*a))[1])
     parser = Parser()
     for at in range((1 << 18) + 300):
         parser.feed(data[at : at + 1])

@@ -110,6 +110,7 @@ class TestAutoencoder:
         torch.manual_seed(0)
         return Autoencoder(SMALL)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("config", [SMALL, imagenet256().autoencoder, ffhq1024().autoencoder], ids=["small", "imagenet256", "ffhq1024"])
     def test_encode_then_decode_is_forward(self, config):
         torch.manual_seed(0)
@@ -123,6 +124,7 @@ class TestAutoencoder:
                 assert a.shape == (1, 64 // m.stride, 64 // m.stride) and torch.equal(a, b)
             torch.testing.assert_close(model.decode(codes), out.pixels.clamp(0, 1), rtol=0, atol=2e-5)
 
+    @pytest.mark.slow
     def test_prefixes_decode(self):
         model = self.model().eval()
         x = torch.rand(1, 3, 32, 48)

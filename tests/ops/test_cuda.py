@@ -63,12 +63,14 @@ def core(stranger: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 # -- the kernels ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_simulator_catches_what_it_claims(host_core):
     """Its own tests: good kernels pass, deliberately broken ones are reported."""
     done = subprocess.run([cuda_core.BUILD / "cuda_simulator_tests"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @every_condition
 def test_hierarchy(core, condition):
     """Decoding, sampling and whole maps of a batch of unequal tiles, whatever the order of threads."""
@@ -90,6 +92,7 @@ def test_hierarchy(core, condition):
             assert_same_maps(maps, wanted)
 
 
+@pytest.mark.slow
 @every_condition
 def test_nearest_codebook(core, condition):
     core.configure(**condition)
@@ -102,6 +105,7 @@ def test_nearest_codebook(core, condition):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @every_condition
 def test_shipped_model_decodes_a_real_file(core, condition):
     core.configure(**condition)
@@ -113,6 +117,7 @@ def test_shipped_model_decodes_a_real_file(core, condition):
 # -- the self-test -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_golden_map_is_what_the_reference_computes():
     found = selftest.measure()
     for name in ("FREQUENCIES", "DECODED", "SAMPLED"):
@@ -136,6 +141,7 @@ def test_golden_vectors_are_near_ties():
     assert len(np.unique(reference_quantizer.nearest_codebook(z, codebook))) > 60
 
 
+@pytest.mark.slow
 def test_golden_maps_on_the_device(stranger):
     assert selftest.failure(cuda.device(0)) is None
     assert backend.trusted(0)
@@ -171,6 +177,7 @@ class Liar:
         return maps, corrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong, what", [
     ("prior_frequencies", "its frequencies of the golden map"), ("wavefront_sample", "its golden samples"),
     ("wavefront_decode", "it decodes"), ("an error", "CUDA: running a kernel: no kernel image"),
@@ -186,6 +193,7 @@ def test_a_device_that_computes_wrongly_is_refused(stranger, wrong, what, monkey
         ops.wavefront_sample([], [], [], (0, 0), backend="cuda")
 
 
+@pytest.mark.slow
 def test_devices_without_memory_pools(host_core):
     """Some virtual GPUs have none."""
     code = ("from tests.support import cuda_core; from vqcodec.ops import cuda, selftest; core = cuda_core.build();"
@@ -198,6 +206,7 @@ def test_devices_without_memory_pools(host_core):
 # -- Codec(device=...) ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the autoencoder would run on the GPU and choose other codes")
 def test_codec_with_a_gpu_gives_the_same_files(core):
     picture = Image.fromarray(scene(70, 100))

@@ -88,6 +88,7 @@ fmaf.restype = ctypes.c_float
 any_float = st.floats(width=32)
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(any_float, any_float, any_float)
 @example(2**-24 * (1 + 2**-23), 1 - 2**-23, 1 + 2**-23)
@@ -114,6 +115,7 @@ def test_reference_fma_near_ties():
 # ------------------------------------------------------------------ backends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -196,6 +198,7 @@ def test_one_code_far_away(variant, bias_of_it):
     np.testing.assert_array_equal(nearest_codebook(z, codebook, bias, variant=variant), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_split_and_order_of_rows_do_not_matter(variant):
     z, codebook, bias = problem(1000, 37, 6, 5, ties=True)
@@ -382,6 +385,7 @@ def test_unaligned_memory_is_copied():
 # ------------------------------------------------------------------ PyTorch
 
 
+@pytest.mark.slow
 def test_custom_ops_keep_the_rules_of_torch():
     z, codebook, bias = as_torch(*problem(30, 7, 4, 14, ties=False))
     indices = nearest_codebook(z, codebook)
@@ -417,6 +421,7 @@ def in_new_process(*script: str, **environment: str) -> str:
     return result.stdout.strip()
 
 
+@pytest.mark.slow
 def test_settings_from_the_environment():
     assert in_new_process("print(cpu.get_num_threads())", VQCODEC_NUM_THREADS="3") == "3"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -95,6 +95,7 @@ def test_which_variants_run(capsys):
 # -- equality ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_variant
 @given(prior_cases(), st.integers(0, CLASSES), st.integers(0, LEVELS - 1), st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
@@ -110,6 +111,7 @@ def test_frequencies(variant, case, class_id, level, threads):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @every_variant
 @given(prior_cases(), st.integers(0, CLASSES), st.integers(0, LEVELS - 1), st.sampled_from([1, 77, 256, 300, 65536]),
        st.sampled_from([1, 30000, 60000, 65535, 65536]))
@@ -214,6 +216,7 @@ def test_wrong_candidates(hierarchy):
         ops.wavefront_choose([prior], [shape], [(codes, costs)], (0, 0))
 
 
+@pytest.mark.slow
 @every_variant
 @pytest.mark.parametrize("threads", [1, 2])
 def test_batches_equal_single_pictures(hierarchy, variant, threads):
@@ -279,6 +282,7 @@ WIDE = {
 }
 
 
+@pytest.mark.slow
 @every_variant
 @pytest.mark.parametrize("case", WIDE)
 def test_sizes_that_the_random_networks_do_not_reach(case, variant):
@@ -294,6 +298,7 @@ def test_sizes_that_the_random_networks_do_not_reach(case, variant):
 # -- damage --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_variant
 @given(st.data())
 @settings(max_examples=40, deadline=None)

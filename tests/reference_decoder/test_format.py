@@ -92,6 +92,7 @@ def test_worked_numbers():
 # -- Real files --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_listing_of_a_real_file():
     assert listing(1) == real_file.SHOWN.read_bytes()
     assert real_file.SECTION.search(SPECIFICATION)[0] == real_file.section(), "run python -m tests.golden.listing"
@@ -125,6 +126,7 @@ def test_fingerprint():
     assert shipped().fingerprint.hex() == EXPECTED["model"]
 
 
+@pytest.mark.slow
 @GOLDEN
 def test_golden_maps(name):
     assert make.digest(golden(name)[1]) == EXPECTED["maps"][name]
@@ -134,6 +136,7 @@ def test_a_golden_file_has_several_tiles():
     assert len(reference_container.read(golden("tiles")[0])["streams"][0]) > 1
 
 
+@pytest.mark.slow
 @GOLDEN
 def test_golden_pixels(name):
     data, maps = golden(name)
@@ -199,6 +202,7 @@ def test_fingerprint_of_other_models(model):
     assert model[0].fingerprint == model[1].fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [
     {}, {"width": 1, "height": 1}, {"tile": 64}, {"tile": 64, "height": 33, "class_id": 2}, {"tile": 128, "width": 128},
     {"maps": 1, "class_id": 1}, {"maps": 0}, {"level": 7, "width": 40}, {"level": 3, "class_id": 3, "height": 9},

@@ -110,6 +110,7 @@ def test_samples(folder, report):
     assert before.size == after.size == (160 + 3 * 130, 3 * 130)
 
 
+@pytest.mark.slow
 def test_samples_are_those_of_the_api(folder):
     """What the table measures is what ``sample(..., candidates=...)`` returns."""
     codec = Codec(folder / "model.safetensors")
@@ -143,6 +144,7 @@ def test_without_a_critic_for_the_classes(folder, capsys, tmp_path):
         run(folder, "--only", "samples", "--classifier", str(folder / "other.safetensors"))
 
 
+@pytest.mark.slow
 def test_same_seed_same_figures(folder, report):
     run(folder, "--classifier", str(folder / "classifier.safetensors"), "--json", str(folder / "again.json"))
     assert json.loads((folder / "again.json").read_text()) == report

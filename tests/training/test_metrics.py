@@ -105,6 +105,7 @@ def test_precision_by_hand():
     assert metrics.precision_recall(real, generated, k=1)[0] == 3 / 5
 
 
+@pytest.mark.slow
 def test_classification_accuracy():
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(3, 20)) * 4
@@ -119,6 +120,7 @@ def test_classification_accuracy():
 # -- feature networks ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_efficientnet_lite0_knows_what_it_sees():
     network = features.load("efficientnet-lite0")
     pictures = np.stack([scene(64, 64, s) for s in range(3)])

@@ -63,6 +63,7 @@ def test_one_command_trains_a_working_model(straight, pictures):
     assert vqcodec.sample("cats", size=(64, 64), model=model)[0].size == (64, 64)
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_resumed_is_the_same(straight, pictures, tmp_path):
     """Kill -9 in every stage, then let it finish: the same model to the bit."""
     kills = 0
@@ -78,6 +79,7 @@ def test_killed_anywhere_and_resumed_is_the_same(straight, pictures, tmp_path):
     assert kills and file.load(tmp_path / "model.safetensors").fingerprint == straight[0].fingerprint
 
 
+@pytest.mark.slow
 def test_maps_can_be_trained_apart(straight, pictures, tmp_path):
     for stages in (["autoencoder", "codes"], ["priors", "--maps", "2:4"], ["priors", "--maps", "0:2"]):
         subprocess.run(command(pictures, tmp_path, *stages), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
@@ -98,6 +100,7 @@ def test_a_checkpoint_is_whole_or_old(tmp_path, monkeypatch):
 
 
 class TestMuon:
+    @pytest.mark.slow
     @pytest.mark.parametrize("shape", [(48, 432), (96, 40), (5, 5), (3, 1)])
     def test_singular_values_are_about_one(self, shape):
         torch.manual_seed(1)
@@ -108,6 +111,7 @@ class TestMuon:
         assert values.min() > 0.3 and values.max() < 1.3
         assert float((found * (u @ v)).sum()) > 0.6 * min(shape)  # in the directions of the matrix
 
+    @pytest.mark.slow
     def test_fits_faster_than_its_start(self):
         """A linear map by its own gradients; two learning rates' steps stay within what they say."""
         torch.manual_seed(2)
@@ -126,6 +130,7 @@ class TestMuon:
         assert loss.item() < first / 20
 
 
+@pytest.mark.slow
 def test_nan_stops_with_the_step(pictures, tmp_path, monkeypatch):
     plan = recipe.load(RECIPE)
     crops = data.load(pictures, "train", tmp_path)
