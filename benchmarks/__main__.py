@@ -53,14 +53,26 @@ class Task:
 def tasks(options: argparse.Namespace) -> Iterator[Task]:
     model = ["--model", "vqcodec/model/weights/default.safetensors"]
     for avx2 in (True, False):
-        yield Task("decode", ["benchmarks.decode", *model], ["--compressai", options.compressai],
-                   ["--rounds", "2", "--peer-rounds", "1", "--size", "192x128"], avx2)
-        yield Task("sampling", ["benchmarks.sampling"], [],
-                   ["--rounds", "2", "--cached-rounds", "1", "--naive-positions", "2", "--size", "64x64"], avx2)
+        yield Task(
+            "decode",
+            ["benchmarks.decode", *model],
+            ["--compressai", options.compressai],
+            ["--rounds", "2", "--peer-rounds", "1", "--size", "192x128"],
+            avx2,
+        )
+        yield Task(
+            "sampling",
+            ["benchmarks.sampling"],
+            [],
+            ["--rounds", "2", "--cached-rounds", "1", "--naive-positions", "2", "--size", "64x64"],
+            avx2,
+        )
         yield Task("nearest_codebook", ["benchmarks.nearest_codebook"], [], ["--rounds", "2", "--rows", "8192"], avx2)
     yield Task("startup", ["benchmarks.startup"], [], ["--rounds", "2"])
     quick = [] if options.full else ["--quick"]
-    yield Task("bench", ["vqcodec", "bench", options.folder or "vqcodec/data", *quick], ["-f"], ["--quick", "--effort", "0"])
+    yield Task(
+        "bench", ["vqcodec", "bench", options.folder or "vqcodec/data", *quick], ["-f"], ["--quick", "--effort", "0"]
+    )
 
 
 def measured(task: Task, options: argparse.Namespace, folder: Path) -> list[Row]:
@@ -68,7 +80,16 @@ def measured(task: Task, options: argparse.Namespace, folder: Path) -> list[Row]
     result = folder / "rows.json"
     result.unlink(missing_ok=True)  # that of the previous task
     more = ["-o", str(folder / "bench.html")] if task.name == "bench" else []
-    command = [sys.executable, "-m", *task.command, *task.run, *(task.short if options.short else []), *more, "--json", str(result)]
+    command = [
+        sys.executable,
+        "-m",
+        *task.command,
+        *task.run,
+        *(task.short if options.short else []),
+        *more,
+        "--json",
+        str(result),
+    ]
     environment = {**os.environ, **({"VQCODEC_CPU": "avx2"} if task.avx2 else {})}
     subprocess.run(command, check=True, env=environment, cwd=ROOT)
     if task.name != "bench":
@@ -95,15 +116,28 @@ def from_bench(report: dict[str, Any], command: str) -> list[Row]:
             each = [1 + rate / 100 for rate in entry["each"] if rate is not None]
             if metric == "psnr" and each:
                 ours |= {key: value for key, value in quartiles(each).items() if key != "median"}
-            found.append(Row(f"bytes at equal {labels[metric]}, {low} to {high} bits per pixel, {pictures}", entry["codec"], "", ours, one,
-                             command=command))
+            found.append(
+                Row(
+                    f"bytes at equal {labels[metric]}, {low} to {high} bits per pixel, {pictures}",
+                    entry["codec"],
+                    "",
+                    ours,
+                    one,
+                    command=command,
+                )
+            )
     for codec in report["codecs"]:
         if codec["missing"]:
-            found.append(Row(f"bytes at equal quality, {pictures}", codec["name"], "", None, None, codec["missing"], command))
+            found.append(
+                Row(f"bytes at equal quality, {pictures}", codec["name"], "", None, None, codec["missing"], command)
+            )
     for what in ("encode", "decode"):
         ours, *theirs = best_times(report, what).items()
         size = f"{report['timed']['width']} x {report['timed']['height']}"
-        found += [Row(f"{what} {size}, whole call, all threads", name, "s", ours[1], taken, command=command) for name, taken in theirs]
+        found += [
+            Row(f"{what} {size}, whole call, all threads", name, "s", ours[1], taken, command=command)
+            for name, taken in theirs
+        ]
     return found
 
 
@@ -116,9 +150,11 @@ def section(found: list[Row], options: argparse.Namespace, minutes: float) -> st
     """Markdown, with everything needed to interpret it."""
     here = machine.described()
     peers = {name: version(name) for name in ("torch", "faiss-cpu", "pillow", "imagecodecs")}
-    described = (f"{here['date']}, {here['processor']}, {here['cores']} cores, {here['system']}, Python {here['versions']['Python']}, "
-                 + ", ".join(f"{name} {number or 'absent'}" for name, number in peers.items())
-                 + f"; `{shown(options)}`, {minutes:.0f} minutes. Medians, quartiles in brackets; less is better.")
+    described = (
+        f"{here['date']}, {here['processor']}, {here['cores']} cores, {here['system']}, Python {here['versions']['Python']}, "
+        + ", ".join(f"{name} {number or 'absent'}" for name, number in peers.items())
+        + f"; `{shown(options)}`, {minutes:.0f} minutes. Medians, quartiles in brackets; less is better."
+    )
     return f"{described}\n\n{rows.markdown(found)}\n"
 
 
@@ -140,10 +176,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help=f"images (default: {PHOTO.name} alone)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="decode, sampling, nearest_codebook, startup, bench")
-    parser.add_argument("--full", action="store_true", help="rate and distortion of all images at all settings: another half hour")
+    parser.add_argument(
+        "--full", action="store_true", help="rate and distortion of all images at all settings: another half hour"
+    )
     parser.add_argument("--short", action="store_true", help="only a few rounds")
-    parser.add_argument("--write", action="store_true", help="update docs/BENCHMARKS.md and, with --full, docs/MODEL.md")
-    parser.add_argument("--compressai", metavar="PYTHON", default=sys.executable, help="Python of the environment with CompressAI")
+    parser.add_argument(
+        "--write", action="store_true", help="update docs/BENCHMARKS.md and, with --full, docs/MODEL.md"
+    )
+    parser.add_argument(
+        "--compressai", metavar="PYTHON", default=sys.executable, help="Python of the environment with CompressAI"
+    )
     options = parser.parse_args()
     if options.folder:
         options.folder = os.path.abspath(options.folder)

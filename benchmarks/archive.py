@@ -68,7 +68,9 @@ def scene(width: int, height: int, seed: int = 0) -> np.ndarray:
     """A synthetic image, H x W x 3 uint8: gradients, edges, a little texture."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / 64
-    waves = np.stack([0.5 + 0.35 * np.sin(x * a + seed) * np.cos(y * b) for a, b in ((1, 0.6), (0.8, 1), (0.5, 0.9))], 2)
+    waves = np.stack(
+        [0.5 + 0.35 * np.sin(x * a + seed) * np.cos(y * b) for a, b in ((1, 0.6), (0.8, 1), (0.5, 0.9))], 2
+    )
     waves[(x % 5 - 2) ** 2 + (y % 4 - 1.5) ** 2 < 0.8] = (0.8, 0.35, 0.2)
     waves += rng.normal(0, 0.015, (height, width, 1)).astype(np.float32)
     return (waves.clip(0, 1) * 255).round().astype(np.uint8)
@@ -129,10 +131,22 @@ def modes() -> Iterator[Specimen]:
     yield Specimen("P", palette, "RGB", np.asarray(palette.convert("RGB")), 24)
     levels = bytes(range(200))
     shown = np.array(list(levels), np.uint8)[np.asarray(palette)]
-    yield Specimen("P, a level for each entry", stored(palette, "PNG", transparency=levels), "RGBA",
-                   np.asarray(palette.convert("RGB")), 24, shown)
-    yield Specimen("P, one entry transparent", stored(palette, "PNG", transparency=3), "RGBA",
-                   np.asarray(palette.convert("RGB")), 24, np.where(np.asarray(palette) == 3, 0, 255).astype(np.uint8))
+    yield Specimen(
+        "P, a level for each entry",
+        stored(palette, "PNG", transparency=levels),
+        "RGBA",
+        np.asarray(palette.convert("RGB")),
+        24,
+        shown,
+    )
+    yield Specimen(
+        "P, one entry transparent",
+        stored(palette, "PNG", transparency=3),
+        "RGBA",
+        np.asarray(palette.convert("RGB")),
+        24,
+        np.where(np.asarray(palette) == 3, 0, 255).astype(np.uint8),
+    )
     yield Specimen("RGB", image, "RGB", rgb, 30)
     yield Specimen("RGBA", merged(image, alpha), "RGBA", rgb, 30, alpha)
     yield Specimen("RGBX", image.convert("RGBX"), "RGB", rgb, 30)
@@ -160,11 +174,27 @@ def files() -> Iterator[Specimen]:
     image = Image.fromarray(scene(width, height))
     for format in ("GIF", "WEBP", "PNG"):
         frames = [Image.fromarray(scene(width, height, seed)) for seed in (1, 2)]
-        data = stored(image, format, save_all=True, append_images=frames, duration=100, **({"lossless": True} if format == "WEBP" else {}))
+        data = stored(
+            image,
+            format,
+            save_all=True,
+            append_images=frames,
+            duration=100,
+            **({"lossless": True} if format == "WEBP" else {}),
+        )
         first = Image.open(io.BytesIO(data))
-        opaque = np.full((height, width), 255, np.uint8) if first.mode == "RGBA" else None  # as Pillow reads all animated WebP
-        yield Specimen(f"animated {format}", data, "RGB" if opaque is None else "RGBA", np.asarray(first.convert("RGB")), 24, opaque,
-                       warns=True)
+        opaque = (
+            np.full((height, width), 255, np.uint8) if first.mode == "RGBA" else None
+        )  # as Pillow reads all animated WebP
+        yield Specimen(
+            f"animated {format}",
+            data,
+            "RGB" if opaque is None else "RGBA",
+            np.asarray(first.convert("RGB")),
+            24,
+            opaque,
+            warns=True,
+        )
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()
     exif[ExifTags.Base.Artist], exif[ExifTags.Base.ImageDescription] = "somebody", "a scene"
@@ -172,24 +202,46 @@ def files() -> Iterator[Specimen]:
     metadata = {"icc_profile": icc, "exif": b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0"), "xmp": xmp}
     text = PngImagePlugin.PngInfo()
     text.add_itxt("XML:com.adobe.xmp", xmp.decode())
-    for format, options in (("PNG", {"pnginfo": text}), ("JPEG", {"quality": 95, "subsampling": 0, "xmp": xmp}),
-                            ("WEBP", {"lossless": True, "xmp": xmp})):
+    for format, options in (
+        ("PNG", {"pnginfo": text}),
+        ("JPEG", {"quality": 95, "subsampling": 0, "xmp": xmp}),
+        ("WEBP", {"lossless": True, "xmp": xmp}),
+    ):
         data = stored(image, format, icc_profile=icc, exif=exif, **options)
-        yield Specimen(f"{format} with ICC, EXIF, XMP", data, "RGB", np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), 28,
-                       metadata=metadata)
+        yield Specimen(
+            f"{format} with ICC, EXIF, XMP",
+            data,
+            "RGB",
+            np.asarray(Image.open(io.BytesIO(data)).convert("RGB")),
+            28,
+            metadata=metadata,
+        )
     turned = Image.Exif()
     for orientation in range(2, 9):
         turned[ExifTags.Base.Orientation] = orientation
         stands = orientation >= 5
         data = stored(image, "JPEG", exif=turned, quality=95, subsampling=0)
         plain = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-        flipped = {2: plain[:, ::-1], 3: plain[::-1, ::-1], 4: plain[::-1], 5: plain.transpose(1, 0, 2), 6: plain[::-1].transpose(1, 0, 2),
-                   7: plain[::-1, ::-1].transpose(1, 0, 2), 8: plain[:, ::-1].transpose(1, 0, 2)}[orientation]
+        flipped = {
+            2: plain[:, ::-1],
+            3: plain[::-1, ::-1],
+            4: plain[::-1],
+            5: plain.transpose(1, 0, 2),
+            6: plain[::-1].transpose(1, 0, 2),
+            7: plain[::-1, ::-1].transpose(1, 0, 2),
+            8: plain[:, ::-1].transpose(1, 0, 2),
+        }[orientation]
         upright = Image.Exif()
         upright[ExifTags.Base.Orientation] = 1
         assert flipped.shape[:2] == ((width, height) if stands else (height, width))
-        yield Specimen(f"JPEG, EXIF orientation {orientation}", data, "RGB", flipped, 28,
-                       metadata={"exif": b"Exif\0\0" + upright.tobytes().removeprefix(b"Exif\0\0")})
+        yield Specimen(
+            f"JPEG, EXIF orientation {orientation}",
+            data,
+            "RGB",
+            flipped,
+            28,
+            metadata={"exif": b"Exif\0\0" + upright.tobytes().removeprefix(b"Exif\0\0")},
+        )
 
 
 def thrice(channel: Any) -> np.ndarray:
@@ -223,6 +275,7 @@ def deep_png(rgb: np.ndarray) -> bytes:
 
 def there_and_back(specimen: Specimen, *, quality: float = 80, effort: int = 0, model: Any = None) -> tuple[int, float]:
     """Size of the file and PSNR. Raises :class:`Broken`."""
+
     def source() -> Any:
         return io.BytesIO(specimen.source) if isinstance(specimen.source, bytes) else specimen.source
 
@@ -240,8 +293,11 @@ def there_and_back(specimen: Specimen, *, quality: float = 80, effort: int = 0, 
     metadata = {name: value for name, value in back.info.items() if name in ("icc_profile", "exif", "xmp")}
     promise(metadata == specimen.metadata, f"metadata: {metadata}, not {specimen.metadata}")
     decoded = vqcodec.decode_maps(data, model=model)
-    promise(all(np.array_equal(a, b) for a, b in zip(decoded, encoded)) and not any(m.any() for m in encoded[len(decoded) :]),
-            "code maps differ")
+    promise(
+        all(np.array_equal(a, b) for a, b in zip(decoded, encoded))
+        and not any(m.any() for m in encoded[len(decoded) :]),
+        "code maps differ",
+    )
     error = np.mean((np.asarray(back.convert("RGB"), np.float64) - specimen.pixels) ** 2)
     reached = 10 * np.log10(255**2 / max(error, 1e-3))
     promise(reached >= specimen.floor, f"{reached:.1f} dB, not {specimen.floor}")
@@ -289,7 +345,11 @@ def big_picture(path: Path, side: int, photos: Path | None) -> None:
         x, rows = 0, min(band, side - y)
         while x < side:
             number += 1
-            part = scene(700, band, number) if number % 4 == 0 else np.asarray(Image.open(names[number % len(names)]).convert("RGB"))
+            part = (
+                scene(700, band, number)
+                if number % 4 == 0
+                else np.asarray(Image.open(names[number % len(names)]).convert("RGB"))
+            )
             at = rng.integers(0, max(1, part.shape[0] - rows + 1))
             part = part[at : at + rows, : side - x]
             pixels[y : y + len(part), x : x + part.shape[1]] = part
@@ -319,18 +379,32 @@ def memory(side: int, efforts: list[int], photos: Path | None, work: Path) -> No
     runs: list[tuple[str, list[str]]] = []
     held = "compress(PIL image), effort 0"  # the caller keeps an image, which Pillow stores in four bytes per pixel
     for effort in efforts:
-        runs.append((f"compress(array), effort {effort}", [*python, (
-            f"{imports}open('{big}.vqc', 'wb').write(vqcodec.compress(np.load('{big}.npy'), effort={effort}))")]))
+        runs.append(
+            (
+                f"compress(array), effort {effort}",
+                [
+                    *python,
+                    (
+                        f"{imports}open('{big}.vqc', 'wb').write(vqcodec.compress(np.load('{big}.npy'), effort={effort}))"
+                    ),
+                ],
+            )
+        )
     runs += [
         ("vqcodec compress -e 0 big.png", [*cli, "compress", "-f", "-e", "0", f"{big}.png", f"{big}.vqc"]),
         (held, [*python, f"{imports}vqcodec.compress(PIL.Image.open('{big}.png'), effort=0)"]),
-        ("for strip in open().rows()", [*python, f"{imports}sum(strip.size for strip in vqcodec.open('{big}.vqc').rows())"]),
+        (
+            "for strip in open().rows()",
+            [*python, f"{imports}sum(strip.size for strip in vqcodec.open('{big}.vqc').rows())"],
+        ),
         ("decompress()", [*python, f"{imports}vqcodec.decompress('{big}.vqc')"]),
         ("vqcodec decompress big.vqc big.ppm", [*cli, "decompress", "-f", f"{big}.vqc", f"{big}.ppm"]),
         ("vqcodec decompress big.vqc back.png", [*cli, "decompress", "-f", f"{big}.vqc", f"{work}/back.png"]),
         ("vqcodec decompress --scale 8", [*cli, "decompress", "-f", "--scale", "8", f"{big}.vqc", f"{work}/small.png"]),
     ]
-    print(f"{side} x {side} pixels; peak of the whole process, at most {MOST / 1e6:,.0f} MB\n\n{'':38} {'s':>7} {'peak MB':>8}")
+    print(
+        f"{side} x {side} pixels; peak of the whole process, at most {MOST / 1e6:,.0f} MB\n\n{'':38} {'s':>7} {'peak MB':>8}"
+    )
     for name, command in runs:
         seconds, most = peak(command)
         print(f"{name:38} {seconds:7.1f} {most / 1e6:8,.0f}", flush=True)
@@ -355,10 +429,19 @@ class Victim:
     def of(cls, name: str, image: Image.Image, model: Any = None, **options: Any) -> Victim:
         data = vqcodec.compress(image, effort=0, model=model, **options)
         found = vqcodec.info(data)
-        pictures = {n: np.asarray(vqcodec.decompress(data, maps=n, model=model).convert("RGB")) for n in range(1, found["maps"])}
+        pictures = {
+            n: np.asarray(vqcodec.decompress(data, maps=n, model=model).convert("RGB")) for n in range(1, found["maps"])
+        }
         whole = vqcodec.decompress(data, model=model)
         pictures[found["maps"]] = np.asarray(whole.convert("RGB"))
-        return cls(name, data, found["chunks"], pictures, np.asarray(whole.getchannel("A")) if "A" in whole.mode else None, model)
+        return cls(
+            name,
+            data,
+            found["chunks"],
+            pictures,
+            np.asarray(whole.getchannel("A")) if "A" in whole.mode else None,
+            model,
+        )
 
     def expected(self, at: int, cut: bool) -> set[tuple[int, bool]]:
         """(Number of maps, whether there is alpha) of the images that may result from damage at a byte; 0 maps: an error."""
@@ -373,8 +456,10 @@ class Victim:
 def victims(photos: Path | None = None, model: Any = None) -> list[Victim]:
     """Small files of all kinds: with and without tiles, alpha, metadata and colours."""
     names = sorted(photos.glob("*.png"))[:4] if photos else [PHOTO]
-    crops = [Image.open(names[i % len(names)]).convert("RGB").crop((60, 40, 60 + w, 40 + h))
-             for i, (w, h) in enumerate([(96, 80), (160, 130), (112, 64), (150, 70)])]
+    crops = [
+        Image.open(names[i % len(names)]).convert("RGB").crop((60, 40, 60 + w, 40 + h))
+        for i, (w, h) in enumerate([(96, 80), (160, 130), (112, 64), (150, 70)])
+    ]
     crops[0].info |= {"icc_profile": b"a profile" * 20, "xmp": b"<x/>"}
     crops[1] = merged(crops[1], np.add.outer(np.arange(130), np.arange(160)).astype(np.uint8))
     crops[1].info["exif"] = b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"
@@ -417,9 +502,13 @@ def damages(victim: Victim, flips: int, cuts: int, seed: int = 0) -> Iterator[tu
 def damage(flips: int, cuts: int, photos: Path | None, model: Any = None) -> None:
     found = victims(photos, model)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{'file':22} {'bytes':>6} {'':4} {'partial':8} {'cases':>6} {'error':>6} {'coarser':>8} {'whole':>6} {'slowest s':>10}")
+    print(
+        f"{'file':22} {'bytes':>6} {'':4} {'partial':8} {'cases':>6} {'error':>6} {'coarser':>8} {'whole':>6} {'slowest s':>10}"
+    )
     for victim in found:
-        outcomes: dict[tuple[str, bool], Counter[str]] = {(kind, partial): Counter() for kind in ("bit", "cut") for partial in (False, True)}
+        outcomes: dict[tuple[str, bool], Counter[str]] = {
+            (kind, partial): Counter() for kind in ("bit", "cut") for partial in (False, True)
+        }
         slowest = dict.fromkeys(outcomes, 0.0)
         for kind, data, expected in damages(victim, flips // len(found), cuts // len(found)):
             for partial in (False, True):
@@ -427,8 +516,11 @@ def damage(flips: int, cuts: int, photos: Path | None, model: Any = None) -> Non
                 outcomes[kind, partial][injured(victim, data, expected, partial)] += 1
                 slowest[kind, partial] = max(slowest[kind, partial], time.process_time() - begun)
         for (kind, partial), counted in outcomes.items():
-            print(f"{victim.name:22} {len(victim.data):6,} {kind:4} {'yes' if partial else 'no':8} {counted.total():6} "
-                  f"{counted['error']:6} {counted['coarser']:8} {counted['whole']:6} {slowest[kind, partial]:10.3f}", flush=True)
+            print(
+                f"{victim.name:22} {len(victim.data):6,} {kind:4} {'yes' if partial else 'no':8} {counted.total():6} "
+                f"{counted['error']:6} {counted['coarser']:8} {counted['whole']:6} {slowest[kind, partial]:10.3f}",
+                flush=True,
+            )
             promise(slowest[kind, partial] < SECONDS, f"{victim.name}: {slowest[kind, partial]:.1f} s")
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"\npeak memory {before / 1e3:,.0f} MB before, {after / 1e3:,.0f} MB after")

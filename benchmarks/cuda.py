@@ -64,8 +64,12 @@ class Peaks:
 
 def nearest_codebook(rows: int, codes: int, rounds: int, peaks: Peaks) -> None:
     print(f"\n## nearest_codebook, N = {rows}, K = {codes}, milliseconds\n")
-    print("| D | vqcodec | addmm + argmin | the same, TF32 | cdist + argmin | best exact peer / vqcodec | bound: FMA | bytes | reached |")
-    print("|--:|--------:|---------------:|---------------:|---------------:|--------------------------:|-----------:|------:|--------:|")
+    print(
+        "| D | vqcodec | addmm + argmin | the same, TF32 | cdist + argmin | best exact peer / vqcodec | bound: FMA | bytes | reached |"
+    )
+    print(
+        "|--:|--------:|---------------:|---------------:|---------------:|--------------------------:|-----------:|------:|--------:|"
+    )
     for dims in (4, 16, 64, 256):
         generator = torch.Generator().manual_seed(dims)
         z, codebook = torch.randn(rows, dims, generator=generator), torch.randn(codes, dims, generator=generator)
@@ -77,8 +81,11 @@ def nearest_codebook(rows: int, codes: int, rounds: int, peaks: Peaks) -> None:
             return torch.addmm((codebook * codebook).sum(1), z, codebook.T, alpha=-2).argmin(1)
 
         times = {}
-        for name, call in {"ours": lambda: ops.nearest_codebook(z, codebook), "addmm": addmm,
-                           "cdist": lambda: torch.cdist(z, codebook).argmin(1)}.items():
+        for name, call in {
+            "ours": lambda: ops.nearest_codebook(z, codebook),
+            "addmm": addmm,
+            "cdist": lambda: torch.cdist(z, codebook).argmin(1),
+        }.items():
             times[name] = milliseconds(call, rounds)
         torch.backends.cuda.matmul.allow_tf32 = True
         times["tf32"] = milliseconds(addmm, rounds)
@@ -86,8 +93,10 @@ def nearest_codebook(rows: int, codes: int, rounds: int, peaks: Peaks) -> None:
         fma = 1e3 * rows * codes * dims / peaks.fma if peaks.fma else float("nan")
         read = 1e3 * (z.nbytes + 8 * rows) / peaks.bytes if peaks.bytes else float("nan")
         best = min(times["addmm"], times["cdist"])
-        print(f"| {dims} | {times['ours']:.3f} | {times['addmm']:.3f} | {times['tf32']:.3f} | {times['cdist']:.3f} "
-              f"| {best / times['ours']:.2f}x | {fma:.3f} | {read:.3f} | {max(fma, read) / times['ours']:.0%} |")
+        print(
+            f"| {dims} | {times['ours']:.3f} | {times['addmm']:.3f} | {times['tf32']:.3f} | {times['cdist']:.3f} "
+            f"| {best / times['ours']:.2f}x | {fma:.3f} | {read:.3f} | {max(fma, read) / times['ours']:.0%} |"
+        )
 
 
 def decoding(priors: list, size: tuple[int, int], batches: list[int], rounds: int, device: str, peaks: Peaks) -> None:
@@ -119,8 +128,10 @@ def sampling(floats: list, priors: list, rounds: int, device: str, positions: in
     jobs = [ops.SampleJob(shapes, random_words(shapes, i)) for i in range(128)]
     many = milliseconds(lambda: ops.wavefront_sample_batch(priors, jobs, backend=device), rounds) / len(jobs)
     torch.set_default_device("cuda")
-    naive = 1e3 * sum(Naive(prior.cuda()).seconds_per_map(shape, maps[:number], positions)
-                      for number, (prior, shape) in enumerate(zip(floats, shapes)))
+    naive = 1e3 * sum(
+        Naive(prior.cuda()).seconds_per_map(shape, maps[:number], positions)
+        for number, (prior, shape) in enumerate(zip(floats, shapes))
+    )
     torch.set_default_device("cpu")
     print("\n## Sampling 256 x 256, milliseconds per image\n")
     print("| loop | ms | / vqcodec |\n|------|---:|----------:|")
@@ -145,8 +156,10 @@ def main() -> None:
     width, height = (int(side) for side in options.size.split("x"))
     peaks, device = Peaks(options.device), f"cuda:{options.device}"
     print(f"{gpu.describe()}, torch {torch.__version__}; medians of {options.rounds}")
-    print(f"at most {peaks.fma / 1e12:.1f} T float32 FMA/s, {peaks.int8 / 1e12:.0f} T int8 multiply-adds/s, "
-          f"{peaks.bytes / 1e12:.2f} TB/s")
+    print(
+        f"at most {peaks.fma / 1e12:.1f} T float32 FMA/s, {peaks.int8 / 1e12:.0f} T int8 multiply-adds/s, "
+        f"{peaks.bytes / 1e12:.2f} TB/s"
+    )
     nearest_codebook(options.rows, options.codes, options.rounds, peaks)
     floats, priors = random_priors(configs.default())
     decoding(priors, (width, height), options.batch, options.rounds, device, peaks)

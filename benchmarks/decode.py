@@ -74,9 +74,7 @@ def random_priors(config: configs.ModelConfig) -> tuple[list[Prior], list[Intege
                 if name.endswith("out.weight"):  # zero at the start of training
                     parameter.normal_(std=parameter[0].numel() ** -0.5)
         floats.append(prior)
-        integers.append(
-            load_prior(prior_config, maps[: m + 1], CLASSES, levels, prior.export(), Tables.standard())
-        )
+        integers.append(load_prior(prior_config, maps[: m + 1], CLASSES, levels, prior.export(), Tables.standard()))
     return floats, integers
 
 
@@ -137,9 +135,7 @@ class Ours:
 
     def weight_bytes(self) -> int:
         """Every step of a map reads every weight of its prior once."""
-        return sum(
-            p.macs() * (w + p.lag * (h - 1)) for p, (h, w) in zip(self.priors, self.shapes)
-        )
+        return sum(p.macs() * (w + p.lag * (h - 1)) for p, (h, w) in zip(self.priors, self.shapes))
 
 
 class Peers:
@@ -147,8 +143,13 @@ class Peers:
 
     def __init__(self, python: str, size: tuple[int, int], threads: int) -> None:
         script = Path(__file__).with_name("compressai_peer.py")
-        self._process = subprocess.Popen([python, str(script), *map(str, (*size, threads))], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            [python, str(script), *map(str, (*size, threads))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         first = self._process.stdout.readline()
         if not first:
             said = self._process.communicate()[1].strip().splitlines()
@@ -222,8 +223,12 @@ def report_peers(own: list[float], python: str, size: tuple[int, int], threads: 
     print("|---------|-----------------:|-----------------------:|--------------------:|")
     for name in PEERS:
         alone = statistics.median(loop[name])
-        print(f"| {name} | {statistics.median(whole[name]):.2f} | {alone:.2f} | {alone / statistics.median(own):.1f}x |")
-    return [Row.timed(job, f"CompressAI {name}, loop over positions", own, loop[name]) for name in PEERS if any(loop[name])]
+        print(
+            f"| {name} | {statistics.median(whole[name]):.2f} | {alone:.2f} | {alone / statistics.median(own):.1f}x |"
+        )
+    return [
+        Row.timed(job, f"CompressAI {name}, loop over positions", own, loop[name]) for name in PEERS if any(loop[name])
+    ]
 
 
 def main() -> None:
@@ -233,7 +238,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--peer-rounds", type=int, default=5)
     parser.add_argument("--model", type=Path, help="a model file (default: random weights)")
-    parser.add_argument("--compressai", default=sys.executable, metavar="PYTHON", help="Python of the environment with CompressAI")
+    parser.add_argument(
+        "--compressai", default=sys.executable, metavar="PYTHON", help="Python of the environment with CompressAI"
+    )
     parser.add_argument("--json", type=Path, help="write rows for python -m benchmarks")
     options = parser.parse_args()
 

@@ -27,23 +27,40 @@ def tables(report: dict[str, Any]) -> str:
     low, high = report["range"]
     pictures = counted(report["pictures"], "image")
     lines = [f"{report['date']}, {pictures} (`{report['command']}`). Real file sizes, means over the images.", ""]
-    lines += _table(["quality", "bits per pixel", *labels.values()], (_cells(point) for point in _points(report, "vqcodec")), numbers=True)
+    lines += _table(
+        ["quality", "bits per pixel", *labels.values()],
+        (_cells(point) for point in _points(report, "vqcodec")),
+        numbers=True,
+    )
     lines += ["", "The same run, the other codecs:", ""]
     described = " / ".join(["setting: bits per pixel", *labels.values()])
-    lines += _table(["codec", described], ([f"{codec['name']} ({codec['detail']})", _in_a_line(report, codec["name"])] for codec in peers))
+    lines += _table(
+        ["codec", described],
+        ([f"{codec['name']} ({codec['detail']})", _in_a_line(report, codec["name"])] for codec in peers),
+    )
     lines += ["", "BD-rate of vqcodec (bytes at equal quality; negative is better) against", ""]
-    rates = [(f"{label.partition(',')[0]}, {where}", [signed(entries[c["name"]][metric][key]).translate({ord("−"): "-"}) for c in peers])
-             for metric, label in labels.items() for key, where in (("range", f"{low} to {high} bits per pixel"), ("all", "common range"))]
+    rates = [
+        (
+            f"{label.partition(',')[0]}, {where}",
+            [signed(entries[c["name"]][metric][key]).translate({ord("−"): "-"}) for c in peers],
+        )
+        for metric, label in labels.items()
+        for key, where in (("range", f"{low} to {high} bits per pixel"), ("all", "common range"))
+    ]
     lines += _table(["", *(c["name"] for c in peers)], ([name, *row] for name, row in rates), numbers=True)
     lines += ["", "What the priors save: bits per pixel of the code maps, all overhead of the files included", ""]
-    bits = ([f"{e['quality']:g}", *(f"{value:.3f}" for value in map_totals(e)), f"{saved(e):.1f} %"] for e in report["maps"])
+    bits = (
+        [f"{e['quality']:g}", *(f"{value:.3f}" for value in map_totals(e)), f"{saved(e):.1f} %"] for e in report["maps"]
+    )
     lines += _table(["quality", "uniform", "zero-order", "files", "fewer than zero-order"], bits, numbers=True)
     return "\n".join(lines) + "\n"
 
 
 def _points(report: dict[str, Any], codec: str) -> list[list[float]]:
     """Setting, bits per pixel and metrics, for every setting."""
-    curves = [curve[codec] for curve in report["curves"].values() if curve[codec]]  # empty for images too small for the metric
+    curves = [
+        curve[codec] for curve in report["curves"].values() if curve[codec]
+    ]  # empty for images too small for the metric
     return [[same[0]["setting"], same[0]["bpp"], *(point["value"] for point in same)] for same in zip(*curves)]
 
 

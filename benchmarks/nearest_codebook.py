@@ -145,7 +145,9 @@ def main() -> None:
             for name, call in calls.items():
                 times[name].append(time_call(call))
         results.append((dims, {name: statistics.median(taken) for name, taken in times.items()}, memory))
-        job = f"nearest of {options.codes} codes, {options.rows} vectors of {dims} ({variant}, {options.threads} threads)"
+        job = (
+            f"nearest of {options.codes} codes, {options.rows} vectors of {dims} ({variant}, {options.threads} threads)"
+        )
         rows += [Row.timed(job, name, times["vqcodec"], times.get(name), "not installed") for name in NAMES[1:]]
         peak = max(peak, measure_peak())
     dump(options.json, rows)

@@ -74,15 +74,21 @@ def spread(values: Spread | None, unit: str) -> str:
 
 def markdown(rows: Sequence[Row]) -> str:
     cells = [[cell.replace("|", "\\|") for cell in line] for line in table(rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [cells[0], ["---", "---", "--:", "--:", "--:", "---"], *cells[1:]])
+    return "\n".join(
+        "| " + " | ".join(line) + " |" for line in [cells[0], ["---", "---", "--:", "--:", "--:", "---"], *cells[1:]]
+    )
 
 
 def plain(rows: Sequence[Row]) -> str:
     """For a terminal, without the commands."""
     cells = [line[:-1] for line in table(rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(5)]
-    lines = ["  ".join(cell.rjust(w) if i in (2, 4) else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths))).rstrip()
-             for line in cells]
+    lines = [
+        "  ".join(
+            cell.rjust(w) if i in (2, 4) else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths))
+        ).rstrip()
+        for line in cells
+    ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

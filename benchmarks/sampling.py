@@ -66,8 +66,7 @@ class Naive:
         with torch.inference_mode():
             self.position(codes, before, 0, 0)
             times = [
-                seconds(lambda i=i: self.position(codes, before, shape[0] // 2, i % shape[1]))
-                for i in range(positions)
+                seconds(lambda i=i: self.position(codes, before, shape[0] // 2, i % shape[1])) for i in range(positions)
             ]
         return statistics.median(times) * shape[0] * shape[1]
 
@@ -121,9 +120,7 @@ class Cached:
         self.first, self.logits = CachedConv(prior.first), CachedConv(prior.logits)
         self.blocks = [CachedGate(block) for block in prior.blocks]
         self.output = [CachedGate(block) for block in prior.output]
-        self.attention = {
-            int(i): (CachedConv(a.qkv), CachedConv(a.out), a.heads) for i, a in prior.attention.items()
-        }
+        self.attention = {int(i): (CachedConv(a.qkv), CachedConv(a.out), a.heads) for i, a in prior.attention.items()}
 
     def start(self, shape: tuple[int, int], coarser: Maps) -> np.ndarray:
         """What does not depend on this map: conditioning, class and level; height x width x hidden."""
@@ -144,8 +141,9 @@ class Cached:
                 h = h + g[0]
         return np.ascontiguousarray(h.permute(1, 2, 0).numpy())
 
-    def sample(self, shape: tuple[int, int], coarser: Maps, words: np.ndarray,
-               known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def sample(
+        self, shape: tuple[int, int], coarser: Maps, words: np.ndarray, known: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The codes, and the logits in coding order; with ``known`` codes, only the logits are computed."""
         height, width = shape
         hidden, pad = self.prior.config.hidden, self.PAD
@@ -182,8 +180,7 @@ class Cached:
                 memory[i][:, seen:position] = np.stack(pairs, 1)
         return codes, logits
 
-    def attend(self, h: np.ndarray, i: int, memory: np.ndarray, seen: int,
-               fresh: list[np.ndarray]) -> np.ndarray:
+    def attend(self, h: np.ndarray, i: int, memory: np.ndarray, seen: int, fresh: list[np.ndarray]) -> np.ndarray:
         qkv, out, heads = self.attention[i]
         q, k, v = np.split(np.clip(qkv.of(np.clip(h, -8, 127 / 16)), -8, 127 / 16), 3)
         fresh.append(np.stack([k, v]))  # the rest of the step does not see them ...
@@ -262,8 +259,13 @@ def main() -> None:
     for name, taken in median.items():
         print(f"| {name} | {taken * 1e3:.1f} | {taken / median['vqcodec']:.1f}x |")
     job = f"sample all maps of {width} x {height} ({cpu.select_variant()}, {options.threads} threads)"
-    dump(options.json, [Row.timed(job, "a cached loop in NumPy", times["vqcodec"], times["cached"]),
-                        Row.timed(job, "a naive loop in torch (extrapolated)", times["vqcodec"], [naive])])
+    dump(
+        options.json,
+        [
+            Row.timed(job, "a cached loop in NumPy", times["vqcodec"], times["cached"]),
+            Row.timed(job, "a naive loop in torch (extrapolated)", times["vqcodec"], [naive]),
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -51,7 +51,10 @@ def jobs() -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
 
 def run(command: list[str], folder: str) -> None:
     """In another folder, with the same vqcodec as this process."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
+    }
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-300:]}")
@@ -71,7 +74,9 @@ def measure(folder: str, rounds: int) -> list[Row]:
                 taken = seconds(lambda command=command: run(command, folder))
                 if number:  # the first round loads files into memory
                     times[name].append(taken)
-        rows += [Row.timed(job, name, times[""], times.get(name), f"{command[0]} is not on PATH") for name, command in peers]
+        rows += [
+            Row.timed(job, name, times[""], times.get(name), f"{command[0]} is not on PATH") for name, command in peers
+        ]
     return rows
 
 

@@ -34,7 +34,9 @@ def check_content(wheel: Path) -> None:
     core = [name for name in names if name.endswith((".so", ".pyd"))]
     assert len(core) == 1, core
     assert re.fullmatch(r"vqcodec/_native\..*", core[0]), core
-    strange = {name for name in names if name.split("/")[0] not in ("vqcodec", wheel.name.rsplit("-", 3)[0] + ".dist-info")}
+    strange = {
+        name for name in names if name.split("/")[0] not in ("vqcodec", wheel.name.rsplit("-", 3)[0] + ".dist-info")
+    }
     strange |= {name for name in names if name.endswith((".cpp", ".h", ".cu", ".cuh", ".pyc"))}
     assert not strange, strange
     assert wheel.stat().st_size < LARGEST, wheel.stat().st_size
@@ -56,15 +58,40 @@ def check_links(wheel: Path, folder: Path) -> None:
 def check_installed(wheel: Path, folder: Path) -> None:
     venv.create(folder / "venv", with_pip=False)
     programs = folder / "venv" / "bin"
-    packages = Path(subprocess.run([programs / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-                                   capture_output=True, text=True, check=True).stdout.strip())
-    subprocess.run([sys.executable, "-m", "pip", "--python", programs / "python", "install", "--quiet", "--no-deps", "--no-index",
-                    wheel], check=True)
+    packages = Path(
+        subprocess.run(
+            [programs / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    )
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            programs / "python",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            wheel,
+        ],
+        check=True,
+    )
     # An editable install is added by a .pth file in this folder, which is not read from there.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VQCODEC"))}
-    done = subprocess.run([programs / "python", Path(__file__).with_name("installed.py")], cwd=folder, check=True,
-                          env={**environment, "PATH": str(programs)}, capture_output=True, text=True)
+    done = subprocess.run(
+        [programs / "python", Path(__file__).with_name("installed.py")],
+        cwd=folder,
+        check=True,
+        env={**environment, "PATH": str(programs)},
+        capture_output=True,
+        text=True,
+    )
     assert str(packages) in done.stdout, done.stdout
     print(done.stdout, end="")
 

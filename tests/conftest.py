@@ -41,7 +41,9 @@ def build_small_model(path: Path) -> Model:
     autoencoder = Autoencoder(auto)
     pictures = torch.from_numpy(np.stack([scene(128, 128, s) for s in range(4)])).permute(0, 3, 1, 2).float() / 255
     autoencoder.start(pictures, Rate.at(auto, 0.6))
-    priors = [random_prior(p, auto.maps[: m + 1], m, classes=3, levels=auto.levels) for m, p in enumerate(config.priors)]
+    priors = [
+        random_prior(p, auto.maps[: m + 1], m, classes=3, levels=auto.levels) for m, p in enumerate(config.priors)
+    ]
     export(path, config, autoencoder, priors, card={"data": "synthetic"})
     return file.load(path)
 
@@ -52,7 +54,9 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--gpu", action="store_true", help="run the CUDA kernels on the GPU instead of compiling them for the CPU")
+    parser.addoption(
+        "--gpu", action="store_true", help="run the CUDA kernels on the GPU instead of compiling them for the CPU"
+    )
 
 
 @pytest.fixture(scope="session")

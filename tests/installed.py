@@ -28,15 +28,26 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def check_networks(backend: str) -> None:
-    priors, (coarser, codes), (streams, words) = selftest.golden_priors(), selftest.golden_map(), selftest.golden_streams()
+    priors, (coarser, codes), (streams, words) = (
+        selftest.golden_priors(),
+        selftest.golden_map(),
+        selftest.golden_streams(),
+    )
     place = selftest.CONDITION
     found = ops.prior_frequencies(priors[-1], codes, coarser, place, backend=backend)
     assert selftest.digest(*found) == selftest.FREQUENCIES, backend
     for stream, numbers, decoded, sampled in zip(streams, words, selftest.DECODED, selftest.SAMPLED, strict=True):
         maps = ops.wavefront_decode(priors, selftest.SHAPES, stream, place, backend=backend)
         assert selftest.digest(*maps) == decoded, backend
-        maps = ops.wavefront_sample(priors, selftest.SHAPES, numbers, place, sharpness=selftest.SHARPNESS,
-                                    nucleus=selftest.NUCLEUS, backend=backend)
+        maps = ops.wavefront_sample(
+            priors,
+            selftest.SHAPES,
+            numbers,
+            place,
+            sharpness=selftest.SHARPNESS,
+            nucleus=selftest.NUCLEUS,
+            backend=backend,
+        )
         assert selftest.digest(*maps) == sampled, backend
 
 
@@ -65,8 +76,12 @@ def check_pictures() -> None:
     with tempfile.TemporaryDirectory() as folder:
         drawn.save(Path(folder, "in.png"))
         command = str(Path(sys.executable).with_name("vqcodec"))
-        for arguments in (["compress", "in.png", "a.vqc"], ["verify", "a.vqc"], ["info", "a.vqc"],
-                          ["decompress", "a.vqc", "out.png"]):
+        for arguments in (
+            ["compress", "in.png", "a.vqc"],
+            ["verify", "a.vqc"],
+            ["info", "a.vqc"],
+            ["decompress", "a.vqc", "out.png"],
+        ):
             subprocess.run([command, *arguments], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         assert Path(folder, "out.png").stat().st_size > 0
 
@@ -78,8 +93,10 @@ def main() -> None:
         check_files(backend)
     if "--maps-only" not in sys.argv:
         check_pictures()
-    print(f"vqcodec {vqcodec.__version__} in {Path(vqcodec.__file__).parent}: all right on {platform.machine()}, "
-          f"{sys.byteorder}-endian, {', '.join(variants)}")
+    print(
+        f"vqcodec {vqcodec.__version__} in {Path(vqcodec.__file__).parent}: all right on {platform.machine()}, "
+        f"{sys.byteorder}-endian, {', '.join(variants)}"
+    )
 
 
 if __name__ == "__main__":

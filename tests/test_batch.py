@@ -68,7 +68,9 @@ def test_a_folder_there_and_back(photos, tmp_path, model, jobs):
         assert (record.bytes, record.width, record.error) == (len(data), 32, None)
         assert record.height == Image.open(record.input).height and record.seconds > 0
     (tmp_path / "out/cut.vqc").write_bytes((tmp_path / "out/a.vqc").read_bytes()[:-9])
-    back = {r.output: r for r in batch.decompress(tmp_path / "out", tmp_path / "back", jobs=jobs, model=model, partial=True)}
+    back = {
+        r.output: r for r in batch.decompress(tmp_path / "out", tmp_path / "back", jobs=jobs, model=model, partial=True)
+    }
     assert names(tmp_path / "back") == {"a.png", "b.png", "deep/c.png", "cut.png"}
     assert back[str(tmp_path / "back/cut.png")].warnings[0].startswith("the image is not complete: ")
     expected = vqcodec.decompress((tmp_path / "out/deep/c.vqc").read_bytes(), model=model)
@@ -106,9 +108,12 @@ def test_records_as_json(tmp_path):
         "warnings": ["odd"], "error": None,
     }  # fmt: skip
     missing = FileNotFoundError(2, "No such file", "a.png")
-    for error, kind, text in [(ImageError("bad"), "ImageError", "bad"), (missing, "FileNotFoundError", "a.png: No such file"),
-                              (MemoryError(), "MemoryError", "not enough memory for this image"),
-                              (KeyError("x"), "KeyError", "KeyError: 'x'")]:
+    for error, kind, text in [
+        (ImageError("bad"), "ImageError", "bad"),
+        (missing, "FileNotFoundError", "a.png: No such file"),
+        (MemoryError(), "MemoryError", "not enough memory for this image"),
+        (KeyError("x"), "KeyError", "KeyError: 'x'"),
+    ]:
         assert batch.Record("a", "b", error=error).as_dict()["error"] == {"type": kind, "message": text}
 
 
@@ -166,7 +171,9 @@ def test_workers_that_cannot_start(tmp_path):
 def test_tasks_are_taken_as_they_are_needed(tmp_path):
     """So that memory does not grow with their number; and closing the iterator ends the workers."""
     taken = []
-    results = pool.Pool(functools.partial(workers.start, "work", str(tmp_path)), 2).run(taken.append(i) or str(i) for i in range(1000))
+    results = pool.Pool(functools.partial(workers.start, "work", str(tmp_path)), 2).run(
+        taken.append(i) or str(i) for i in range(1000)
+    )
     for _ in range(5):
         next(results)
     assert 5 <= len(taken) <= 5 + 2
@@ -243,7 +250,9 @@ def test_interrupt_leaves_whole_files_only(tmp_path, model, whole_group):
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=600)
     assert first and process.returncode in (1, -signal.SIGINT, 130)
-    assert err.count("Traceback") == 1 and err.rstrip().endswith("KeyboardInterrupt")  # the script's own; workers are silent
+    assert err.count("Traceback") == 1 and err.rstrip().endswith(
+        "KeyboardInterrupt"
+    )  # the script's own; workers are silent
     done = {Path(line).name for line in [first, *out.split()]}
     left = {path.name for path in (tmp_path / "out").iterdir()}
     assert done <= left and len(left) < 40 and not any(name.endswith(".part") for name in left)

@@ -96,7 +96,11 @@ def folder(belongings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def steps(page: Path) -> list[tuple[int, str, str]]:
     """(line, "python" or "command", text) of everything on a page that can be run, in order."""
     text = page.read_text(encoding="utf-8")
-    found = [(m.start("code"), "python", m["code"]) for m in FENCE.finditer(text) if m["language"] == "python" and not m["reason"]]
+    found = [
+        (m.start("code"), "python", m["code"])
+        for m in FENCE.finditer(text)
+        if m["language"] == "python" and not m["reason"]
+    ]
     unfenced = FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
     found += [(m.start(), "command", m["command"]) for m in COMMAND.finditer(unfenced)]
     return [(text.count("\n", 0, start) + 1, kind, code) for start, kind, code in sorted(found)]
@@ -151,11 +155,15 @@ def test_there_are_examples():
     kinds = Counter(kind for page in PAGES for _, kind, _ in steps(page))
     assert kinds["python"] > 40 and kinds["command"] > 30
     languages = {m["language"] for page in PAGES for m in FENCE.finditer(page.read_text(encoding="utf-8"))}
-    assert not languages & {"sh", "bash", "shell", "console"}, "commands stand in blocks that are indented by four spaces"
+    assert not languages & {"sh", "bash", "shell", "console"}, (
+        "commands stand in blocks that are indented by four spaces"
+    )
 
 
 def test_what_is_not_run_is_counted():
-    reasons = Counter(m["reason"] for page in PAGES for m in FENCE.finditer(page.read_text(encoding="utf-8")) if m["reason"])
+    reasons = Counter(
+        m["reason"] for page in PAGES for m in FENCE.finditer(page.read_text(encoding="utf-8")) if m["reason"]
+    )
     assert reasons == NOT_RUN
 
 
@@ -167,7 +175,9 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"], ids=name)
 def test_links(page: Path):
-    for match in LINK.finditer(re.sub(r"^ {4}.*$|`[^`\n]*`", "code", FENCE.sub("", page.read_text(encoding="utf-8")), flags=re.M)):
+    for match in LINK.finditer(
+        re.sub(r"^ {4}.*$|`[^`\n]*`", "code", FENCE.sub("", page.read_text(encoding="utf-8")), flags=re.M)
+    ):
         target, _, anchor = (match[1] or match[2]).partition("#")
         if "://" in target:
             continue
@@ -189,7 +199,12 @@ def test_figures_on_the_home_page_are_those_of_the_documents():
 
 
 def test_extras_are_explained():
-    extras = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    extras = (
+        (ROOT / "pyproject.toml")
+        .read_text(encoding="utf-8")
+        .partition("[project.optional-dependencies]")[2]
+        .partition("\n[")[0]
+    )
     found = set(re.findall(r"^(\w+) = ", extras, re.M))
     assert found == set(re.findall(r"^\| `vqcodec\[(\w+)\]`", (DOCS / "install.md").read_text(encoding="utf-8"), re.M))
 
@@ -203,25 +218,39 @@ def docstrings() -> list[tuple[str, str, str]]:
     for path in sorted((ROOT / "vqcodec").rglob("*.py")):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ">>>" in (text := ast.get_docstring(node) or ""):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ">>>" in (
+                text := ast.get_docstring(node) or ""
+            ):
                 found.append((module, getattr(node, "name", ""), text))
     return found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module, owner, text", [pytest.param(*each, id=f"{each[0]}.{each[1]}") for each in docstrings()
-                                                 if each[0] not in DOCSTRINGS_NOT_RUN])
+@pytest.mark.parametrize(
+    "module, owner, text",
+    [pytest.param(*each, id=f"{each[0]}.{each[1]}") for each in docstrings() if each[0] not in DOCSTRINGS_NOT_RUN],
+)
 def test_examples_of_docstrings(module: str, owner: str, text: str, folder: Path):
     """Output is compared where a docstring shows some."""
     data = (folder / "photo.vqc").read_bytes()
     pieces = [data[:1000], data[1000:]]
-    names = {**vars(importlib.import_module(module)), "vqcodec": vqcodec, "response": pieces, "pieces": pieces,
-             "show": lambda *_: None, "sink": io.BytesIO(), "__name__": "__main__"}
+    names = {
+        **vars(importlib.import_module(module)),
+        "vqcodec": vqcodec,
+        "response": pieces,
+        "pieces": pieces,
+        "show": lambda *_: None,
+        "sink": io.BytesIO(),
+        "__name__": "__main__",
+    }
     for example in doctest.DocTestParser().get_examples(text):
         with contextlib.redirect_stdout(io.StringIO()) as said:
             exec(compile(example.source, f"{module}.{owner}", "single"), names)
         if example.want:
-            assert doctest.OutputChecker().check_output(example.want, said.getvalue(), 0), (example.source, said.getvalue())
+            assert doctest.OutputChecker().check_output(example.want, said.getvalue(), 0), (
+                example.source,
+                said.getvalue(),
+            )
 
 
 @pytest.mark.parametrize("public", vqcodec.__all__)

@@ -153,7 +153,9 @@ def test_what_importing_loads(name, forbidden):
 HEAVY = {"torch", "numpy", "PIL", "constriction", "safetensors", "matplotlib"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compress", "--help"], ["info", "tests/golden/colour.vqc"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["compress", "--help"], ["info", "tests/golden/colour.vqc"]]
+)
 def test_commands_that_answer_at_once(arguments):
     script = f"""
 import sys
@@ -171,8 +173,14 @@ print(" ".join({HEAVY} & set(sys.modules)), file=sys.stderr)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("call", ["vqcodec.decompress(vqcodec.compress(pixels))", "vqcodec.compress(pixels, effort=0)",
-                                  'vqcodec.sample("flower-roses", size=(64, 64))'])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "vqcodec.decompress(vqcodec.compress(pixels))",
+        "vqcodec.compress(pixels, effort=0)",
+        'vqcodec.sample("flower-roses", size=(64, 64))',
+    ],
+)
 def test_pixels_do_without_the_compiler_of_torch(call):
     """torch imports its compiler and sympy lazily; together they take longer than torch itself."""
     script = f"import sys, numpy, vqcodec; pixels = numpy.zeros((64, 64, 3), 'uint8'); {call}\n"

@@ -96,6 +96,7 @@ def test_draft_loads_a_reduced_picture(model, size, scale):
 @pytest.mark.slow
 def test_thumbnails_and_opening_read_what_they_need(model):
     """Opening reads chunk headers and metadata; a thumbnail reads the maps it needs."""
+
     class Recorder(io.BytesIO):
         count = 0
 
@@ -260,5 +261,8 @@ def test_mime_description():
     (kind,) = xml.parse(SHARE / "mime/packages/vqcodec.xml").getroot()
     assert kind.attrib == {"type": vqcodec.pillow.MIME}
     match = kind.find(f"{space}magic/{space}match").attrib
-    assert (match["offset"], match["value"].encode().decode("unicode_escape").encode("latin-1")) == ("0", container.MAGIC)
+    assert (match["offset"], match["value"].encode().decode("unicode_escape").encode("latin-1")) == (
+        "0",
+        container.MAGIC,
+    )
     assert kind.find(f"{space}glob").attrib == {"pattern": "*.vqc"}

@@ -36,16 +36,26 @@ def cluster() -> Iterator[None]:
     """Ray on this machine, with two CPUs and little memory, without network access."""
     folder = tempfile.mkdtemp(prefix="ray")  # short, because the paths of sockets are
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-                            "RAY_agent_register_timeout_ms": "300000"}.items():
+        for name, value in {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "RAY_agent_register_timeout_ms": "300000",
+        }.items():
             patch.setenv(name, value)
         patch.setenv("PYTHONPATH", str(Path(vqcodec.__file__).parent.parent))
         import ray
 
         for attempt in range(4):  # a busy machine may exceed the 15 s that Ray gives its own processes
             try:
-                ray.init(num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False,
-                         configure_logging=False, _temp_dir=folder)
+                ray.init(
+                    num_cpus=2,
+                    object_store_memory=100 << 20,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    configure_logging=False,
+                    _temp_dir=folder,
+                )
                 break
             except Exception:
                 ray.shutdown()
@@ -89,7 +99,9 @@ def test_round_trip_with_bad_pictures(cluster, pictures, model):
     for row in back:
         vqc = next(r["vqc"] for r in rows if r["path"] == row["note"])
         if vqc:
-            assert np.array_equal(np.asarray(Image.open(io.BytesIO(row["picture"]))), np.asarray(vqcodec.decompress(vqc, model=model)))
+            assert np.array_equal(
+                np.asarray(Image.open(io.BytesIO(row["picture"]))), np.asarray(vqcodec.decompress(vqc, model=model))
+            )
         else:
             assert row["error"].startswith("NotVqcodec: ")
 

@@ -35,7 +35,11 @@ def test_tiles_touching_are_those_that_a_scan_finds(width, height, tile, data):
 def test_tiles_touching_looks_at_no_other():
     """Of 2**46 tiles."""
     assert [number for number, _ in Tiling(2**29, 2**29, 64).touching(Box(2**29 - 65, 63, 2**29, 65))] == [
-        2**23 - 2, 2**23 - 1, 2**24 - 2, 2**24 - 1]
+        2**23 - 2,
+        2**23 - 1,
+        2**24 - 2,
+        2**24 - 1,
+    ]
 
 
 @pytest.mark.parametrize("side", [0, 64, 512, 1024, 2048])
@@ -47,10 +51,17 @@ def test_areas_are_whole_tiles_and_cover(side):
     assert count.min() >= 1
 
 
-@pytest.mark.parametrize("size, side, stored", [
-    ((40, 60), None, 0), ((1024, 700), None, 0), ((20, 1025), None, 512), ((200, 100), 64, 64), ((200, 100), 0, 0),
-    ((64, 64), 64, 0),
-])
+@pytest.mark.parametrize(
+    "size, side, stored",
+    [
+        ((40, 60), None, 0),
+        ((1024, 700), None, 0),
+        ((20, 1025), None, 512),
+        ((200, 100), 64, 64),
+        ((200, 100), 0, 0),
+        ((64, 64), 64, 0),
+    ],
+)
 def test_the_usual_side(size, side, stored):
     assert Tiling.usual(*size, side).side == stored
 

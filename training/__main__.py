@@ -30,15 +30,20 @@ STAGES = ("autoencoder", "codes", "priors", "export")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recipe", type=Path, help="TOML file, see training/recipes")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="autoencoder, codes, priors, export")
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures, see training/data.py")
     parser.add_argument("--work", type=Path, required=True, help="folder for caches and checkpoints")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--maps", type=map_range, metavar="A:B",
-                        help="train only the priors of maps A to B - 1: the rest may run in another process")
+    parser.add_argument(
+        "--maps",
+        type=map_range,
+        metavar="A:B",
+        help="train only the priors of maps A to B - 1: the rest may run in another process",
+    )
     parser.add_argument("--threads", type=int, help="threads of this process (default: all cores)")
     parser.add_argument("--out", type=Path, help="model file to write (default: DIR/model.safetensors)")
     args = parser.parse_intermixed_args()
@@ -56,7 +61,9 @@ def main() -> None:
         distributed.stop()
 
 
-def run(plan: recipe.Recipe, args: argparse.Namespace, stages: tuple[str, ...] | list[str], device: torch.device) -> None:
+def run(
+    plan: recipe.Recipe, args: argparse.Namespace, stages: tuple[str, ...] | list[str], device: torch.device
+) -> None:
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
     options = dict(crops=plan.data.crops, photo_crops=plan.data.photo_crops, crop=plan.data.crop)

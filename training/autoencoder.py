@@ -40,8 +40,10 @@ def batch(crops: Crops, size: int, side: int, generator: torch.Generator, share:
     limit = crops.pixels.shape[1] - side
     if limit < 0:
         raise SystemExit(f"training crops of {side} cannot be cut from crops of {crops.pixels.shape[1]} pixels")
-    index, ys, xs, mirror = (torch.randint(0, n, (size,), generator=generator)[share].tolist()
-                             for n in (len(crops.pixels), limit // 8 + 1, limit // 8 + 1, 2))
+    index, ys, xs, mirror = (
+        torch.randint(0, n, (size,), generator=generator)[share].tolist()
+        for n in (len(crops.pixels), limit // 8 + 1, limit // 8 + 1, 2)
+    )
     parts = []
     for i, y, x, m in zip(index, ys, xs, mirror):
         part = crops.pixels[i, y * 8 : y * 8 + side, x * 8 : x * 8 + side]
@@ -69,8 +71,15 @@ class Run:
         for a, m in zip(self.average.buffers(), self.model.buffers()):
             a.copy_(m)
         if distributed.first():
-            checkpoint.save(self.path, dict(model=self.model.state_dict(), average=self.average.state_dict(),
-                                            optimizer=self.optimizer.state_dict(), step=self.step))
+            checkpoint.save(
+                self.path,
+                dict(
+                    model=self.model.state_dict(),
+                    average=self.average.state_dict(),
+                    optimizer=self.optimizer.state_dict(),
+                    step=self.step,
+                ),
+            )
 
     def resume(self) -> bool:
         state = checkpoint.load(self.path)
@@ -93,8 +102,15 @@ def trained(config: AutoencoderConfig, work: Path) -> Autoencoder:
     return model.eval().requires_grad_(False)
 
 
-def train(config: AutoencoderConfig, recipe: Stage1, crops: Crops, val: Crops, work: Path, seed: int,
-          device: torch.device | str = "cpu") -> Autoencoder:
+def train(
+    config: AutoencoderConfig,
+    recipe: Stage1,
+    crops: Crops,
+    val: Crops,
+    work: Path,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Autoencoder:
     """Train, or go on from ``work/autoencoder.pt``; returns the averaged (EMA) weights.
 
     What is drawn at random in a step depends on ``seed``, the step and the rank alone.
@@ -153,7 +169,9 @@ def train_step(run: Run, network: nn.Module, crops: Crops, recipe: Stage1, seed:
         loss = (loss + rate.lagrangian * out.bits / 3) * (config.lagrangian(MIDDLE) / rate.lagrangian) ** 0.5
     value = distributed.mean(float(loss.detach()))
     if not math.isfinite(value):
-        raise SystemExit(f"stage 1: the loss is {value} at step {step}; resume from {run.path.name} with a lower learning rate")
+        raise SystemExit(
+            f"stage 1: the loss is {value} at step {step}; resume from {run.path.name} with a lower learning rate"
+        )
     scale = min(1.0, (step + 1) / recipe.warmup) * (0.5 + 0.5 * math.cos(math.pi * step / recipe.steps))
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.learning_rate * scale + 1e-6
@@ -177,7 +195,9 @@ def round_weights(model: Autoencoder) -> dict[nn.Parameter, Tensor]:
     masters = {}
     for name, parameter in model.named_parameters():
         masters[parameter] = parameter.detach().clone()
-        parameter.data.copy_(torch.from_numpy(file.rounded(name, parameter.detach().float().cpu().contiguous().numpy())))
+        parameter.data.copy_(
+            torch.from_numpy(file.rounded(name, parameter.detach().float().cpu().contiguous().numpy()))
+        )
     return masters
 
 
@@ -202,8 +222,10 @@ def report(model: Autoencoder, val: Crops, step: int, progress: Progress, pictur
         bpp = sum(h / m.stride**2 for h, m in zip(entropies, config.maps))
         dead = [m.codes - int(torch.cat(maps).unique().numel()) for maps, m in zip(codes, config.maps)]
         psnr = float(np.mean([-10 * math.log10(max(e, 1e-10)) for e in squared]))
-        progress.say(f"val step {step} rate {position}: {psnr:.2f} dB, {bpp:.3f} bpp zero-order, "
-                     f"bits {' '.join(f'{h:.2f}' for h in entropies)}, unused codes {' '.join(map(str, dead))}")
+        progress.say(
+            f"val step {step} rate {position}: {psnr:.2f} dB, {bpp:.3f} bpp zero-order, "
+            f"bits {' '.join(f'{h:.2f}' for h in entropies)}, unused codes {' '.join(map(str, dead))}"
+        )
         curves = {f"val/psnr/{position}": psnr, f"val/bpp zero-order/{position}": bpp}
         for number, (h, d) in enumerate(zip(entropies, dead)):
             curves[f"perplexity/map {number}/{position}"] = 2**h

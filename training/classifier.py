@@ -38,8 +38,11 @@ def small(crops: Crops) -> tuple[Tensor, Tensor]:
     """N x 3 x 128 x 128 uint8 and class indices from 0, of the crops that have a class."""
     known = np.flatnonzero(crops.labels)
     parts = [
-        F.interpolate(torch.from_numpy(crops.pixels[known[i : i + 64]]).permute(0, 3, 1, 2).float(), (SIDE, SIDE), mode="area")
-        .round_().byte()
+        F.interpolate(
+            torch.from_numpy(crops.pixels[known[i : i + 64]]).permute(0, 3, 1, 2).float(), (SIDE, SIDE), mode="area"
+        )
+        .round_()
+        .byte()
         for i in range(0, len(known), 64)
     ]
     return torch.cat(parts), torch.from_numpy(crops.labels[known] - 1)
@@ -98,9 +101,14 @@ def train(crops: Crops, steps: int, work: Path, seed: int) -> Network:
         optimizer.step()
         window += value
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-            checkpoint.save(path, {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1})
+            checkpoint.save(
+                path, {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            )
             count = step % SAVE_EVERY + 1
-            print(f"step {step + 1} {(time.monotonic() - begun) / count:.3f} s/step, loss {window / count:.3f}", flush=True)
+            print(
+                f"step {step + 1} {(time.monotonic() - begun) / count:.3f} s/step, loss {window / count:.3f}",
+                flush=True,
+            )
             begun, window = time.monotonic(), 0.0
     return network.eval()
 
@@ -115,8 +123,11 @@ def report(classifier: Classifier, crops: Crops) -> dict[str, Any]:
         "pictures": len(known),
         "accuracy": round(float(right.mean()), 4),
         "top2": round(float((order[:, :2] == labels[:, None]).any(1).mean()), 4),
-        "per_class": {name: round(float(right[labels == i].mean()), 3)
-                      for i, name in enumerate(crops.classes) if (labels == i).any()},
+        "per_class": {
+            name: round(float(right[labels == i].mean()), 3)
+            for i, name in enumerate(crops.classes)
+            if (labels == i).any()
+        },
     }
 
 

@@ -54,8 +54,11 @@ def load(work: Path) -> CodeMaps:
     if not (folder / "done.json").exists():
         raise SystemExit(f"no codes in {folder}: extract them first")
     maps = json.loads((folder / "state.json").read_text())["maps"]
-    return CodeMaps([np.load(folder / f"map.{m}.npy", mmap_mode="r") for m in range(maps)],
-                    np.load(folder / "labels.npy"), np.load(folder / "levels.npy"))
+    return CodeMaps(
+        [np.load(folder / f"map.{m}.npy", mmap_mode="r") for m in range(maps)],
+        np.load(folder / "labels.npy"),
+        np.load(folder / "levels.npy"),
+    )
 
 
 def extract(autoencoder: Autoencoder, recipe: Codes, crops: Crops, work: Path, seed: int) -> None:
@@ -80,7 +83,9 @@ def extract(autoencoder: Autoencoder, recipe: Codes, crops: Crops, work: Path, s
     files = [np.load(folder / f"map.{m}.npy", mmap_mode="r+") for m in range(len(config.maps))]
     # The crops of a batch share a rate, so a batch holds crops from all over the data.
     orders = [np.random.default_rng([seed, p]).permutation(len(crops.pixels)) for p in range(recipe.passes)]
-    batches = [(p, order[i : i + recipe.batch]) for p, order in enumerate(orders) for i in range(0, len(order), recipe.batch)]
+    batches = [
+        (p, order[i : i + recipe.batch]) for p, order in enumerate(orders) for i in range(0, len(order), recipe.batch)
+    ]
     device = next(autoencoder.parameters()).device
     for number, (p, index) in enumerate(batches):
         generator = torch.Generator().manual_seed((seed << 32) + number)

@@ -53,7 +53,9 @@ def classes_of(root: Path) -> tuple[str, ...]:
     return tuple(sorted(d.name for d in folder.iterdir() if d.is_dir() and d.name not in ("train", "val", "photos")))
 
 
-def load(root: Path, split: str, cache: Path, *, seed: int = 0, crops: int = 1, photo_crops: int = 64, crop: int = CROP) -> Crops:
+def load(
+    root: Path, split: str, cache: Path, *, seed: int = 0, crops: int = 1, photo_crops: int = 64, crop: int = CROP
+) -> Crops:
     """Crops of ``split`` ("train" or "val"), each ``crop`` pixels wide and high, ``crops`` of every picture.
 
     ``photo_crops`` are taken of every picture in ROOT/photos, which join the training split only.
@@ -117,7 +119,9 @@ def _decode(jobs: Sequence[_Job], pixels_file: Path, labels_file: Path, seed: in
     """Write the crops one by one: memory holds a few pictures at a time."""
     total = sum(len(job.seeds) for job in jobs)
     if total == 0:
-        raise SystemExit(f"no pictures found for {pixels_file.name.partition('-')[0]}: see training/data.py for the layouts")
+        raise SystemExit(
+            f"no pictures found for {pixels_file.name.partition('-')[0]}: see training/data.py for the layouts"
+        )
     pixels = np.lib.format.open_memmap(pixels_file, mode="w+", dtype=np.uint8, shape=(total, side, side, 3))
     labels: list[int] = []
     skipped: list[str] = []
@@ -125,7 +129,9 @@ def _decode(jobs: Sequence[_Job], pixels_file: Path, labels_file: Path, seed: in
     with ThreadPoolExecutor(workers) as pool:
         left = iter(jobs)
         while part := list(islice(left, 4 * workers)):
-            for job, result in zip(part, pool.map(lambda job: _crops(job.file, [seed + s for s in job.seeds], side), part)):
+            for job, result in zip(
+                part, pool.map(lambda job: _crops(job.file, [seed + s for s in job.seeds], side), part)
+            ):
                 if isinstance(result, str):
                     skipped.append(f"{job.file.name}: {result}")
                 for crop in result if not isinstance(result, str) else ():

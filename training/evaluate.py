@@ -57,20 +57,40 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", metavar="MODEL", help="model file, or 'default' for the shipped one")
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="folder of pictures, see training/data.py")
-    parser.add_argument("--only", default=",".join(SECTIONS), metavar="LIST", help=f"sections (default: {','.join(SECTIONS)})")
-    parser.add_argument("--qualities", type=qualities, default=[10, 50, 90], metavar="LIST",
-                        help="for nll and reconstruction (default: 10,50,90)")
-    parser.add_argument("--pictures", type=int, default=200, metavar="N", help="of each split, for nll and reconstruction")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="ROOT", help="folder of pictures, see training/data.py"
+    )
+    parser.add_argument(
+        "--only", default=",".join(SECTIONS), metavar="LIST", help=f"sections (default: {','.join(SECTIONS)})"
+    )
+    parser.add_argument(
+        "--qualities",
+        type=qualities,
+        default=[10, 50, 90],
+        metavar="LIST",
+        help="for nll and reconstruction (default: 10,50,90)",
+    )
+    parser.add_argument(
+        "--pictures", type=int, default=200, metavar="N", help="of each split, for nll and reconstruction"
+    )
     parser.add_argument("--samples", type=int, default=256, metavar="N", help="in every set of the section samples")
     parser.add_argument("--size", type=int, default=256, help="side of all pictures, in pixels (default: 256)")
-    parser.add_argument("--features", default="efficientnet-lite0", metavar="NETWORK",
-                        help="efficientnet-lite0 (default), inception:WEIGHTS or MODULE:FUNCTION, see training/features.py")
-    parser.add_argument("--classifier", type=Path, metavar="FILE", help="classifier that rejects samples (default: the shipped one)")
-    parser.add_argument("--candidates", type=int, default=4, metavar="M", help="drawn for each sample that the classifier keeps")
+    parser.add_argument(
+        "--features",
+        default="efficientnet-lite0",
+        metavar="NETWORK",
+        help="efficientnet-lite0 (default), inception:WEIGHTS or MODULE:FUNCTION, see training/features.py",
+    )
+    parser.add_argument(
+        "--classifier", type=Path, metavar="FILE", help="classifier that rejects samples (default: the shipped one)"
+    )
+    parser.add_argument(
+        "--candidates", type=int, default=4, metavar="M", help="drawn for each sample that the classifier keeps"
+    )
     parser.add_argument("--temperature", type=float, default=1.0, help="of the samples (default: 1)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -102,16 +122,20 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         found["nll"] = [row for q in args.qualities for row in nll(codec, crops, q)]
         show("Negative log-likelihood of the codes, class known", found["nll"])
     if "reconstruction" in args.only:
-        found["reconstruction"] = [reconstruction(codec, crops[split], split, q) for q in args.qualities for split in SPLITS]
+        found["reconstruction"] = [
+            reconstruction(codec, crops[split], split, q) for q in args.qualities for split in SPLITS
+        ]
         show("Reconstruction", found["reconstruction"])
     if "samples" in args.only:
         network = features.load(args.features)
         rows = samples(codec, network, args)
         found["samples"] = {"features": network.name, "sets": rows}
         show(f"Samples, by the features of {network.name}", rows)
-        print("frechet, precision and recall are against validation pictures, frechet* against their reconstructions;\n"
-              "cas: a linear classifier on the features of this set, tested on validation pictures; cas*: on their\n"
-              "reconstructions. These figures compare with no other network's.")
+        print(
+            "frechet, precision and recall are against validation pictures, frechet* against their reconstructions;\n"
+            "cas: a linear classifier on the features of this set, tested on validation pictures; cas*: on their\n"
+            "reconstructions. These figures compare with no other network's."
+        )
     return found
 
 
@@ -134,10 +158,16 @@ def nll(codec: Codec, crops: dict[str, Crops], quality: float) -> list[Row]:
     def row(name: str, unit: str, weights: np.ndarray) -> Row:
         values = {split: float(b @ weights) for split, b in bits.items()}
         entropy = float(zero["val"] @ weights)
-        return {"quality": quality, "map": name, "per": unit, "uniform": float(uniform @ weights), "zero_order": entropy,
-                **{f"{split}_bits": value for split, value in values.items()},
-                **{f"{split}_nats": value * math.log(2) for split, value in values.items()},
-                "saved": 100 * (1 - values["val"] / entropy) if entropy else 0.0}
+        return {
+            "quality": quality,
+            "map": name,
+            "per": unit,
+            "uniform": float(uniform @ weights),
+            "zero_order": entropy,
+            **{f"{split}_bits": value for split, value in values.items()},
+            **{f"{split}_nats": value * math.log(2) for split, value in values.items()},
+            "saved": 100 * (1 - values["val"] / entropy) if entropy else 0.0,
+        }
 
     return [*(row(str(m), "code", np.eye(len(maps))[m]) for m in range(len(maps))), row("all", "pixel", share)]
 
@@ -192,22 +222,42 @@ def samples(codec: Codec, network: FeatureNetwork, args: argparse.Namespace) -> 
     val_numbers = class_numbers(codec, val)
     before, after = draw(codec, val_numbers, args)
     describe = described(network)
-    real, restored = describe(val.pixels, "validation pictures")[0], describe(reconstructed(codec, val), "their reconstructions")[0]
+    real, restored = (
+        describe(val.pixels, "validation pictures")[0],
+        describe(reconstructed(codec, val), "their reconstructions")[0],
+    )
     rows = []
-    sets = [("training pictures", train.pixels, class_numbers(codec, train)),
-            ("their reconstructions", reconstructed(codec, train), class_numbers(codec, train)),
-            ("samples", before, val_numbers)]
+    sets = [
+        ("training pictures", train.pixels, class_numbers(codec, train)),
+        ("their reconstructions", reconstructed(codec, train), class_numbers(codec, train)),
+        ("samples", before, val_numbers),
+    ]
     if after is not None:
         sets.append((f"samples, best 1 of {args.candidates}", after, val_numbers))
     for name, pixels, numbers in sets:
         found, probabilities = describe(pixels, name)
         score, deviation = metrics.inception_score(probabilities, splits=max(1, min(10, len(pixels) // 50)))
         precision, recall = metrics.precision_recall(real, found)
-        accuracy = [metrics.classification_accuracy(found, numbers, test, val_numbers) if len(set(val_numbers.tolist())) > 1 else None
-                    for test in (real, restored)]
-        rows.append({"set": name, "n": len(pixels), "frechet": metrics.frechet_distance(found, real),
-                     "frechet*": metrics.frechet_distance(found, restored), "is_style": score, "deviation": deviation,
-                     "precision": precision, "recall": recall, "cas": accuracy[0], "cas*": accuracy[1]})
+        accuracy = [
+            metrics.classification_accuracy(found, numbers, test, val_numbers)
+            if len(set(val_numbers.tolist())) > 1
+            else None
+            for test in (real, restored)
+        ]
+        rows.append(
+            {
+                "set": name,
+                "n": len(pixels),
+                "frechet": metrics.frechet_distance(found, real),
+                "frechet*": metrics.frechet_distance(found, restored),
+                "is_style": score,
+                "deviation": deviation,
+                "precision": precision,
+                "recall": recall,
+                "cas": accuracy[0],
+                "cas*": accuracy[1],
+            }
+        )
     return rows
 
 
@@ -221,8 +271,13 @@ def draw(codec: Codec, numbers: np.ndarray, args: argparse.Namespace) -> tuple[n
     for number in sorted(set(numbers.tolist())):
         progress("sampling, class", number, max(numbers))
         places = np.flatnonzero(numbers == number)
-        drawn: list[RasterImage] = codec.sample(number, times * len(places), size=(args.size, args.size), seed=args.seed + (number << 32),
-                                            temperature=args.temperature)
+        drawn: list[RasterImage] = codec.sample(
+            number,
+            times * len(places),
+            size=(args.size, args.size),
+            seed=args.seed + (number << 32),
+            temperature=args.temperature,
+        )
         order = best_first(drawn, number, classifier) if classifier and number else range(len(drawn))
         before[places] = [picture.pixels for picture in drawn[: len(places)]]
         after[places] = [drawn[i].pixels for i in order[: len(places)]]
@@ -281,7 +336,10 @@ def grid(rows: dict[str, list[np.ndarray]], side: int = 128, label: int = 160) -
     for r, (name, pictures) in enumerate(rows.items()):
         text.text((6, r * (side + 2) + side // 2 - 6), name, fill="black")
         for c, pixels in enumerate(pictures):
-            sheet.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS), (label + c * (side + 2), r * (side + 2)))
+            sheet.paste(
+                Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS),
+                (label + c * (side + 2), r * (side + 2)),
+            )
     return sheet
 
 
@@ -301,8 +359,13 @@ def show(title: str, rows: list[Row]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines)]
     print(f"\n{title}")
     for line in lines:
-        print("  ".join(text.ljust(w) if isinstance(value, str) else text.rjust(w)
-                        for text, w, value in zip(line, widths, rows[0].values())).rstrip(), flush=True)
+        print(
+            "  ".join(
+                text.ljust(w) if isinstance(value, str) else text.rjust(w)
+                for text, w, value in zip(line, widths, rows[0].values())
+            ).rstrip(),
+            flush=True,
+        )
 
 
 def cell(value: Any) -> str:

@@ -35,7 +35,9 @@ def load(name: str) -> FeatureNetwork:
     try:
         return getattr(importlib.import_module(module), function)()
     except (ImportError, AttributeError, ValueError) as error:
-        raise SystemExit(f"--features {name}: expected efficientnet-lite0, inception:WEIGHTS or MODULE:FUNCTION ({error})") from error
+        raise SystemExit(
+            f"--features {name}: expected efficientnet-lite0, inception:WEIGHTS or MODULE:FUNCTION ({error})"
+        ) from error
 
 
 class _EfficientNetLite0:
@@ -106,7 +108,9 @@ def inception(weights: Path) -> FeatureNetwork:
     except ImportError as error:
         raise SystemExit(f"Inception needs torch-fidelity ({error}): pip install torch-fidelity torchvision") from error
     wanted = ["2048", "logits_unbiased"]
-    return _Inception(FeatureExtractorInceptionV3("inception-v3-compat", wanted, feature_extractor_weights_path=str(weights)))
+    return _Inception(
+        FeatureExtractorInceptionV3("inception-v3-compat", wanted, feature_extractor_weights_path=str(weights))
+    )
 
 
 def _resized(pictures: np.ndarray, side: int) -> Tensor:

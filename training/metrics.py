@@ -49,8 +49,15 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     if min(len(a), len(b)) < 2:
         raise ValueError("a covariance needs at least two pictures")
     x, y = (torch.from_numpy(np.asarray(features, np.float64)) for features in (a, b))
-    r, q = (torch.linalg.qr((f - f.mean(0)) / (len(f) - 1) ** 0.5, mode="r")[1] for f in (x, y))  # S = r'r, however many rows
-    distance = (x.mean(0) - y.mean(0)).square().sum() + r.square().sum() + q.square().sum() - 2 * torch.linalg.svdvals(r @ q.T).sum()
+    r, q = (
+        torch.linalg.qr((f - f.mean(0)) / (len(f) - 1) ** 0.5, mode="r")[1] for f in (x, y)
+    )  # S = r'r, however many rows
+    distance = (
+        (x.mean(0) - y.mean(0)).square().sum()
+        + r.square().sum()
+        + q.square().sum()
+        - 2 * torch.linalg.svdvals(r @ q.T).sum()
+    )
     return max(float(distance), 0.0)
 
 
@@ -93,8 +100,9 @@ def distances(a: np.ndarray, b: np.ndarray, chunk: int = 256) -> Iterator[np.nda
         yield torch.cdist(part, y, compute_mode="donot_use_mm_for_euclid_dist").numpy()
 
 
-def classification_accuracy(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray,
-                            *, decay: float = 1e-2) -> float:
+def classification_accuracy(
+    features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray, *, decay: float = 1e-2
+) -> float:
     """Accuracy on the test set of a classifier trained on ``features``: share of correct answers.
 
     The Classification Accuracy Score of Ravuri and Vinyals (2019) when trained on samples and

@@ -43,8 +43,15 @@ class Run:
 
     def save(self) -> None:
         if distributed.first():
-            checkpoint.save(self.path, dict(prior=self.prior.state_dict(), average=self.average.state_dict(),
-                                            optimizers=[o.state_dict() for o in self.optimizers], step=self.step))
+            checkpoint.save(
+                self.path,
+                dict(
+                    prior=self.prior.state_dict(),
+                    average=self.average.state_dict(),
+                    optimizers=[o.state_dict() for o in self.optimizers],
+                    step=self.step,
+                ),
+            )
 
     def resume(self) -> None:
         if state := checkpoint.load(self.path):
@@ -60,11 +67,22 @@ def start(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, m: int,
     torch.manual_seed(seed + 1000 * m)
     auto = config.autoencoder
     device = next(autoencoder.parameters()).device
-    prior, average = (Prior(config.priors[m], auto.maps[: m + 1], len(config.classes), auto.levels)
-                      .to(device, memory_format=torch.channels_last) for _ in range(2))
+    prior, average = (
+        Prior(config.priors[m], auto.maps[: m + 1], len(config.classes), auto.levels).to(
+            device, memory_format=torch.channels_last
+        )
+        for _ in range(2)
+    )
     prior.start([q.codebook for q in autoencoder.quantizers[: m + 1]], autoencoder.quantizers[m].usage.mean(0))
     average.load_state_dict(prior.state_dict())
-    run = Run(prior, average, optimizers(prior, recipe), work / f"prior.{m}.pt", of_map(recipe.steps, m), of_map(recipe.batch, m))
+    run = Run(
+        prior,
+        average,
+        optimizers(prior, recipe),
+        work / f"prior.{m}.pt",
+        of_map(recipe.steps, m),
+        of_map(recipe.batch, m),
+    )
     run.resume()
     run.network = distributed.parallel(prior)
     return run
@@ -72,7 +90,11 @@ def start(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, m: int,
 
 def optimizers(prior: Prior, recipe: Stage2) -> tuple[torch.optim.Optimizer, ...]:
     """Muon for the convolutions before the logits, Adam for the logits, embeddings and biases."""
-    matrices = [module.weight for module in prior.modules() if isinstance(module, QuantizedConv2d) and module is not prior.logits]
+    matrices = [
+        module.weight
+        for module in prior.modules()
+        if isinstance(module, QuantizedConv2d) and module is not prior.logits
+    ]
     known = set(matrices)
     rest = [parameter for parameter in prior.parameters() if parameter not in known]
     return Muon(matrices, lr=recipe.matrix_rate), torch.optim.Adam(rest, lr=recipe.learning_rate, betas=(0.9, 0.98))
@@ -89,8 +111,16 @@ def trained(config: ModelConfig, work: Path, m: int) -> Prior:
     return prior.eval().requires_grad_(False)
 
 
-def train(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, codes: CodeMaps, val: Crops, work: Path,
-          seed: int, maps: Sequence[int]) -> None:
+def train(
+    config: ModelConfig,
+    autoencoder: Autoencoder,
+    recipe: Stage2,
+    codes: CodeMaps,
+    val: Crops,
+    work: Path,
+    seed: int,
+    maps: Sequence[int],
+) -> None:
     """Train the priors of ``maps``, or go on from their checkpoints.
 
     The batch of a step depends on ``seed`` and the step alone, so that the maps can be
@@ -158,8 +188,9 @@ def cross_entropy(logits: Tensor, codes: Tensor, reduction: str = "mean") -> Ten
     return F.cross_entropy(logits.permute(0, 2, 3, 1).flatten(0, 2), codes.flatten(), reduction=reduction)
 
 
-def batch(codes: CodeMaps, size: int, drop_class: float, maps: int, seed: int, step: int,
-          device: torch.device) -> tuple[list[Tensor], Tensor, Tensor]:
+def batch(
+    codes: CodeMaps, size: int, drop_class: float, maps: int, seed: int, step: int, device: torch.device
+) -> tuple[list[Tensor], Tensor, Tensor]:
     """This rank's share of a batch: code maps (B x h x w each), class numbers (B) and rate levels (B)."""
     generator = torch.Generator().manual_seed((seed << 32) + step)
     index = torch.randint(0, len(codes), (size,), generator=generator)
@@ -170,8 +201,15 @@ def batch(codes: CodeMaps, size: int, drop_class: float, maps: int, seed: int, s
 
 
 @torch.no_grad()
-def report(config: ModelConfig, autoencoder: Autoencoder, priors: Mapping[int, Prior], val: Crops, step: int,
-           progress: Progress, pictures: int = 48) -> None:
+def report(
+    config: ModelConfig,
+    autoencoder: Autoencoder,
+    priors: Mapping[int, Prior],
+    val: Crops,
+    step: int,
+    progress: Progress,
+    pictures: int = 48,
+) -> None:
     """Bits per pixel of some maps on the validation set: zero-order, float prior, quantised prior."""
     auto = config.autoencoder
     x = validation(val, pictures).to(next(autoencoder.parameters()).device)
@@ -187,11 +225,21 @@ def report(config: ModelConfig, autoencoder: Autoencoder, priors: Mapping[int, P
             for m, prior in priors.items():
                 prior.quantized = quantized
                 prior.eval()
-                nats = [float(cross_entropy(prior(codes[m][i], [c[i] for c in codes[:m]], labels[i], level[i]), codes[m][i],
-                                            reduction="sum")) for i in torch.arange(len(x)).split(8)]
+                nats = [
+                    float(
+                        cross_entropy(
+                            prior(codes[m][i], [c[i] for c in codes[:m]], labels[i], level[i]),
+                            codes[m][i],
+                            reduction="sum",
+                        )
+                    )
+                    for i in torch.arange(len(x)).split(8)
+                ]
                 found[m] = sum(nats) / codes[m].numel() / math.log(2)
         total = [sum(each[m] / area[m] for m in priors) for each in (zero, bits[False], bits[True])]
-        progress.say(f"val step {step} rate {position}: zero-order {total[0]:.4f} bpp, float {total[1]:.4f}, "
-                     f"integer {total[2]:.4f} ({100 * (1 - total[2] / total[0]):.1f} % fewer), bits "
-                     + " ".join(f"{m}:{b:.3f}/{zero[m]:.3f}" for m, b in bits[True].items()))
+        progress.say(
+            f"val step {step} rate {position}: zero-order {total[0]:.4f} bpp, float {total[1]:.4f}, "
+            f"integer {total[2]:.4f} ({100 * (1 - total[2] / total[0]):.1f} % fewer), bits "
+            + " ".join(f"{m}:{b:.3f}/{zero[m]:.3f}" for m, b in bits[True].items())
+        )
         progress.scalars(step, {f"val/bits per code/map {m}/{position}": b for m, b in bits[True].items()})

@@ -33,14 +33,35 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "compress": "api", "decompress": "api", "open": "api", "Decoder": "api", "decode_maps": "api", "encode_maps": "api",
-    "sample": "api", "inpaint": "api", "info": "api", "set_num_threads": "api", "Codec": "codec.codec", "Limits": "format.container",
+    "compress": "api",
+    "decompress": "api",
+    "open": "api",
+    "Decoder": "api",
+    "decode_maps": "api",
+    "encode_maps": "api",
+    "sample": "api",
+    "inpaint": "api",
+    "info": "api",
+    "set_num_threads": "api",
+    "Codec": "codec.codec",
+    "Limits": "format.container",
     "VqcodecError": "errors",
 }
 
 __all__ = [
-    "Codec", "Decoder", "Limits", "VqcodecError", "compress", "decode_maps", "decompress", "encode_maps", "info", "inpaint",
-    "open", "sample", "set_num_threads",
+    "Codec",
+    "Decoder",
+    "Limits",
+    "VqcodecError",
+    "compress",
+    "decode_maps",
+    "decompress",
+    "encode_maps",
+    "info",
+    "inpaint",
+    "open",
+    "sample",
+    "set_num_threads",
 ]
 
 

@@ -26,10 +26,20 @@ if TYPE_CHECKING:
     Image = PIL.Image.Image | str | os.PathLike[str] | np.ndarray | Any
 
 
-def compress(image: Image, *, quality: float = EncodeOptions.quality, effort: int = EncodeOptions.effort,
-             class_id: int | str | None = None, target_bytes: int | None = None, target_psnr: float | None = None,
-             tile: int | None = None, metadata: bool = True, limits: Limits | None = None, model: ModelLike = None,
-             device: str = "cpu") -> bytes:
+def compress(
+    image: Image,
+    *,
+    quality: float = EncodeOptions.quality,
+    effort: int = EncodeOptions.effort,
+    class_id: int | str | None = None,
+    target_bytes: int | None = None,
+    target_psnr: float | None = None,
+    tile: int | None = None,
+    metadata: bool = True,
+    limits: Limits | None = None,
+    model: ModelLike = None,
+    device: str = "cpu",
+) -> bytes:
     """Compress an image into the bytes of a ``.vqc`` file.
 
     ``image``: PIL image, path, uint8 array (H x W, H x W x 3 or x 4; a memory-mapped one is read piece by
@@ -62,9 +72,19 @@ def compress(image: Image, *, quality: float = EncodeOptions.quality, effort: in
     return Codec(model, device=device).compressed(images.to_array(image, asked.limits.pixels), asked)
 
 
-def decompress(data: Source, *, partial: bool = False, region: Sequence[int] | None = None, scale: int = 1,
-               maps: int | None = None, complete: str | None = None, seed: int = 0, limits: Limits | None = None,
-               model: ModelLike = None, device: str = "cpu") -> PIL.Image.Image:
+def decompress(
+    data: Source,
+    *,
+    partial: bool = False,
+    region: Sequence[int] | None = None,
+    scale: int = 1,
+    maps: int | None = None,
+    complete: str | None = None,
+    seed: int = 0,
+    limits: Limits | None = None,
+    model: ModelLike = None,
+    device: str = "cpu",
+) -> PIL.Image.Image:
     """The image in ``data``: bytes, a path or a seekable binary file.
 
     Mode RGB or L, with A if the file has alpha; metadata in ``.info``.
@@ -85,15 +105,16 @@ def decompress(data: Source, *, partial: bool = False, region: Sequence[int] | N
     return images.to_pil(Codec(model, device=device).decompressed(_source(data), asked))
 
 
-def open(source: Source, *, partial: bool = False, limits: Limits | None = None, model: ModelLike = None,
-         device: str = "cpu") -> CodedImage:
+def open(
+    source: Source, *, partial: bool = False, limits: Limits | None = None, model: ModelLike = None, device: str = "cpu"
+) -> CodedImage:
     """Open a file (bytes, a path or a seekable binary file) whose image is decoded on demand.
 
-        >>> with vqcodec.open("map.vqc") as coded:
-        ...     print(coded.size, coded.header.quality)
-        ...     corner = coded.decode(region=(0, 0, 256, 256)).pixels
-        ...     for strip in coded.rows():  # h x W x 3 uint8: any image size, little memory
-        ...         sink.write(strip)
+    >>> with vqcodec.open("map.vqc") as coded:
+    ...     print(coded.size, coded.header.quality)
+    ...     corner = coded.decode(region=(0, 0, 256, 256)).pixels
+    ...     for strip in coded.rows():  # h x W x 3 uint8: any image size, little memory
+    ...         sink.write(strip)
     """
     return Codec(model, device=device).open(_source(source), partial=partial, limits=limits)
 
@@ -123,22 +144,43 @@ class Decoder:
         return None if image is None else images.to_pil(image)
 
 
-def decode_maps(data: Source, *, model: ModelLike = None, partial: bool = False, device: str = "cpu") -> list[np.ndarray]:
+def decode_maps(
+    data: Source, *, model: ModelLike = None, partial: bool = False, device: str = "cpu"
+) -> list[np.ndarray]:
     """The code maps in ``data``, coarse to fine: int32, h x w each. The same on every machine."""
     with open(data, partial=partial, model=model, device=device) as coded:
         return coded.code_maps()
 
 
-def encode_maps(image: Image, *, quality: float = EncodeOptions.quality, effort: int = EncodeOptions.effort, class_id: int | str | None = None,
-                tile: int | None = None, model: ModelLike = None, device: str = "cpu") -> list[np.ndarray]:
+def encode_maps(
+    image: Image,
+    *,
+    quality: float = EncodeOptions.quality,
+    effort: int = EncodeOptions.effort,
+    class_id: int | str | None = None,
+    tile: int | None = None,
+    model: ModelLike = None,
+    device: str = "cpu",
+) -> list[np.ndarray]:
     """The code maps that :func:`compress` would store: int32, h x w each, coarse to fine."""
     asked = EncodeOptions(quality, effort, class_id, tile=tile)
     return Codec(model, device=device).encoded_maps(images.to_array(image).pixels, asked)
 
 
-def sample(class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (256, 256), seed: int = 0,
-           temperature: float = 1.0, top_p: float = 1.0, candidates: int | None = None, keep: int | None = None,
-           classifier: Classifier | None = None, model: ModelLike = None, device: str = "cpu") -> list[PIL.Image.Image]:
+def sample(
+    class_id: int | str | None,
+    n: int = 1,
+    *,
+    size: tuple[int, int] = (256, 256),
+    seed: int = 0,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    candidates: int | None = None,
+    keep: int | None = None,
+    classifier: Classifier | None = None,
+    model: ModelLike = None,
+    device: str = "cpu",
+) -> list[PIL.Image.Image]:
     """``n`` new images of a class (number or name; 0 or None for no class).
 
     ``size`` is (width, height) in pixels. The code maps depend only on the arguments, not
@@ -158,8 +200,17 @@ def sample(class_id: int | str | None, n: int = 1, *, size: tuple[int, int] = (2
     return [images.to_pil(image) for image in Codec(model, device=device).sampled(class_id, asked)]
 
 
-def inpaint(image: Image, mask: Any, *, class_id: int | str | None = None, quality: float = EncodeOptions.quality, seed: int = 0,
-            temperature: float = 1.0, model: ModelLike = None, device: str = "cpu") -> PIL.Image.Image:
+def inpaint(
+    image: Image,
+    mask: Any,
+    *,
+    class_id: int | str | None = None,
+    quality: float = EncodeOptions.quality,
+    seed: int = 0,
+    temperature: float = 1.0,
+    model: ModelLike = None,
+    device: str = "cpu",
+) -> PIL.Image.Image:
     """``image``, with the area covered by ``mask`` redrawn by the prior, given its surroundings.
 
     ``mask``: bool array H x W, or a PIL image whose non-black pixels are redrawn. Other pixels
@@ -169,8 +220,9 @@ def inpaint(image: Image, mask: Any, *, class_id: int | str | None = None, quali
     covered = np.asarray(mask.convert("L") if hasattr(mask, "convert") else mask) != 0
     if covered.shape != raster.pixels.shape[:2]:
         raise InvalidArgument(f"mask must be {raster.pixels.shape[:2]} as the image is, got shape {covered.shape}")
-    found = Codec(model, device=device).inpaint(raster, covered, class_id=class_id, quality=quality, seed=seed,
-                                                temperature=temperature)
+    found = Codec(model, device=device).inpaint(
+        raster, covered, class_id=class_id, quality=quality, seed=seed, temperature=temperature
+    )
     return images.to_pil(found)
 
 

@@ -66,21 +66,27 @@ class VqcImageFile(ImageFile.ImageFile):
         self._mode = ("L" if header.grey else "RGB") + "A" * reader.has_alpha
         self.info["quality"] = header.quality
         self._scale = 1
-        self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)]  # tells Pillow that there is something to load
+        self.tile = [
+            ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)
+        ]  # tells Pillow that there is something to load
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
         """Load the image reduced by 2, 4, 8 or 16, but no smaller than ``size``. The mode is kept."""
         if not self.tile or self._scale > 1 or size is None:
             return None
         width, height = self.size
-        self._scale = max(scale for scale in SCALES if scale == 1 or width >= scale * size[0] and height >= scale * size[1])
+        self._scale = max(
+            scale for scale in SCALES if scale == 1 or width >= scale * size[0] and height >= scale * size[1]
+        )
         self._size = -(-width // self._scale), -(-height // self._scale)
         return self.mode, (0, 0, width / self._scale, height / self._scale)
 
     def load(self) -> Any:
         if self.tile:
             file = self._file()
-            decoded = _pillow_errors(vqcodec.decompress, file, partial=ImageFile.LOAD_TRUNCATED_IMAGES, scale=self._scale, **_decoder)
+            decoded = _pillow_errors(
+                vqcodec.decompress, file, partial=ImageFile.LOAD_TRUNCATED_IMAGES, scale=self._scale, **_decoder
+            )
             self.im = decoded.convert(self.mode).im  # the mode must not change now
             self.tile = []
             self.readonly = 0

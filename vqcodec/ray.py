@@ -65,7 +65,11 @@ class Coder:
         for value in rows[self._column] if self._paths else rows.pop(self._column):
             contents.append(b"")
             source = str(value) if self._paths else io.BytesIO(value)
-            records.append(batch.attempt(self._code, source, self._output, lambda content: contents.__setitem__(-1, files.held(content))))
+            records.append(
+                batch.attempt(
+                    self._code, source, self._output, lambda content: contents.__setitem__(-1, files.held(content))
+                )
+            )
         failures = [f"{type(r.error).__name__}: {batch.message(r.error)}" if r.error else "" for r in records]
         return {
             **rows, self._made: np.array(contents, object), "width": [r.width for r in records], "height": [r.height for r in records],
@@ -95,7 +99,15 @@ def compress(
     ``device="cuda"`` also ``num_gpus=1``). ``model``: a file that all machines have. ``options``: those of
     :func:`vqcodec.compress`.
     """
-    return _mapped(batch.Encoder(_name(model), device, checked(EncodeOptions, options)), source, column or "picture", "vqc", "a.vqc", workers, resources)
+    return _mapped(
+        batch.Encoder(_name(model), device, checked(EncodeOptions, options)),
+        source,
+        column or "picture",
+        "vqc",
+        "a.vqc",
+        workers,
+        resources,
+    )
 
 
 def decompress(

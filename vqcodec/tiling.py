@@ -75,16 +75,16 @@ class Tiling:
     def __iter__(self) -> Iterator[Box]:
         """The tiles. Lazy, because a hostile header may call for millions of them.
 
-            >>> [tuple(box) for box in Tiling(height=64, width=100, side=64)]
-            [(0, 0, 64, 64), (64, 0, 100, 64)]
+        >>> [tuple(box) for box in Tiling(height=64, width=100, side=64)]
+        [(0, 0, 64, 64), (64, 0, 100, 64)]
         """
         return (box for _, box in self.touching(self.whole))
 
     def touching(self, box: Box) -> Iterator[tuple[int, Box]]:
         """The tiles that overlap a box, each with its number, without visiting the others.
 
-            >>> [(number, tuple(tile)) for number, tile in Tiling(128, 100, 64).touching(Box(70, 60, 90, 65))]
-            [(1, (64, 0, 100, 64)), (3, (64, 64, 100, 128))]
+        >>> [(number, tuple(tile)) for number, tile in Tiling(128, 100, 64).touching(Box(70, 60, 90, 65))]
+        [(1, (64, 0, 100, 64)), (3, (64, 64, 100, 128))]
         """
         step_x, step_y = (self.side, self.side) if self.side else (self.width, self.height)
         columns = -(-self.width // step_x)

@@ -38,9 +38,12 @@ class Drawing:
     def __init__(self, width: int, height: int, title: str) -> None:
         self.parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">',
-            f"<title>{title}</title>", f"<style>\n{STYLE}\n</style>",
-            ('<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
-             '<path class="tip" d="M0 0L10 5L0 10z"/></marker></defs>'),
+            f"<title>{title}</title>",
+            f"<style>\n{STYLE}\n</style>",
+            (
+                '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
+                '<path class="tip" d="M0 0L10 5L0 10z"/></marker></defs>'
+            ),
         ]
 
     def rect(self, x: float, y: float, w: float, h: float, kind: str = "box", radius: float = 5) -> None:
@@ -61,7 +64,9 @@ class Drawing:
         self.parts.append(f'<path class="{kind}" d="M{path}" marker-end="url(#tip)"/>')
 
     def grid(self, x: float, y: float, n: int, side: float, kind: str = "code") -> None:
-        lines = "".join(f"M{x + i * side / n:g} {y:g}v{side:g}M{x:g} {y + i * side / n:g}h{side:g}" for i in range(1, n))
+        lines = "".join(
+            f"M{x + i * side / n:g} {y:g}v{side:g}M{x:g} {y + i * side / n:g}h{side:g}" for i in range(1, n)
+        )
         self.rect(x, y, side, side, kind, 0)
         self.parts.append(f'<path class="{kind}" d="{lines}"/>')
 
@@ -86,7 +91,10 @@ def overview() -> str:
     d.box(846, 45, 106, 50, "file", "bytes")
     for a, b in ((118, 150), (250, 282), (388, 420), (570, 602), (802, 846)):
         d.arrow((a, 70), (b, 70))
-    rows = ((165, "image", "range decoder", ("file", "bytes")), (260, "new image", "sampler", ("random", "and a class")))
+    rows = (
+        (165, "image", "range decoder", ("file", "bytes")),
+        (260, "new image", "sampler", ("random", "and a class")),
+    )
     for y, made, step, source in rows:
         d.box(8, y - 25, 110, 50, made)
         d.box(150, y - 25, 238, 50, "decoder", "float network")
@@ -112,7 +120,12 @@ def hierarchy(model: vqcodec.Codec) -> str:
         d.text(x + side / 2, 150, f"{n} x {n}", "small")
         d.text(x + side / 2, 168, f"{m.dim} dim", "small soft")
         x += side + 17
-    d.text(500, 30, f"map 0 at 1/16 of the side, maps 1 to {len(maps) - 1} at 1/8: groups of channels, from narrow to wide", "soft")
+    d.text(
+        500,
+        30,
+        f"map 0 at 1/16 of the side, maps 1 to {len(maps) - 1} at 1/8: groups of channels, from narrow to wide",
+        "soft",
+    )
     d.text(500, 192, "any prefix is an image", "small soft")
     return d.svg()
 
@@ -135,7 +148,9 @@ def wavefront(lag: int = 3, height: int = 5, width: int = 9, shown: int = 8) -> 
     for r in range(3):
         for c in range(5):
             seen = (r, c) < centre
-            d.rect(x1 + c * side, y0 + r * side, side, side, "hot" if (r, c) == centre else "code" if seen else "cell", 0)
+            d.rect(
+                x1 + c * side, y0 + r * side, side, side, "hot" if (r, c) == centre else "code" if seen else "cell", 0
+            )
             label = "t" if (r, c) == centre else f"t - {lag * (2 - r) + 2 - c}" if seen else ""
             d.text(x1 + (c + 0.5) * side, y0 + (r + 0.5) * side + 5, label, "small")
     d.text(x1 + side * 2.5, y0 + 3 * side + 26, "all of it has a smaller t", "soft")
@@ -202,8 +217,15 @@ def file_layout(data: bytes) -> str:
         high = i % 2 == 0
         d.text(at, 50 if high else 34, name, "small bold")
         d.text(at, 128 if high else 144, str(size), "small")
-    d.text(480, 14, "chunks, coarse to fine: in a file that is cut off, the maps that are whole are an image", "small soft")
-    d.text(480, 176, f"bytes of each; {found['width']} x {found['height']} pixels, quality {found['quality']}, {total} bytes in all", "soft")
+    d.text(
+        480, 14, "chunks, coarse to fine: in a file that is cut off, the maps that are whole are an image", "small soft"
+    )
+    d.text(
+        480,
+        176,
+        f"bytes of each; {found['width']} x {found['height']} pixels, quality {found['quality']}, {total} bytes in all",
+        "soft",
+    )
     return d.svg()
 
 
@@ -216,15 +238,22 @@ def tiles() -> str:
     for r in range(2):
         for c in range(4):
             left, top = x0 + c * side, y0 + r * side
-            touched = left < x + w + margin and left + side > x - margin and top < y + h + margin and top + side > y - margin
+            touched = (
+                left < x + w + margin and left + side > x - margin and top < y + h + margin and top + side > y - margin
+            )
             d.rect(x0 + c * side, y0 + r * side, side, side, "warm" if touched else "cell", 0)
             d.text(x0 + c * side + 16, y0 + r * side + 20, str(4 * r + c), "small soft")
     d.rect(x - margin, y - margin, w + 2 * margin, h + 2 * margin, "dash", 0)
     d.rect(x, y, w, h, "hot", 0)
     d.text(x + w / 2, y + h / 2 + 5, "region")
     d.text(220, 258, "image of 4 x 2 tiles", "soft")
-    for i, (kind, line) in enumerate((("hot", "the requested pixels"), ("dash", "the codes they depend on: the networks look past tiles,"),
-                                      ("warm", "the tiles that are read, checked and decoded"))):
+    for i, (kind, line) in enumerate(
+        (
+            ("hot", "the requested pixels"),
+            ("dash", "the codes they depend on: the networks look past tiles,"),
+            ("warm", "the tiles that are read, checked and decoded"),
+        )
+    ):
         row = 70 + 52 * i + (16 if i == 2 else 0)
         d.rect(480, row - 14, 26, 20, kind, 0)
         d.text(520, row + 2, line, "left")

@@ -40,7 +40,11 @@ def progressive(photo: Image.Image) -> Image.Image:
         end = chunk["offset"] + chunk["bytes"]
         preview, begin = decoder.feed(data[begin:end]), end
         if preview and number in (1, 2, 4, 6, 9, len(maps)):
-            cells.append(labelled(f"{number} of {len(maps)} maps: {end:,} bytes", preview.resize((300, 200), Image.Resampling.LANCZOS)))
+            cells.append(
+                labelled(
+                    f"{number} of {len(maps)} maps: {end:,} bytes", preview.resize((300, 200), Image.Resampling.LANCZOS)
+                )
+            )
     return grid(cells, columns=3, gap=10)
 
 
@@ -79,7 +83,13 @@ def samples(_: Image.Image) -> Image.Image:
     return grid([picture.resize((160, 160), Image.Resampling.LANCZOS) for picture in drawn], columns=4)
 
 
-FIGURES = {"qualities": qualities, "progressive": progressive, "parts": parts, "inpainting": inpainting, "samples": samples}
+FIGURES = {
+    "qualities": qualities,
+    "progressive": progressive,
+    "parts": parts,
+    "inpainting": inpainting,
+    "samples": samples,
+}
 
 
 def main(folder: Path = PICTURES) -> None:

@@ -203,7 +203,10 @@ def test_sample_on_a_grid(run, folder, model):
 
 
 def test_sample_into_numbered_files(run, folder):
-    assert run("sample", "0", "-n", "2", "--size", "32x32", "--temperature", "0.5", "--top-p", "0.9", "-o", "s%d.png")[0] == 0
+    assert (
+        run("sample", "0", "-n", "2", "--size", "32x32", "--temperature", "0.5", "--top-p", "0.9", "-o", "s%d.png")[0]
+        == 0
+    )
     assert files_in(folder) == {"photo.png", "s0.png", "s1.png"}
     assert Path("s0.png").read_bytes() != Path("s1.png").read_bytes()
 
@@ -293,7 +296,12 @@ def test_templates(run, tree):
         ("compress", ["-"], None, [("-", "-")]),
         ("compress", ["-"], "x", [("-", "x")]),
         ("compress", ["photo.png", "x.png"], None, [("photo.png", "photo.vqc"), ("x.png", "x.vqc")]),
-        ("compress", ["photo.png", "in"], None, [("photo.png", "photo.vqc"), ("in/a.png", "in/a.vqc"), ("in/b.jpg", "in/b.vqc")]),
+        (
+            "compress",
+            ["photo.png", "in"],
+            None,
+            [("photo.png", "photo.vqc"), ("in/a.png", "in/a.vqc"), ("in/b.jpg", "in/b.vqc")],
+        ),
         ("compress", ["photo.png"], "new/", [("photo.png", "new/photo.vqc")]),
         ("compress", ["photo.png"], "in", [("photo.png", "in/photo.vqc")]),
         ("compress", ["photo.png"], "x", [("photo.png", "x")]),
@@ -341,9 +349,19 @@ def test_json(run, tree):
     assert status == 1 and err == ""
     data = Path("in/a.vqc").read_bytes()
     assert found.pop("seconds") > 0
-    assert found == {"input": "in/a.png", "output": "in/a.vqc", "bytes": len(data), "width": 32, "height": 24, "warnings": [],
-                     "error": None}
-    assert missing["input"] == "none.png" and missing["error"] == {"type": "ImageError", "message": "none.png: no such file"}
+    assert found == {
+        "input": "in/a.png",
+        "output": "in/a.vqc",
+        "bytes": len(data),
+        "width": 32,
+        "height": 24,
+        "warnings": [],
+        "error": None,
+    }
+    assert missing["input"] == "none.png" and missing["error"] == {
+        "type": "ImageError",
+        "message": "none.png: no such file",
+    }
     status, out, err = run("compress", "in/a.png", "--json")  # one file: the same
     assert (status, err) == (1, "") and "exists" in json.loads(out)["error"]["message"]
     status, out, err = run("decompress", "in/a.vqc", "-", "--json")
@@ -354,9 +372,14 @@ def test_options_are_passed_on_as_given(folder, monkeypatch):
     """And only those that are given."""
     seen = []
     monkeypatch.setattr(commands, "_code", lambda _, coder, suffix: seen.append((suffix, coder.options)))
-    for arguments in (["compress", "a"], ["compress", "a", "-q", "7", "-e", "0", "--class", "x", "--tile", "0", "--strip"],
-                      ["compress", "a", "--target-size", "1.5M"], ["compress", "a", "--max-pixels", "1M", "--target-psnr", "31.5"],
-                      ["decompress", "a"], ["decompress", "a", "--partial", "--region", "0,8,16,24", "--scale", "2", "--maps", "3"]):
+    for arguments in (
+        ["compress", "a"],
+        ["compress", "a", "-q", "7", "-e", "0", "--class", "x", "--tile", "0", "--strip"],
+        ["compress", "a", "--target-size", "1.5M"],
+        ["compress", "a", "--max-pixels", "1M", "--target-psnr", "31.5"],
+        ["decompress", "a"],
+        ["decompress", "a", "--partial", "--region", "0,8,16,24", "--scale", "2", "--maps", "3"],
+    ):
         assert cli.main(arguments) == 0
     assert seen == [
         (".vqc", EncodeOptions()), (".vqc", EncodeOptions(quality=7, effort=0, class_id="x", tile=0, metadata=False)),
@@ -389,8 +412,12 @@ def test_interrupted_processes_leave_nothing_half(folder, model):
     for i in range(40):
         Image.fromarray(scene(120, 160, i)).save(f"{i}.png")
     process = subprocess.Popen(
-        [*COMMAND, "compress", ".", "-o", "out/", "--jobs", "2", "--model", model, "-e", "9"], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, start_new_session=True, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        [*COMMAND, "compress", ".", "-o", "out/", "--jobs", "2", "--model", model, "-e", "9"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert "bits per pixel" in process.stderr.readline()
     os.killpg(process.pid, signal.SIGINT)
@@ -444,7 +471,9 @@ def test_compare(run, folder, model):
     assert (found["bytes"], found["width"], found["height"]) == (len(data), 56, 40)
     assert found["bits_per_pixel"] == 8 * len(data) / 2240
     side = np.asarray(Image.open("side.png"))
-    assert np.array_equal(side[-40:, :56], np.asarray(Image.open("photo.png"))) and np.array_equal(side[-40:, 60:], back)
+    assert np.array_equal(side[-40:, :56], np.asarray(Image.open("photo.png"))) and np.array_equal(
+        side[-40:, 60:], back
+    )
     status, out, err = run("compare", "photo.png", "photo.png")  # any image; this one is equal
     assert status == 0 and "psnr" not in out and "bits per pixel" in out
     Image.fromarray(scene(40, 57)).save("wide.png")
@@ -482,7 +511,9 @@ def test_completion_for_bash(capsys):
     assert completed("vqcodec decompress --ta", script) == []
     assert completed("vqcodec completion ", script) == ["bash", "zsh", "fish"]
     assert completed("vqcodec compress ", script) == []  # file names, by default
-    declared = subprocess.run(["bash", "-c", f"{script}\ncomplete -p vqcodec"], capture_output=True, text=True, check=True)
+    declared = subprocess.run(
+        ["bash", "-c", f"{script}\ncomplete -p vqcodec"], capture_output=True, text=True, check=True
+    )
     assert declared.stdout == "complete -o bashdefault -o default -F _vqcodec vqcodec\n"
 
 
@@ -495,7 +526,9 @@ def test_completion_for_other_shells(capsys, shell):
         assert name in script and summary in script
         for option in completion.options(sub):
             flag = option.option_strings[-1]
-            assert {"zsh": f"'{flag}[", "fish": f" -l {flag[2:]} " if flag[1] == "-" else f" -s {flag[1:]} "}[shell] in script
+            assert {"zsh": f"'{flag}[", "fish": f" -l {flag[2:]} " if flag[1] == "-" else f" -s {flag[1:]} "}[
+                shell
+            ] in script
     if shutil.which(shell):
         subprocess.run([shell, "-n", "/dev/stdin"], input=script, text=True, check=True)
 
@@ -717,7 +750,9 @@ def test_signals(folder, sent):
     """A process waiting for input ends at once, without a traceback."""
     os.mkfifo("pipe")
     process = subprocess.Popen(
-        [*COMMAND, "info", "pipe"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [*COMMAND, "info", "pipe"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
     )
     writer = open_when_read("pipe", process)
@@ -815,7 +850,9 @@ def test_any_name(folder, model):
     os.remove("photo.png")
     environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
     for arguments, stream in ((["compress", ".", "-j", "1"], "stderr"), (["verify", "."], "stdout")):
-        result = subprocess.run([*COMMAND, *arguments, "--model", model], capture_output=True, text=True, env=environment)
+        result = subprocess.run(
+            [*COMMAND, *arguments, "--model", model], capture_output=True, text=True, env=environment
+        )
         said = getattr(result, stream).splitlines()
         assert result.returncode == 0 and len(said) == 2
         assert {line.split(":")[0].removeprefix("./") for line in said} == {"new\\nline.vqc", "caf\\udce9.vqc"}

@@ -48,13 +48,21 @@ def test_any_size(small_model, height, width):
     data = vqcodec.compress(picture, model=small_model, quality=70)
     back = vqcodec.decompress(data, model=small_model)
     assert back.size == (width, height) and back.mode == "RGB"
-    assert equal(vqcodec.decode_maps(data, model=small_model), vqcodec.encode_maps(picture, model=small_model, quality=70))
+    assert equal(
+        vqcodec.decode_maps(data, model=small_model), vqcodec.encode_maps(picture, model=small_model, quality=70)
+    )
     error = np.mean((np.asarray(back, float) - picture) ** 2)
     assert error < np.mean((picture - picture.mean((0, 1))) ** 2) or height * width < 300
 
 
 @pytest.mark.slow
-@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 100), st.sampled_from([None, 0, 1, "owl"]), st.integers(0, 99))
+@given(
+    st.integers(1, 70),
+    st.integers(1, 70),
+    st.integers(0, 100),
+    st.sampled_from([None, 0, 1, "owl"]),
+    st.integers(0, 99),
+)
 @settings(max_examples=25, deadline=None)
 def test_maps_survive(small_model, height, width, quality, class_id, seed):
     codec = Codec(small_model)
@@ -127,10 +135,16 @@ def test_threads_and_processes_agree(small_model, coded, tmp_path):
         vqcodec.set_num_threads(before)
     (tmp_path / "a.vqc").write_bytes(coded)
     model_file.save(tmp_path / "m.safetensors", small_model.config, small_model.tensors)
-    script = ("import sys, hashlib, vqcodec; maps = vqcodec.decode_maps(open(sys.argv[1], 'rb').read(), model=sys.argv[2]);"
-              "print(hashlib.sha256(b''.join(m.tobytes() for m in maps)).hexdigest())")
-    other = subprocess.run([sys.executable, "-c", script, tmp_path / "a.vqc", tmp_path / "m.safetensors"],
-                           capture_output=True, text=True, check=True)
+    script = (
+        "import sys, hashlib, vqcodec; maps = vqcodec.decode_maps(open(sys.argv[1], 'rb').read(), model=sys.argv[2]);"
+        "print(hashlib.sha256(b''.join(m.tobytes() for m in maps)).hexdigest())"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "a.vqc", tmp_path / "m.safetensors"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert other.stdout.strip() == hashlib.sha256(b"".join(m.tobytes() for m in expected)).hexdigest()
 
 
@@ -235,13 +249,17 @@ def test_huge_picture_is_refused_before_work(small_model):
 class TestEffort:
     def test_errors_show_less_in_texture(self):
         grey = np.full((21, 30, 3), 128, np.uint8)
-        assert np.array_equal(visibility(grey, 8, (4, 4)), np.ones((4, 4), np.float32))  # one row of codes more than the image has
+        assert np.array_equal(
+            visibility(grey, 8, (4, 4)), np.ones((4, 4), np.float32)
+        )  # one row of codes more than the image has
         rough = grey.copy()
         rough[8:16, 8:16:2] = 0  # one block: variance 0.063
         expected = np.ones((3, 4), np.float32)
         expected[1, 1] = (1 + (64 / 255) ** 2 / TEXTURE) ** -MASKING
         assert np.allclose(visibility(rough, 8, (3, 4)), expected, rtol=1e-5)
-        assert np.allclose(visibility(rough, 16, (2, 2))[0, 0], (1 + (64 / 255) ** 2 / 4 / TEXTURE) ** -MASKING, rtol=1e-5)
+        assert np.allclose(
+            visibility(rough, 16, (2, 2))[0, 0], (1 + (64 / 255) ** 2 / 4 / TEXTURE) ** -MASKING, rtol=1e-5
+        )
         assert visibility(rough, 4, (6, 8)).shape == (6, 8)
 
     @pytest.mark.slow
@@ -285,9 +303,14 @@ class TestSample:
 
     def test_classes_and_temperature_matter(self, small_model):
         codec = Codec(small_model)
-        assert codec.sample_maps(1, 1, size=(64, 64), top_p=0.5)[0][0].tolist() != codec.sample_maps(1, 1, size=(64, 64))[0][0].tolist()
-        draws = [codec.sample_maps(c, 1, size=(64, 64), temperature=t)[0]
-                 for c, t in (("dog", 1.0), ("owl", 1.0), (None, 1.0), ("dog", 0.5))]
+        assert (
+            codec.sample_maps(1, 1, size=(64, 64), top_p=0.5)[0][0].tolist()
+            != codec.sample_maps(1, 1, size=(64, 64))[0][0].tolist()
+        )
+        draws = [
+            codec.sample_maps(c, 1, size=(64, 64), temperature=t)[0]
+            for c, t in (("dog", 1.0), ("owl", 1.0), (None, 1.0), ("dog", 0.5))
+        ]
         assert not any(equal(draws[i], draws[j]) for i in range(4) for j in range(i))
         assert equal(draws[2], codec.sample_maps(0, 1, size=(64, 64))[0])
 
@@ -295,12 +318,30 @@ class TestSample:
         pictures = vqcodec.sample(2, 3, size=(50, 33), model=small_model)
         assert [p.size for p in pictures] == [(50, 33)] * 3
 
-    @pytest.mark.parametrize("wrong", [
-        dict(class_id="cow"), dict(class_id=9), dict(n=-1), dict(size=(0, 5)), dict(size=(9999, 9999)),
-        dict(seed=-1), dict(seed=2**64), dict(seed=1.5), dict(temperature=0), dict(temperature=float("nan")),
-        dict(top_p=0), dict(top_p=1.01), dict(top_p=float("nan")), dict(top_p="1"),
-        dict(temperature="1"), dict(n=1.5), dict(size=32), dict(size=(1, 4194304)), dict(class_id=1.5),
-    ])
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            dict(class_id="cow"),
+            dict(class_id=9),
+            dict(n=-1),
+            dict(size=(0, 5)),
+            dict(size=(9999, 9999)),
+            dict(seed=-1),
+            dict(seed=2**64),
+            dict(seed=1.5),
+            dict(temperature=0),
+            dict(temperature=float("nan")),
+            dict(top_p=0),
+            dict(top_p=1.01),
+            dict(top_p=float("nan")),
+            dict(top_p="1"),
+            dict(temperature="1"),
+            dict(n=1.5),
+            dict(size=32),
+            dict(size=(1, 4194304)),
+            dict(class_id=1.5),
+        ],
+    )
     def test_wrong_arguments(self, small_model, wrong):
         with pytest.raises(InvalidArgument):
             vqcodec.sample(**{"class_id": 1, "size": (16, 16), "model": small_model, **wrong})

@@ -22,7 +22,9 @@ def victims(small_model) -> list[Victim]:
 @pytest.mark.parametrize("partial", [False, True], ids=["whole", "partial"])
 def test_random_damage(victims, number, partial):
     begun = time.perf_counter()
-    found = [injured(victims[number], data, expected, partial) for _, data, expected in damages(victims[number], 60, 15)]
+    found = [
+        injured(victims[number], data, expected, partial) for _, data, expected in damages(victims[number], 60, 15)
+    ]
     assert time.perf_counter() - begun < archive.SECONDS * len(found)
     accepted = {"error", "coarser"} | (set(found) & {"whole"})
     assert set(found) == (accepted if partial else {"error"})
@@ -40,7 +42,9 @@ def test_every_cut_between_chunks(victims):
                 gained.append(0)
                 continue
             injured(victim, victim.data[: chunk["offset"]], victim.expected(chunk["offset"], cut=True), partial=True)
-            gained.append(sum(np.array_equal(np.asarray(image.convert("RGB")), p) for p in victim.pictures.values()) > 0)
+            gained.append(
+                sum(np.array_equal(np.asarray(image.convert("RGB")), p) for p in victim.pictures.values()) > 0
+            )
         first = next(i for i, chunk in enumerate(victim.chunks[1:]) if chunk["tag"] == "M")
         assert gained == [0] * (first + 1) + [1] * (len(gained) - first - 1)
 

@@ -84,7 +84,10 @@ class TestWindows:
             expected = whole.latents(image, stride, maps, everything)
             found = small.latents(image, stride, maps, everything)
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-            maps += [rng.integers(0, m.codes, (whole.height // stride, whole.width // stride)) for m in config.maps_at(stride)]
+            maps += [
+                rng.integers(0, m.codes, (whole.height // stride, whole.width // stride))
+                for m in config.maps_at(stride)
+            ]
         expected = whole.pixels(maps, Box(0, 0, width, height))
         assert expected.std() > 1
         assert np.array_equal(small.pixels(maps, Box(0, 0, width, height)), expected)
@@ -132,7 +135,9 @@ class TestParts:
         assert part.shape == (20, 20, 3)
         assert file.count < len(data) / 3
 
-    @pytest.mark.parametrize("wrong", [(0, 0, 0, 5), (0, 0, WIDTH + 1, 5), (-1, 0, 5, 5), (0, 0, 5), "abcd", (0.5, 0, 5, 5), 7])
+    @pytest.mark.parametrize(
+        "wrong", [(0, 0, 0, 5), (0, 0, WIDTH + 1, 5), (-1, 0, 5, 5), (0, 0, 5), "abcd", (0.5, 0, 5, 5), 7]
+    )
     def test_wrong_region(self, small_model, tiled, wrong):
         with pytest.raises(InvalidArgument, match="region"):
             vqcodec.decompress(tiled, model=small_model, region=wrong)
@@ -229,8 +234,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
     peak = {}
     for side in (1536, 4608):
-        done = subprocess.run([sys.executable, "-c", script, str(side), tmp_path / "m.safetensors", tmp_path],
-                              capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(side), tmp_path / "m.safetensors", tmp_path],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         peak[side] = int(done.stdout)
     assert peak[4608] < peak[1536] + 250  # of which the mapped file is 61 and the code maps 8
 

@@ -53,7 +53,12 @@ class TestGolden:
         found, maps = codec.read(data)
         h = found.header
         picture = make.pictures()[path.stem][0]
-        assert codec.write(maps, h.height, h.width, quality=h.quality, condition=Condition(h.class_id, h.level), image=picture) == data
+        assert (
+            codec.write(
+                maps, h.height, h.width, quality=h.quality, condition=Condition(h.class_id, h.level), image=picture
+            )
+            == data
+        )
 
     @pytest.mark.slow
     @pytest.mark.parametrize("backend", BACKENDS)
@@ -102,7 +107,11 @@ def test_smaller_than_jpeg_at_equal_psnr(photo, tmp_path):
     """With a wide margin: two thirds of JPEG's size at JPEG's own PSNR."""
     photo.save(tmp_path / "p.jpg", quality=30, optimize=True, progressive=True)
     jpeg = psnr(photo, Image.open(tmp_path / "p.jpg")), (tmp_path / "p.jpg").stat().st_size
-    fitting = (d for q in range(0, 101, 5) if psnr(photo, vqcodec.decompress(d := vqcodec.compress(photo, quality=q))) >= jpeg[0])
+    fitting = (
+        d
+        for q in range(0, 101, 5)
+        if psnr(photo, vqcodec.decompress(d := vqcodec.compress(photo, quality=q))) >= jpeg[0]
+    )
     assert len(next(fitting)) < 0.67 * jpeg[1]
 
 
@@ -114,7 +123,9 @@ def test_overhead(codec):
     found, maps = codec.read(data)
     bits = 0.0
     for number in range(found.header.maps):
-        _, frequency = ops.prior_frequencies(codec.model.priors[number], maps[number], maps[:number], (0, found.header.level))
+        _, frequency = ops.prior_frequencies(
+            codec.model.priors[number], maps[number], maps[:number], (0, found.header.level)
+        )
         bits -= np.log2(frequency / 2**24).sum()
     assert len(data) - bits / 8 < 0.01 * len(data) + 64
 

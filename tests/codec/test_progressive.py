@@ -37,7 +37,9 @@ class TestDecoder:
         count = vqcodec.info(coded)["maps"]
         assert len(previews) == count + 1  # one for every map, and the last with the end of the file
         for number in range(1, count + 1):
-            assert np.array_equal(pixels(previews[number - 1]), pixels(vqcodec.decompress(coded, model=small_model, maps=number)))
+            assert np.array_equal(
+                pixels(previews[number - 1]), pixels(vqcodec.decompress(coded, model=small_model, maps=number))
+            )
         assert np.array_equal(pixels(previews[-1]), pixels(vqcodec.decompress(coded, model=small_model)))
 
     @pytest.mark.slow
@@ -48,7 +50,9 @@ class TestDecoder:
         ends = [0, *sorted(min(c, len(coded)) for c in cuts), len(coded)]
         previews = [decoder.feed(coded[a:b]) for a, b in zip(ends, ends[1:])]
         shown = [p for p in previews if p is not None]
-        assert decoder.finished and np.array_equal(pixels(shown[-1]), pixels(vqcodec.decompress(coded, model=small_model)))
+        assert decoder.finished and np.array_equal(
+            pixels(shown[-1]), pixels(vqcodec.decompress(coded, model=small_model))
+        )
 
     def test_damage_is_noticed_when_it_arrives(self, small_model, coded):
         end = vqcodec.info(coded)["chunks"][1]
@@ -65,7 +69,9 @@ class TestComplete:
     @pytest.mark.slow
     def test_known_maps_stay_and_the_rest_is_drawn(self, small_model, coded):
         whole = Codec(small_model).read(coded)[1]
-        found = [pixels(vqcodec.decompress(coded, model=small_model, maps=2, complete="sample", seed=s)) for s in (1, 1, 2)]
+        found = [
+            pixels(vqcodec.decompress(coded, model=small_model, maps=2, complete="sample", seed=s)) for s in (1, 1, 2)
+        ]
         assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
         assert not np.array_equal(found[0], pixels(vqcodec.decompress(coded, model=small_model, maps=2)))
         with vqcodec.open(coded, model=small_model) as opened:
@@ -108,8 +114,10 @@ class TestInpaint:
     def test_what_is_hidden_does_not_show(self, small_model):
         picture, mask = scene(HEIGHT, WIDTH), self.mask()
         other = np.where(mask[..., None], 255 - picture, picture)
-        assert np.array_equal(pixels(vqcodec.inpaint(picture, mask, model=small_model)),
-                              pixels(vqcodec.inpaint(other, mask, model=small_model)))
+        assert np.array_equal(
+            pixels(vqcodec.inpaint(picture, mask, model=small_model)),
+            pixels(vqcodec.inpaint(other, mask, model=small_model)),
+        )
 
     def test_known_codes_stay(self, small_model):
         engine = Engine(small_model)
@@ -125,11 +133,20 @@ class TestInpaint:
         engine = Engine(small_model)
         k, prior = small_model.config.autoencoder.maps[0].codes, small_model.priors[0]
         one = [np.zeros((1, 1), np.int32)]
-        shares = np.array([ops.prior_frequencies(prior, np.full((1, 1), code), [], (0, 0))[1][0] for code in range(k)]) / 2**24
+        shares = (
+            np.array([ops.prior_frequencies(prior, np.full((1, 1), code), [], (0, 0))[1][0] for code in range(k)])
+            / 2**24
+        )
         for temperature in (1.0, 0.5):
             expected = shares ** (1 / temperature) / (shares ** (1 / temperature)).sum()
-            draws = [int(sampler.fill(engine, one, [np.ones((1, 1), bool)], Condition(), seed=s, temperature=temperature)[0][0, 0])
-                     for s in range(3000)]
+            draws = [
+                int(
+                    sampler.fill(engine, one, [np.ones((1, 1), bool)], Condition(), seed=s, temperature=temperature)[0][
+                        0, 0
+                    ]
+                )
+                for s in range(3000)
+            ]
             counts = np.bincount(draws, minlength=k)
             deviations = (counts - 3000 * expected) / np.sqrt(3000 * expected + 1)
             assert np.abs(deviations).max() < 5 and np.square(deviations).sum() < 2.5 * k

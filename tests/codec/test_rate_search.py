@@ -73,6 +73,7 @@ class TestSearch:
     @settings(max_examples=1000, deadline=None)
     def test_within_two_per_cent_in_a_jump(self, change, jump, target):
         """Where the level changes, sizes jump; the upper level's own sizes go on below, here as far as the jump is high."""
+
         def make(quality: float, level: int | None) -> Trial:
             level = int(quality >= change) if level is None else level
             return trial(quality, 400 * math.exp(0.05 * quality) * jump**level, level)
@@ -102,7 +103,9 @@ class TestTargets:
 
     def test_more_bytes_than_needed_is_the_best_quality(self, small_model):
         picture = scene(64, 64)
-        assert vqcodec.compress(picture, target_bytes=10**6, model=small_model) == vqcodec.compress(picture, quality=100, model=small_model)
+        assert vqcodec.compress(picture, target_bytes=10**6, model=small_model) == vqcodec.compress(
+            picture, quality=100, model=small_model
+        )
 
     def test_few_bytes_leave_out_maps(self, small_model):
         picture = scene(96, 96)
@@ -124,10 +127,18 @@ class TestTargets:
         with pytest.raises(InvalidArgument, match="cannot be reached: the best quality gives"):
             vqcodec.compress(photo, target_psnr=60)
 
-    @pytest.mark.parametrize("wrong", [
-        dict(target_bytes=0), dict(target_bytes=1.5), dict(target_bytes="9"), dict(target_psnr=0), dict(target_psnr="30"),
-        dict(target_psnr=float("nan")), dict(target_bytes=100, target_psnr=30),
-    ])
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            dict(target_bytes=0),
+            dict(target_bytes=1.5),
+            dict(target_bytes="9"),
+            dict(target_psnr=0),
+            dict(target_psnr="30"),
+            dict(target_psnr=float("nan")),
+            dict(target_bytes=100, target_psnr=30),
+        ],
+    )
     def test_wrong(self, small_model, wrong):
         with pytest.raises(InvalidArgument, match="target"):
             vqcodec.compress(scene(16, 16), model=small_model, **wrong)
@@ -135,4 +146,8 @@ class TestTargets:
 
 def test_psnr_of_arrays():
     a = np.zeros((5, 7, 3), np.uint8)
-    assert psnr(a, a) == math.inf and psnr(a, a + 255) == pytest.approx(0) and psnr(a, a + 1) == pytest.approx(48.13, abs=0.01)
+    assert (
+        psnr(a, a) == math.inf
+        and psnr(a, a + 255) == pytest.approx(0)
+        and psnr(a, a + 1) == pytest.approx(48.13, abs=0.01)
+    )

@@ -37,10 +37,18 @@ def test_sixteen_bits_are_not_clipped():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change, broken", [
-    ({"mode": "RGBA"}, "mode"), ({"pixels": np.zeros((71, 97, 3), np.uint8)}, "dB"), ({"pixels": np.zeros((71, 96, 3), np.uint8)}, "size"),
-    ({"alpha": np.ones((71, 97), np.uint8)}, "alpha"), ({"metadata": {"xmp": b"<x/>"}}, "metadata"), ({"warns": True}, "warnings"),
-], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "change, broken",
+    [
+        ({"mode": "RGBA"}, "mode"),
+        ({"pixels": np.zeros((71, 97, 3), np.uint8)}, "dB"),
+        ({"pixels": np.zeros((71, 96, 3), np.uint8)}, "size"),
+        ({"alpha": np.ones((71, 97), np.uint8)}, "alpha"),
+        ({"metadata": {"xmp": b"<x/>"}}, "metadata"),
+        ({"warns": True}, "warnings"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_broken_promises_are_noticed(change, broken):
     pixels = archive.scene(97, 71)
     good = Specimen("RGB", pixels, "RGB", pixels, 30)

@@ -14,7 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.format.test_container import BROKEN, END, HEADER, MAP, chunk, containers, damage, equal, example, file_of, header
+from tests.format.test_container import (
+    BROKEN,
+    END,
+    HEADER,
+    MAP,
+    chunk,
+    containers,
+    damage,
+    equal,
+    example,
+    file_of,
+    header,
+)
 from vqcodec.errors import CorruptChunk, FormatError, InvalidArgument, LimitExceeded, NotVqcodec, TruncatedFile
 from vqcodec.format import container, framing
 from vqcodec.format.container import Container, Limits
@@ -282,7 +294,11 @@ def damages(draw) -> bytes:
     data = container.write(draw(containers()))
     for _ in range(draw(st.integers(1, 3))):
         kind = draw(st.sampled_from(["change", "tag", "add", "cut", "end", "swap"]))
-        ends = [0, *(c.offset for c in Reader(data).chunks), len(data)] if failure(Reader, data) is None else [0, len(data)]
+        ends = (
+            [0, *(c.offset for c in Reader(data).chunks), len(data)]
+            if failure(Reader, data) is None
+            else [0, len(data)]
+        )
         at = draw(st.sampled_from(ends[:-1]) if kind == "tag" else st.integers(0, len(data)))
         if kind == "swap":
             a, b = sorted(draw(st.tuples(st.sampled_from(ends), st.sampled_from(ends))))
@@ -292,7 +308,11 @@ def damages(draw) -> bytes:
         elif kind == "end":
             data = data[:at]
         else:
-            data = data[:at] + (b"" if kind == "cut" else draw(st.binary(min_size=1, max_size=3))) + data[at + (kind != "add") :]
+            data = (
+                data[:at]
+                + (b"" if kind == "cut" else draw(st.binary(min_size=1, max_size=3)))
+                + data[at + (kind != "add") :]
+            )
     return data
 
 
@@ -529,12 +549,17 @@ def test_parser_refuses_what_follows_the_end():
 def test_parser_holds_one_chunk_and_looks_at_it_once(monkeypatch):
     notes = [chunk("n", bytes(1 << 18))] * 30
     data = file_of(HEADER, *notes, MAP, END)
-    assert peak(lambda: [parser := Parser(), *(parser.feed(data[at : at + 1000]) for at in range(0, len(data), 1000))]) < 2 << 20
+    assert (
+        peak(lambda: [parser := Parser(), *(parser.feed(data[at : at + 1000]) for at in range(0, len(data), 1000))])
+        < 2 << 20
+    )
 
     looks = []
     for name in ("head", "judge"):
         method = getattr(framing.Order, name)
-        monkeypatch.setattr(framing.Order, name, lambda *a, method=method, name=name: (looks.append(name), method(*a))[1])
+        monkeypatch.setattr(
+            framing.Order, name, lambda *a, method=method, name=name: (looks.append(name), method(*a))[1]
+        )
     parser = Parser()
     for at in range((1 << 18) + 300):
         parser.feed(data[at : at + 1])

@@ -45,19 +45,34 @@ def clang() -> str:
     for name in ("clang++", *(f"clang++-{version}" for version in range(25, 13, -1))):
         if found := shutil.which(name):
             return found
-    sys.exit("the C++ targets need Clang and its fuzzer runtime: apt install clang libclang-rt-14-dev libfuzzer-14-dev\n"
-             f"(without it, name Python targets only: {' '.join(PYTHON)})")
+    sys.exit(
+        "the C++ targets need Clang and its fuzzer runtime: apt install clang libclang-rt-14-dev libfuzzer-14-dev\n"
+        f"(without it, name Python targets only: {' '.join(PYTHON)})"
+    )
 
 
 def build() -> None:
     """The C++ targets with libFuzzer and the address and undefined-behaviour sanitizers."""
-    configure = ["cmake", "-S", str(ROOT), "-B", str(BUILD), f"-DCMAKE_CXX_COMPILER={clang()}", "-DVQCODEC_FUZZ=ON",
-                 "-DVQCODEC_FUZZ_ENGINE=libfuzzer", "-DVQCODEC_PYTHON=OFF", "-DVQCODEC_CUDA=off", "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
-                 "-DVQCODEC_SANITIZE=address,undefined"]
+    configure = [
+        "cmake",
+        "-S",
+        str(ROOT),
+        "-B",
+        str(BUILD),
+        f"-DCMAKE_CXX_COMPILER={clang()}",
+        "-DVQCODEC_FUZZ=ON",
+        "-DVQCODEC_FUZZ_ENGINE=libfuzzer",
+        "-DVQCODEC_PYTHON=OFF",
+        "-DVQCODEC_CUDA=off",
+        "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+        "-DVQCODEC_SANITIZE=address,undefined",
+    ]
     for command in (configure, ["cmake", "--build", str(BUILD), "--target", *(f"fuzz_{name}" for name in NATIVE)]):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            hint = "is libclang-rt-14-dev (or compiler-rt) installed?" if "clang_rt" in done.stderr + done.stdout else ""
+            hint = (
+                "is libclang-rt-14-dev (or compiler-rt) installed?" if "clang_rt" in done.stderr + done.stdout else ""
+            )
             sys.exit(f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}\n{hint}")
 
 
@@ -78,8 +93,13 @@ def fuzz(name: str, limit: str) -> Outcome:
         folder.mkdir(parents=True, exist_ok=True)
     before = set(findings.iterdir())
     with log.open("w") as stream:
-        done = subprocess.run([*command(name), *OPTIONS, limit, f"-artifact_prefix={findings}/", str(found), str(CORPUS / name)],
-                              stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT, env=environment())
+        done = subprocess.run(
+            [*command(name), *OPTIONS, limit, f"-artifact_prefix={findings}/", str(found), str(CORPUS / name)],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env=environment(),
+        )
     text = log.read_text(errors="replace")
     new = sorted(set(findings.iterdir()) - before)
     if done.returncode and not new:
@@ -94,8 +114,13 @@ def minimise(name: str) -> int:
     shutil.rmtree(merged, ignore_errors=True)
     merged.mkdir(parents=True)
     sources = [folder for folder in (CORPUS / name, BUILD / "corpus" / name) if folder.is_dir()]
-    subprocess.run([*command(name), "-merge=1", *OPTIONS[:2], str(merged), *map(str, sources)], check=True,
-                   capture_output=True, cwd=ROOT, env=environment())
+    subprocess.run(
+        [*command(name), "-merge=1", *OPTIONS[:2], str(merged), *map(str, sources)],
+        check=True,
+        capture_output=True,
+        cwd=ROOT,
+        env=environment(),
+    )
     files = sorted(merged.iterdir(), key=lambda file: (file.stat().st_size, file.name))
     kept = [files[i * len(files) // MAX_FILES] for i in range(MAX_FILES)] if len(files) > MAX_FILES else files
     shutil.rmtree(CORPUS / name, ignore_errors=True)

@@ -119,7 +119,9 @@ def _differential(data: bytes, whole: Container | None, refused: FormatError | N
     require(whole is not None, f"what the specification allows must be read: {refused}")
     assert whole is not None
     names = {"i": "icc", "e": "exif", "x": "xmp"}
-    require({names[tag]: content for tag, content in found["metadata"].items()} == whole.metadata, "the metadata must agree")
+    require(
+        {names[tag]: content for tag, content in found["metadata"].items()} == whole.metadata, "the metadata must agree"
+    )
     require(found["streams"] == whole.maps, "the streams must agree")
     require(found["alpha"] == (None if whole.alpha is None else whole.alpha.tolist()), "the alpha planes must agree")
     require((found["width"], found["height"]) == (whole.header.width, whole.header.height), "the sizes must agree")
@@ -191,13 +193,18 @@ def metadata(data: bytes) -> None:
         content = None
     if content is not None:
         require(len(content) <= most, "no more may be inflated than is allowed")
-        require(inflate(zlib.compress(content), "stream", most) == content, "what is deflated again must inflate to the same")
+        require(
+            inflate(zlib.compress(content), "stream", most) == content,
+            "what is deflated again must inflate to the same",
+        )
     head = encoded("H", Header(bytes(16), 1, 1).to_bytes())
     limits = dataclasses.replace(LIMITS, metadata=most)
     for tag, name in (("i", "icc"), ("e", "exif"), ("x", "xmp")):
         parts = [framing.MAGIC, bytes([1]), head, encoded(tag, data), encoded("Z", b"")]
         found = file_format.read(b"".join(parts), partial=True, limits=limits)
-        require(found.metadata == ({} if content is None else {name: content}), "a chunk must hold its stream's content")
+        require(
+            found.metadata == ({} if content is None else {name: content}), "a chunk must hold its stream's content"
+        )
         require((found.error is None) == (content is not None), "a chunk that is dropped must be named")
 
 
@@ -272,7 +279,9 @@ def _edited(text: bytes) -> bytes | None:
             dtype, shape, seed = change
             if not all(0 <= side <= 64 for side in shape) or np.prod(shape) > 4096:
                 return None
-            values = np.random.default_rng(seed).integers(0, 256, int(np.prod(shape)) * np.dtype(dtype).itemsize, np.uint8)
+            values = np.random.default_rng(seed).integers(
+                0, 256, int(np.prod(shape)) * np.dtype(dtype).itemsize, np.uint8
+            )
             tensors[name] = np.ascontiguousarray(values.view(dtype).reshape(shape))
         return save(tensors, {"format": file.FORMAT, "config": json.dumps(description)})
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError):
@@ -302,22 +311,38 @@ def micro() -> tuple[ModelConfig, dict[str, np.ndarray]]:
     from vqcodec.networks.autoencoder import Autoencoder
 
     maps = (CodeMap(16, 1, 3), CodeMap(8, 1, 4), CodeMap(8, 1, 3, residual=True))
-    top = PriorConfig(hidden=2, residual=1, layers=1, first_kernel=3, embedding=1, attention_layers=1, heads=2,
-                      output_layers=1, condition_blocks=0)
-    fine = PriorConfig(hidden=2, residual=1, layers=1, first_kernel=3, embedding=1, condition_embedding=1,
-                       condition_residual=1)
-    auto = AutoencoderConfig(maps=maps, hidden=2, residual=1, encoder_blocks=1, decoder_blocks=1, refine=1,
-                             refine_blocks=1, levels=2)
+    top = PriorConfig(
+        hidden=2,
+        residual=1,
+        layers=1,
+        first_kernel=3,
+        embedding=1,
+        attention_layers=1,
+        heads=2,
+        output_layers=1,
+        condition_blocks=0,
+    )
+    fine = PriorConfig(
+        hidden=2, residual=1, layers=1, first_kernel=3, embedding=1, condition_embedding=1, condition_residual=1
+    )
+    auto = AutoencoderConfig(
+        maps=maps, hidden=2, residual=1, encoder_blocks=1, decoder_blocks=1, refine=1, refine_blocks=1, levels=2
+    )
     config = ModelConfig("micro", auto, (top, fine, fine), classes=("cat",))
-    tensors = {"tables/tanh": fixed_point.tanh_table(), "tables/sigmoid": fixed_point.sigmoid_table(),
-               "tables/exp": fixed_point.exp_table()}
+    tensors = {
+        "tables/tanh": fixed_point.tanh_table(),
+        "tables/sigmoid": fixed_point.sigmoid_table(),
+        "tables/exp": fixed_point.exp_table(),
+    }
     for m, prior in enumerate(config.priors):
         exported = random_prior(prior, maps[: m + 1], m, classes=1, levels=auto.levels).export()
         tensors |= {f"prior.{m}/{name}": np.ascontiguousarray(array) for name, array in exported.items()}
     torch.manual_seed(0)
     for name, value in Autoencoder(auto).state_dict().items():
         if not file.training_only(name):
-            tensors |= {f"autoencoder/{part}": array for part, array in file.stored(name, value.float().numpy()).items()}
+            tensors |= {
+                f"autoencoder/{part}": array for part, array in file.stored(name, value.float().numpy()).items()
+            }
     return config, tensors
 
 
@@ -353,7 +378,12 @@ def codec(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    "header": header, "container": container, "alpha": alpha, "metadata": metadata, "model": model, "codec": codec,
+    "header": header,
+    "container": container,
+    "alpha": alpha,
+    "metadata": metadata,
+    "model": model,
+    "codec": codec,
 }
 
 

@@ -73,7 +73,9 @@ def test_the_small_model_of_the_targets_is_sound(tmp_path: Path) -> None:
     assert loading.autoencoder(model).config == model.config.autoencoder
 
 
-@pytest.mark.parametrize("break_it", [lambda: None, lambda: (_ for _ in ()).throw(KeyError("x"))], ids=["silent", "untyped"])
+@pytest.mark.parametrize(
+    "break_it", [lambda: None, lambda: (_ for _ in ()).throw(KeyError("x"))], ids=["silent", "untyped"]
+)
 def test_targets_notice(monkeypatch: pytest.MonkeyPatch, break_it) -> None:
     """A library that returned nonsense, or raised an untyped error, would not pass."""
     good = next(data for data in corpus("alpha") if len(data) > 3 and data[2] == 0)
@@ -86,8 +88,17 @@ def test_targets_notice(monkeypatch: pytest.MonkeyPatch, break_it) -> None:
 @pytest.fixture(scope="module")
 def replay() -> Path:
     """The C++ targets with their own main, compiled quickly: `make sanitize` runs them with sanitizers."""
-    configure = ["cmake", "-S", str(ROOT), "-B", str(BUILD), "-DVQCODEC_FUZZ=ON", "-DVQCODEC_PYTHON=OFF", "-DVQCODEC_CUDA=off",
-                 "-DCMAKE_BUILD_TYPE=Debug"]
+    configure = [
+        "cmake",
+        "-S",
+        str(ROOT),
+        "-B",
+        str(BUILD),
+        "-DVQCODEC_FUZZ=ON",
+        "-DVQCODEC_PYTHON=OFF",
+        "-DVQCODEC_CUDA=off",
+        "-DCMAKE_BUILD_TYPE=Debug",
+    ]
     for command in (configure, ["cmake", "--build", str(BUILD), "--target", *(f"fuzz_{name}" for name in NATIVE)]):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
@@ -98,7 +109,10 @@ def replay() -> Path:
 def test_native_target(name: str, replay: Path) -> None:
     files = len(corpus(name))
     assert 5 <= files <= MAX_FILES
-    done = subprocess.run([str(replay / f"fuzz_{name}"), "--mutations", str(MUTATIONS), str(CORPUS / name)],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [str(replay / f"fuzz_{name}"), "--mutations", str(MUTATIONS), str(CORPUS / name)],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert f"{files} inputs and {MUTATIONS} mutations" in done.stdout

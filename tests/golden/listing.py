@@ -114,8 +114,13 @@ def section() -> str:
     traced = min(TRACED_MAPS, found["maps"])
     lines = [line for m in range(traced) for _, line in zip(range(TRACED_CODES), trace(model, found, maps, m))]
     return TEXT.format(
-        name=SHOWN.name, fingerprint=model.fingerprint.hex(), size=f"{found['width']} x {found['height']}",
-        dump="\n".join(dump(data)), maps=len(maps), codes="\n".join(table(maps[: found["maps"]])), last=traced - 1,
+        name=SHOWN.name,
+        fingerprint=model.fingerprint.hex(),
+        size=f"{found['width']} x {found['height']}",
+        dump="\n".join(dump(data)),
+        maps=len(maps),
+        codes="\n".join(table(maps[: found["maps"]])),
+        last=traced - 1,
         trace="\n".join(lines),
     )
 

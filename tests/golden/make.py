@@ -35,7 +35,10 @@ def pictures() -> dict[str, tuple[RasterImage, dict]]:
         "smallest": (RasterImage(scene(120, 100, seed=3)), dict(quality=0)),
         "class": (RasterImage(scene(70, 50, seed=4)), dict(quality=60, class_id="flower-tulips")),
         "grey": (RasterImage(np.repeat(colour[:50, :61, :1], 3, 2), grey=True), dict(quality=70)),
-        "alpha": (RasterImage(scene(40, 48, seed=5), alpha=ramp, metadata={"icc": b"not a profile " * 9}), dict(quality=40)),
+        "alpha": (
+            RasterImage(scene(40, 48, seed=5), alpha=ramp, metadata={"icc": b"not a profile " * 9}),
+            dict(quality=40),
+        ),
         "pixel": (RasterImage(np.full((1, 1, 3), 77, np.uint8)), dict(quality=50)),
         "tiles": (RasterImage(scene(33, 1100, seed=6)), dict(quality=30)),
     }

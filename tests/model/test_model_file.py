@@ -74,7 +74,9 @@ def test_autoencoder_tensors_are_checked_when_it_is_built(small_model, tmp_path)
             loading.autoencoder(model)
 
 
-@pytest.mark.parametrize("content", [b"", b"x" * 100, (2**62).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"x" * 100, (2**62).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"{}"]
+)
 def test_not_a_model(content, tmp_path):
     path = tmp_path / "bad.safetensors"
     path.write_bytes(content)

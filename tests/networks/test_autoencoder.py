@@ -15,7 +15,12 @@ from vqcodec.networks.quantizer import Quantizer, Rate, lloyd
 
 SMALL = AutoencoderConfig(
     maps=(CodeMap(16, 4, 32), CodeMap(8, 2, 16), CodeMap(8, 3, 16), CodeMap(8, 3, 16, residual=True)),
-    hidden=24, residual=8, encoder_blocks=1, decoder_blocks=1, refine=8, refine_blocks=1,
+    hidden=24,
+    residual=8,
+    encoder_blocks=1,
+    decoder_blocks=1,
+    refine=8,
+    refine_blocks=1,
 )
 RATE = Rate(lagrangian=5e-3, level=3)
 
@@ -79,12 +84,13 @@ class TestQuantizer:
     def test_expected_bits_pull_towards_cheap_codes(self):
         """The gradient of the rate moves an undecided vector towards the frequent code."""
         q = quantizer(null_code=True)
-        q.reset(torch.tensor([[0.0, 0, 0], [1.0, 0, 0], *[[9.0, 9, k] for k in range(6)]]),
-                torch.tensor([0.9, 0.1, *[1e-6] * 6]))
+        q.reset(
+            torch.tensor([[0.0, 0, 0], [1.0, 0, 0], *[[9.0, 9, k] for k in range(6)]]),
+            torch.tensor([0.9, 0.1, *[1e-6] * 6]),
+        )
         z = torch.tensor([[0.5, 0, 0]]).repeat(4, 1).requires_grad_()
         q.expected_bits(z, Rate(0.2, 0)).backward()
         assert (z.grad[::2, 0] > 0).all()  # less of it costs fewer bits
-
 
     @settings(deadline=None)
     @given(st.integers(1, 7), st.integers(1, 12), st.floats(0.001, 10), st.integers(0, 999))
@@ -96,7 +102,9 @@ class TestQuantizer:
         square = (z[:, None] - q.codebook).square().sum(2) * weights[:, None] / lagrangian
         assert chosen.shape == error.shape == (rows, min(count, 9))
         torch.testing.assert_close(error, square.gather(1, chosen), rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close((square + q.bits(1)).sort(1).values[:, : min(count, 9)], error + q.bits(1)[chosen], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(
+            (square + q.bits(1)).sort(1).values[:, : min(count, 9)], error + q.bits(1)[chosen], rtol=1e-3, atol=1e-3
+        )
 
     def test_weights_make_bits_cheaper_down_to_the_least(self):
         rate = Rate(0.01, 3, weights=(1.0, 2.0, 0.5, 1000.0), least=0.002)
@@ -111,7 +119,9 @@ class TestAutoencoder:
         return Autoencoder(SMALL)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("config", [SMALL, imagenet256().autoencoder, ffhq1024().autoencoder], ids=["small", "imagenet256", "ffhq1024"])
+    @pytest.mark.parametrize(
+        "config", [SMALL, imagenet256().autoencoder, ffhq1024().autoencoder], ids=["small", "imagenet256", "ffhq1024"]
+    )
     def test_encode_then_decode_is_forward(self, config):
         torch.manual_seed(0)
         model = Autoencoder(config).eval()
@@ -181,11 +191,26 @@ class TestConfig:
             assert (config.hidden, config.residual, config.encoder_blocks, config.decoder_blocks) == (128, 64, 2, 2)
             assert (config.encoder_kernel, config.upsample_kernel, config.beta, config.decay) == (3, 4, 0.25, 0.99)
             assert all((m.codes, m.dim) == (512, 64) for m in config.maps)
-        columns = [(p.hidden, p.residual, p.layers, p.attention_layers, p.heads, p.kernel, p.dropout, p.output_layers,
-                    p.condition_blocks) for p in (*image.priors, *face.priors)]
+        columns = [
+            (
+                p.hidden,
+                p.residual,
+                p.layers,
+                p.attention_layers,
+                p.heads,
+                p.kernel,
+                p.dropout,
+                p.output_layers,
+                p.condition_blocks,
+            )
+            for p in (*image.priors, *face.priors)
+        ]
         assert columns == [
-            (512, 2048, 20, 4, 8, 5, 0.1, 20, 0), (512, 1024, 20, 0, 0, 5, 0.1, 0, 20),
-            (512, 2048, 20, 4, 8, 5, 0.5, 0, 0), (512, 1024, 20, 1, 8, 5, 0.3, 0, 8), (512, 1024, 10, 0, 0, 5, 0.25, 0, 8),
+            (512, 2048, 20, 4, 8, 5, 0.1, 20, 0),
+            (512, 1024, 20, 0, 0, 5, 0.1, 0, 20),
+            (512, 2048, 20, 4, 8, 5, 0.5, 0, 0),
+            (512, 1024, 20, 1, 8, 5, 0.3, 0, 8),
+            (512, 1024, 10, 0, 0, 5, 0.25, 0, 8),
         ]
 
     @pytest.mark.parametrize("name", ["default", "imagenet256", "ffhq1024"])
@@ -193,17 +218,27 @@ class TestConfig:
         config = preset(name)
         assert ModelConfig.from_json(config.to_json()) == config
 
-    @pytest.mark.parametrize("maps", [
-        (), (CodeMap(3, 1),), (CodeMap(8, 1), CodeMap(16, 1)), (CodeMap(8, 0),), (CodeMap(8, 1, codes=2),),
-        (CodeMap(8, 1, residual=True),), (CodeMap(8, 1), CodeMap(8, 2, residual=True)),
-    ])
+    @pytest.mark.parametrize(
+        "maps",
+        [
+            (),
+            (CodeMap(3, 1),),
+            (CodeMap(8, 1), CodeMap(16, 1)),
+            (CodeMap(8, 0),),
+            (CodeMap(8, 1, codes=2),),
+            (CodeMap(8, 1, residual=True),),
+            (CodeMap(8, 1), CodeMap(8, 2, residual=True)),
+        ],
+    )
     def test_illegal_hierarchies(self, maps):
         with pytest.raises(InvalidArgument):
             AutoencoderConfig(maps=maps)
 
     @pytest.mark.parametrize("weights", [(1.0,), (1.0, 0.0), (1.0, float("inf")), (1.0, float("nan"))])
     def test_illegal_weights(self, weights):
-        with pytest.raises(InvalidArgument, match="distortion_weights must be empty or a positive number for each of 2 maps"):
+        with pytest.raises(
+            InvalidArgument, match="distortion_weights must be empty or a positive number for each of 2 maps"
+        ):
             AutoencoderConfig(maps=(CodeMap(stride=8, dim=1), CodeMap(stride=8, dim=1)), distortion_weights=weights)
 
     def test_classes(self):

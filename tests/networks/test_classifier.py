@@ -57,21 +57,24 @@ class TestCandidates:
         assert calls[-1][0] == 0  # a classifier of one's own may score pictures of no class
         assert vqcodec.sample("owl", 0, size=SIZE, candidates=2, classifier=indifferent, model=small_model) == []
 
-    @pytest.mark.parametrize("arguments, complaint", [
-        ({"keep": 1}, "how many candidates"),
-        ({"classifier": brightness}, "how many candidates"),
-        ({"n": 3, "candidates": 2, "classifier": brightness}, "cannot keep 3 of 2"),
-        ({"keep": 3, "candidates": 2, "classifier": brightness}, "cannot keep 3 of 2"),
-        ({"n": 2, "keep": 3, "candidates": 4, "classifier": brightness}, "n and keep both"),
-        ({"keep": 1.5, "candidates": 2, "classifier": brightness}, "keep must be a whole number"),
-        ({"candidates": 0, "classifier": brightness}, "candidates must be a whole number"),
-        ({"candidates": True, "classifier": brightness}, "candidates must be a whole number"),
-        ({"candidates": 2, "classifier": "classifier"}, "callable, got str"),
-        ({"candidates": 2, "classifier": lambda p, c: [1.0]}, "2 finite scores, got 1"),
-        ({"candidates": 2, "classifier": lambda p, c: [0.0, float("nan")]}, "2 finite scores"),
-        ({"candidates": 2, "classifier": lambda p, c: ["good", "bad"]}, "must give numbers"),
-        ({"candidates": 2}, "classifier of your own"),  # the shipped one does not know cats, dogs and owls
-    ])
+    @pytest.mark.parametrize(
+        "arguments, complaint",
+        [
+            ({"keep": 1}, "how many candidates"),
+            ({"classifier": brightness}, "how many candidates"),
+            ({"n": 3, "candidates": 2, "classifier": brightness}, "cannot keep 3 of 2"),
+            ({"keep": 3, "candidates": 2, "classifier": brightness}, "cannot keep 3 of 2"),
+            ({"n": 2, "keep": 3, "candidates": 4, "classifier": brightness}, "n and keep both"),
+            ({"keep": 1.5, "candidates": 2, "classifier": brightness}, "keep must be a whole number"),
+            ({"candidates": 0, "classifier": brightness}, "candidates must be a whole number"),
+            ({"candidates": True, "classifier": brightness}, "candidates must be a whole number"),
+            ({"candidates": 2, "classifier": "classifier"}, "callable, got str"),
+            ({"candidates": 2, "classifier": lambda p, c: [1.0]}, "2 finite scores, got 1"),
+            ({"candidates": 2, "classifier": lambda p, c: [0.0, float("nan")]}, "2 finite scores"),
+            ({"candidates": 2, "classifier": lambda p, c: ["good", "bad"]}, "must give numbers"),
+            ({"candidates": 2}, "classifier of your own"),  # the shipped one does not know cats, dogs and owls
+        ],
+    )
     def test_unusable_arguments(self, small_model, arguments, complaint):
         with pytest.raises(InvalidArgument, match=complaint):
             vqcodec.sample(**{"class_id": 1, "size": (16, 16), "model": small_model, **arguments})
@@ -82,11 +85,30 @@ class TestCandidates:
 
     @pytest.mark.slow
     def test_on_the_command_line(self, tmp_path, monkeypatch, capsys):
-        assert cli.main(["sample", "flower-roses", "-n", "2", "--candidates", "3", "--size", "32x32", "-o", str(tmp_path / "%d.png")]) == 0
+        assert (
+            cli.main(
+                [
+                    "sample",
+                    "flower-roses",
+                    "-n",
+                    "2",
+                    "--candidates",
+                    "3",
+                    "--size",
+                    "32x32",
+                    "-o",
+                    str(tmp_path / "%d.png"),
+                ]
+            )
+            == 0
+        )
         assert "2 chosen from 3" in capsys.readouterr().err
         best = vqcodec.sample("flower-roses", 2, candidates=3, size=SIZE)
         assert equal(best, [Image.open(tmp_path / f"{i}.png") for i in range(2)])
-        assert cli.main(["sample", "1", "-n", "4", "--candidates", "3", "--size", "16x16", "-o", str(tmp_path / "x.png")]) == 1
+        assert (
+            cli.main(["sample", "1", "-n", "4", "--candidates", "3", "--size", "16x16", "-o", str(tmp_path / "x.png")])
+            == 1
+        )
         assert "cannot keep 4 of 3" in capsys.readouterr().err
         assert cli.main(["sample", "0", "--candidates", "3", "--size", "16x16", "-o", str(tmp_path / "x.png")]) == 1
         assert "0 is none" in capsys.readouterr().err
@@ -154,7 +176,9 @@ def test_a_file_comes_back(stored):
     found = classifier.load(stored)
     assert found.classes == ("cat", "dog") and found.card == {"note": "random"}
     pictures = [scene(200, 128)]
-    assert np.allclose(found.probabilities(pictures), classifier.Classifier(network, ("cat", "dog"), {}).probabilities(pictures))
+    assert np.allclose(
+        found.probabilities(pictures), classifier.Classifier(network, ("cat", "dog"), {}).probabilities(pictures)
+    )
 
 
 def test_the_input_is_the_mean_of_areas():
@@ -171,18 +195,21 @@ def rewritten(path: Path, change=lambda tensors: None, **metadata: object) -> Pa
     return path
 
 
-@pytest.mark.parametrize("change, metadata, complaint", [
-    (lambda t: t.pop("stem.weight"), {}, "stem.weight does not fit"),
-    (lambda t: t.update({"more": torch.zeros(1)}), {}, "more does not fit"),
-    (lambda t: t.update({"stem.weight": t["stem.weight"].float()}), {}, "stem.weight does not fit"),
-    (lambda t: t.update({"stem.weight": t["stem.weight"][:, :2].contiguous()}), {}, "stem.weight does not fit"),
-    (lambda t: t["head.bias"].fill_(float("nan")), {}, "not finite"),
-    (lambda t: None, {"format": "vqcodec-classifier-9"}, "found vqcodec-classifier-9"),
-    (lambda t: None, {"classes": ["cat", "dog", "owl"]}, "3 classes do not fit"),
-    (lambda t: None, {"classes": []}, "list of class names"),
-    (lambda t: None, {"classes": {"cat": 1}}, "list of class names"),
-    (lambda t: None, {"card": 1}, "list of class names"),
-])
+@pytest.mark.parametrize(
+    "change, metadata, complaint",
+    [
+        (lambda t: t.pop("stem.weight"), {}, "stem.weight does not fit"),
+        (lambda t: t.update({"more": torch.zeros(1)}), {}, "more does not fit"),
+        (lambda t: t.update({"stem.weight": t["stem.weight"].float()}), {}, "stem.weight does not fit"),
+        (lambda t: t.update({"stem.weight": t["stem.weight"][:, :2].contiguous()}), {}, "stem.weight does not fit"),
+        (lambda t: t["head.bias"].fill_(float("nan")), {}, "not finite"),
+        (lambda t: None, {"format": "vqcodec-classifier-9"}, "found vqcodec-classifier-9"),
+        (lambda t: None, {"classes": ["cat", "dog", "owl"]}, "3 classes do not fit"),
+        (lambda t: None, {"classes": []}, "list of class names"),
+        (lambda t: None, {"classes": {"cat": 1}}, "list of class names"),
+        (lambda t: None, {"card": 1}, "list of class names"),
+    ],
+)
 def test_damaged_files(stored, change, metadata, complaint):
     with pytest.raises(ModelError, match=complaint):
         classifier.load(rewritten(stored, change, **metadata))
@@ -233,8 +260,22 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_is_deterministic_and_goes_on_from_its_checkpoint(pictures, tmp_path, monkeypatch, capsys, one_thread):
     def train(name: str) -> Path:
         out = tmp_path / f"{name}.safetensors"
-        training.main(["--data", str(pictures), "--work", str(tmp_path / name), "--cache", str(tmp_path), "--out", str(out),
-                       "--steps", "6", "--threads", "1"])
+        training.main(
+            [
+                "--data",
+                str(pictures),
+                "--work",
+                str(tmp_path / name),
+                "--cache",
+                str(tmp_path),
+                "--out",
+                str(out),
+                "--steps",
+                "6",
+                "--threads",
+                "1",
+            ]
+        )
         return out
 
     monkeypatch.setattr(training, "BATCH", 8)

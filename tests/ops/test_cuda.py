@@ -21,11 +21,11 @@ import torch
 from PIL import Image
 
 import vqcodec
-from tests.support import cuda_core
 from tests.conftest import scene
 from tests.golden import make
 from tests.ops.test_nearest_codebook import problem
 from tests.ops.test_prior import Hierarchy, assert_same_maps, random_words
+from tests.support import cuda_core
 from vqcodec import ops
 from vqcodec.codec import images
 from vqcodec.errors import BackendError, InvalidArgument
@@ -86,8 +86,10 @@ def test_hierarchy(core, condition):
         jobs.append(ops.DecodeJob(shapes, streams, (i % 3, i % 2)))
         samples.append(ops.SampleJob(shapes, words, (i % 3, i % 2)))
         expected.append(maps)
-    for found in (ops.wavefront_decode_batch(hierarchy.priors, jobs, backend="cuda"),
-                  ops.wavefront_sample_batch(hierarchy.priors, samples, sharpness=200, backend="cuda")):
+    for found in (
+        ops.wavefront_decode_batch(hierarchy.priors, jobs, backend="cuda"),
+        ops.wavefront_sample_batch(hierarchy.priors, samples, sharpness=200, backend="cuda"),
+    ):
         for maps, wanted in zip(found, expected, strict=True):
             assert_same_maps(maps, wanted)
 
@@ -178,10 +180,15 @@ class Liar:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wrong, what", [
-    ("prior_frequencies", "its frequencies of the golden map"), ("wavefront_sample", "its golden samples"),
-    ("wavefront_decode", "it decodes"), ("an error", "CUDA: running a kernel: no kernel image"),
-])
+@pytest.mark.parametrize(
+    "wrong, what",
+    [
+        ("prior_frequencies", "its frequencies of the golden map"),
+        ("wavefront_sample", "its golden samples"),
+        ("wavefront_decode", "it decodes"),
+        ("an error", "CUDA: running a kernel: no kernel image"),
+    ],
+)
 def test_a_device_that_computes_wrongly_is_refused(stranger, wrong, what, monkeypatch):
     cuda_core.use(Liar(stranger, wrong), monkeypatch)
     with pytest.warns(RuntimeWarning, match=f"is refused: {what}"):
@@ -196,10 +203,18 @@ def test_a_device_that_computes_wrongly_is_refused(stranger, wrong, what, monkey
 @pytest.mark.slow
 def test_devices_without_memory_pools(host_core):
     """Some virtual GPUs have none."""
-    code = ("from tests.support import cuda_core; from vqcodec.ops import cuda, selftest; core = cuda_core.build();"
-            "print(selftest.failure(cuda.Device(0, core)))")
-    done = subprocess.run([sys.executable, "-c", code], cwd=cuda_core.ROOT, capture_output=True, text=True, check=True,
-                          env={**os.environ, "VQCODEC_CUDA_SIMULATOR_NO_POOLS": "1"})
+    code = (
+        "from tests.support import cuda_core; from vqcodec.ops import cuda, selftest; core = cuda_core.build();"
+        "print(selftest.failure(cuda.Device(0, core)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cuda_core.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "VQCODEC_CUDA_SIMULATOR_NO_POOLS": "1"},
+    )
     assert done.stdout.strip() == "None"
 
 
@@ -216,7 +231,9 @@ def test_codec_with_a_gpu_gives_the_same_files(core):
         data = codec.compress(picture, quality=60)
     assert data == vqcodec.Codec().compress(picture, quality=60)
     np.testing.assert_array_equal(codec.decompress(data).pixels, vqcodec.Codec().decompress(data).pixels)
-    for a, b in zip(codec.sample_maps(3, 2, size=(64, 48), seed=1), vqcodec.Codec().sample_maps(3, 2, size=(64, 48), seed=1)):
+    for a, b in zip(
+        codec.sample_maps(3, 2, size=(64, 48), seed=1), vqcodec.Codec().sample_maps(3, 2, size=(64, 48), seed=1)
+    ):
         assert_same_maps(a, b)
 
 
@@ -224,10 +241,13 @@ def no_driver() -> SimpleNamespace:
     return SimpleNamespace(devices=lambda: (0, "no CUDA-capable device is detected"))
 
 
-@pytest.mark.parametrize("device, message", [
-    ("cuda", "no CUDA device: no CUDA-capable device is detected"),
-    ("cuda:3", "no CUDA device"),
-])
+@pytest.mark.parametrize(
+    "device, message",
+    [
+        ("cuda", "no CUDA device: no CUDA-capable device is detected"),
+        ("cuda:3", "no CUDA device"),
+    ],
+)
 def test_no_gpu_is_said_plainly(device, message, monkeypatch):
     cuda_core.use(no_driver(), monkeypatch)
     assert cuda.device_count() == 0
@@ -261,8 +281,11 @@ def test_a_build_without_kernels(monkeypatch):
 @pytest.mark.skipif(cuda.device_count() > 0, reason="there is a GPU")
 def test_command_line_without_a_gpu(tmp_path: Path):
     Image.fromarray(scene(16, 16)).save(tmp_path / "a.png")
-    done = subprocess.run([sys.executable, "-m", "vqcodec", "compress", "--device", "cuda", str(tmp_path / "a.png")],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "vqcodec", "compress", "--device", "cuda", str(tmp_path / "a.png")],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "a.vqc").exists()
 

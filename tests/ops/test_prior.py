@@ -64,7 +64,9 @@ class Hierarchy:
 
     def encode(self, codes: list[np.ndarray], class_id: int, level: int, backend: str) -> list[bytes]:
         return [
-            range_coder.encode_stream(*ops.prior_frequencies(p, codes[m], codes[:m], (class_id, level), backend=backend))
+            range_coder.encode_stream(
+                *ops.prior_frequencies(p, codes[m], codes[:m], (class_id, level), backend=backend)
+            )
             for m, p in enumerate(self.priors)
         ]
 
@@ -113,8 +115,13 @@ def test_frequencies(variant, case, class_id, level, threads):
 
 @pytest.mark.slow
 @every_variant
-@given(prior_cases(), st.integers(0, CLASSES), st.integers(0, LEVELS - 1), st.sampled_from([1, 77, 256, 300, 65536]),
-       st.sampled_from([1, 30000, 60000, 65535, 65536]))
+@given(
+    prior_cases(),
+    st.integers(0, CLASSES),
+    st.integers(0, LEVELS - 1),
+    st.sampled_from([1, 77, 256, 300, 65536]),
+    st.sampled_from([1, 30000, 60000, 65535, 65536]),
+)
 @settings(max_examples=40, deadline=None)
 def test_sampling(variant, case, class_id, level, sharpness, nucleus):
     """Step by step, random networks, all temperatures, all nuclei."""
@@ -163,8 +170,13 @@ def test_nucleus_keeps_the_likeliest_codes():
 def candidates_of(codes: list[np.ndarray], priors: list[IntegerPrior], count: int, spread: float, seed: int):
     """For every code `count` candidates with random costs."""
     rng = np.random.default_rng(seed)
-    return [(rng.integers(0, p.codes, (m.size, count)).astype(np.int32),
-             (spread * rng.random((m.size, count))).astype(np.float32)) for m, p in zip(codes, priors)]
+    return [
+        (
+            rng.integers(0, p.codes, (m.size, count)).astype(np.int32),
+            (spread * rng.random((m.size, count))).astype(np.float32),
+        )
+        for m, p in zip(codes, priors)
+    ]
 
 
 @pytest.mark.parametrize("backend", ["reference", *cpu.cpu_variants()])
@@ -179,12 +191,14 @@ def test_choosing_for_an_encoder(hierarchy, backend, threads):
     assert_same_maps(found, expected)
     # One candidate leaves no choice, and where distortion decides, bits do not.
     alone = [(codes[:, :1], costs[:, :1]) for codes, costs in candidates]
-    for codes, (only, _), prior in zip(ops.wavefront_choose(hierarchy.priors, shapes, alone, (1, 0), backend=backend),
-                                       alone, hierarchy.priors):
+    for codes, (only, _), prior in zip(
+        ops.wavefront_choose(hierarchy.priors, shapes, alone, (1, 0), backend=backend), alone, hierarchy.priors
+    ):
         np.testing.assert_array_equal(codes[reference_prior.coding_order(*codes.shape, prior.lag)], only[:, 0])
     far = [(codes, costs * np.float32(1e6)) for codes, costs in candidates]
-    for codes, (numbers, costs), prior in zip(ops.wavefront_choose(hierarchy.priors, shapes, far, (1, 0), backend=backend),
-                                              far, hierarchy.priors):
+    for codes, (numbers, costs), prior in zip(
+        ops.wavefront_choose(hierarchy.priors, shapes, far, (1, 0), backend=backend), far, hierarchy.priors
+    ):
         nearest = np.take_along_axis(numbers, costs.argmin(1)[:, None], 1)[:, 0]
         np.testing.assert_array_equal(codes[reference_prior.coding_order(*codes.shape, prior.lag)], nearest)
 
@@ -196,8 +210,10 @@ def test_choosing_saves_bits(hierarchy):
     candidates = [(codes, np.zeros_like(costs)) for codes, costs in candidates_of(zeros, hierarchy.priors, 4, 1.0, 1)]
 
     def bits(maps: list[np.ndarray]) -> float:
-        return sum(24 * m.size - np.log2(ops.prior_frequencies(p, m, maps[:i], (1, 0))[1]).sum()
-                   for i, (m, p) in enumerate(zip(maps, hierarchy.priors)))
+        return sum(
+            24 * m.size - np.log2(ops.prior_frequencies(p, m, maps[:i], (1, 0))[1]).sum()
+            for i, (m, p) in enumerate(zip(maps, hierarchy.priors))
+        )
 
     chosen = bits(ops.wavefront_choose(hierarchy.priors, shapes, candidates, (1, 0)))
     for i in range(4):
@@ -229,7 +245,8 @@ def test_batches_equal_single_pictures(hierarchy, variant, threads):
         words = random_words(shapes, i)
         maps = ops.wavefront_sample(hierarchy.priors, shapes, words, (i % 3, i % 2), backend=variant)
         assert_same_maps(
-            maps, ops.wavefront_sample(hierarchy.priors, shapes, words, (i % 3, i % 2), backend="reference"))
+            maps, ops.wavefront_sample(hierarchy.priors, shapes, words, (i % 3, i % 2), backend="reference")
+        )
         streams = hierarchy.encode(maps, i % 3, i % 2, variant)
         samples.append(ops.SampleJob(shapes, words, (i % 3, i % 2)))
         decodes.append(ops.DecodeJob(shapes, streams, (i % 3, i % 2)))
@@ -254,7 +271,8 @@ def test_given_maps(hierarchy, backend):
         larger[3:, ::2] = codes
         given_maps.append(larger[3:, ::2])
     found = ops.wavefront_decode(
-        hierarchy.priors[2:], shapes[2:], streams[2:], (1, 0), given=given_maps, backend=backend)
+        hierarchy.priors[2:], shapes[2:], streams[2:], (1, 0), given=given_maps, backend=backend
+    )
     assert_same_maps(found, maps[2:])
 
 
@@ -275,8 +293,21 @@ WIDE = {
     "most codes": (PriorConfig(hidden=2, residual=2, layers=1, embedding=1), 65536, (2, 3)),
     "odd channels": (PriorConfig(hidden=3, residual=1, layers=3, attention_layers=3, heads=1), 5, (9, 11)),
     "heads of one channel": (PriorConfig(hidden=5, residual=3, layers=1, attention_layers=1, heads=5), 5, (7, 30)),
-    "paper, narrow": (PriorConfig(hidden=32, residual=128, layers=4, kernel=5, embedding=32, attention_layers=2,
-                                  heads=8, output_layers=4, condition_blocks=0), 512, (20, 16)),
+    "paper, narrow": (
+        PriorConfig(
+            hidden=32,
+            residual=128,
+            layers=4,
+            kernel=5,
+            embedding=32,
+            attention_layers=2,
+            heads=8,
+            output_layers=4,
+            condition_blocks=0,
+        ),
+        512,
+        (20, 16),
+    ),
     "default, top": (PriorConfig(hidden=64, residual=64, attention_layers=2, heads=4, output_layers=1), 512, (16, 24)),
     "default, fine": (PriorConfig(), 512, (12, 20)),
 }

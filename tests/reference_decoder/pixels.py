@@ -1,7 +1,7 @@
 """Pixels from code maps, written from docs/FORMAT.md and nothing else, in NumPy floats.
 
-    maps = reference_prior.decode(data, model)
-    pixels = reference_pixels.picture(maps, reference_container.read(data), model)
+maps = reference_prior.decode(data, model)
+pixels = reference_pixels.picture(maps, reference_container.read(data), model)
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ class Network:
 
     def pixels(self, maps: list[np.ndarray]) -> np.ndarray:
         """3 x H x W, the padded picture before it is clamped."""
-        merge, synthesis = {"lapped": (self.merge_lapped, self.synthesis_lapped), "conv": (self.merge_conv, self.synthesis_conv)}[
-            self.config["transform"]]
+        merge, synthesis = {
+            "lapped": (self.merge_lapped, self.synthesis_lapped),
+            "conv": (self.merge_conv, self.synthesis_conv),
+        }[self.config["transform"]]
         above, *finer = sorted(set(self.model.strides), reverse=True)
         context = self.vectors(maps, above)
         for stride in finer:
@@ -74,7 +76,10 @@ class Network:
             for j in range(k):
                 part = weight[:, :, i, j].T @ x.reshape(channels, -1)
                 out[:, i : i + 2 * rows : 2, j : j + 2 * columns : 2] += part.reshape(-1, rows, columns)
-        return out[:, margin : margin + 2 * rows, margin : margin + 2 * columns] + self.tensor(f"{name}.bias")[:, None, None]
+        return (
+            out[:, margin : margin + 2 * rows, margin : margin + 2 * columns]
+            + self.tensor(f"{name}.bias")[:, None, None]
+        )
 
     def residual(self, name: str, x: np.ndarray) -> np.ndarray:
         return x + self.conv(f"{name}.conv2", leaky(self.conv(f"{name}.conv1", x)))

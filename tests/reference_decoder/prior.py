@@ -52,7 +52,9 @@ def read_model(data: bytes) -> Model:
 def fingerprint(config: dict, tensors: dict[str, np.ndarray]) -> bytes:
     """SHA-256 of the description, without its card and the encoder's weights, and of all tensors, 32 bytes."""
     described = {name: value for name, value in config.items() if name != "card"}
-    described["autoencoder"] = {name: value for name, value in config["autoencoder"].items() if name != "distortion_weights"}
+    described["autoencoder"] = {
+        name: value for name, value in config["autoencoder"].items() if name != "distortion_weights"
+    }
     found = hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -112,7 +114,9 @@ class Prior:
     def __init__(self, model: Model, m: int) -> None:
         own = f"prior.{m}/"
         self.tensors = {n.removeprefix(own): t.astype(np.int64) for n, t in model.tensors.items() if n.startswith(own)}
-        self.tanh, self.sigmoid, self.exp = (model.tensors[f"tables/{n}"].astype(np.int64) for n in ("tanh", "sigmoid", "exp"))
+        self.tanh, self.sigmoid, self.exp = (
+            model.tensors[f"tables/{n}"].astype(np.int64) for n in ("tanh", "sigmoid", "exp")
+        )
         self.config = model.config["priors"][m]
         self.lag = max(self.config["kernel"], self.config["first_kernel"]) // 2 + 1
         self.ratios = [stride // model.strides[m] for stride in model.strides[:m]]
@@ -180,7 +184,9 @@ class Prior:
 class Tile:
     """One tile of one map, decoded step by step; every layer keeps what it computed."""
 
-    def __init__(self, prior: Prior, coarser: list[np.ndarray], shape: tuple[int, ...], class_id: int, level: int) -> None:
+    def __init__(
+        self, prior: Prior, coarser: list[np.ndarray], shape: tuple[int, ...], class_id: int, level: int
+    ) -> None:
         self.prior, (rows, columns) = prior, shape
         hidden, layers = prior.config["hidden"], prior.config["layers"]
         tensors = prior.tensors
@@ -194,10 +200,15 @@ class Tile:
     def logits(self, r: np.ndarray, c: np.ndarray) -> np.ndarray:
         """Of the positions (r, c) of one step, n x K."""
         prior, config = self.prior, self.prior.config
-        h = sat16(self.start[r, c] + prior.conv("first", gather(self.embedded, r, c, causal(config["first_kernel"], centre=False))))
+        h = sat16(
+            self.start[r, c]
+            + prior.conv("first", gather(self.embedded, r, c, causal(config["first_kernel"], centre=False)))
+        )
         for block in range(config["layers"]):
             self.inputs[block][r, c] = act(h)
-            h = prior.gated(f"block.{block}", h, gather(self.inputs[block], r, c, causal(config["kernel"], centre=True)))
+            h = prior.gated(
+                f"block.{block}", h, gather(self.inputs[block], r, c, causal(config["kernel"], centre=True))
+            )
             if block in self.qkv:
                 name = f"attention.{block}"
                 self.qkv[block] = np.concatenate([self.qkv[block], sat8(prior.conv(f"{name}.qkv", act(h)))])

@@ -140,7 +140,9 @@ def test_a_golden_file_has_several_tiles():
 @GOLDEN
 def test_golden_pixels(name):
     data, maps = golden(name)
-    check_pixels(reference_pixels.picture(maps, reference_container.read(data), shipped()), as_array(vqcodec.decompress(data)))
+    check_pixels(
+        reference_pixels.picture(maps, reference_container.read(data), shipped()), as_array(vqcodec.decompress(data))
+    )
 
 
 # -- Other models ------------------------------------------------------------------------
@@ -150,21 +152,29 @@ NETWORKS: dict[str, Any] = dict(hidden=24, residual=8, encoder_blocks=1, decoder
 DESCRIPTIONS = {
     # Three strides, residual maps, attention in several maps, all sizes of windows.
     "lapped": ModelConfig(
-        name="lapped", classes=("a", "b", "\u00e9"), card={"not": "in the fingerprint"},
+        name="lapped",
+        classes=("a", "b", "\u00e9"),
+        card={"not": "in the fingerprint"},
         autoencoder=AutoencoderConfig(
-            maps=(CodeMap(32, 5, 20), CodeMap(16, 3, 300), CodeMap(16, 3, 9, residual=True), CodeMap(8, 2, 7)), **NETWORKS),
+            maps=(CodeMap(32, 5, 20), CodeMap(16, 3, 300), CodeMap(16, 3, 9, residual=True), CodeMap(8, 2, 7)),
+            **NETWORKS,
+        ),
         priors=(
             PriorConfig(**SMALL, layers=3, attention_layers=2, heads=2, output_layers=2, condition_blocks=3),
             PriorConfig(**SMALL, layers=2, attention_layers=1, heads=4, kernel=5, first_kernel=3, condition_blocks=2),
             PriorConfig(**SMALL, layers=1, kernel=1, output_layers=1, condition_blocks=0),
             PriorConfig(**SMALL, layers=4, attention_layers=4, heads=1, first_kernel=7),
-        )),
+        ),
+    ),
     # Neighbouring strides with a ratio of four, no null code, one level.
     "conv": ModelConfig(
-        name="conv", classes=("a", "b"),
+        name="conv",
+        classes=("a", "b"),
         autoencoder=AutoencoderConfig(
-            maps=(CodeMap(16, 5, 20), CodeMap(4, 3, 30)), transform="conv", null_code=False, levels=1, **NETWORKS),
-        priors=(PriorConfig(**SMALL, condition_blocks=0), PriorConfig(**SMALL, layers=1))),
+            maps=(CodeMap(16, 5, 20), CodeMap(4, 3, 30)), transform="conv", null_code=False, levels=1, **NETWORKS
+        ),
+        priors=(PriorConfig(**SMALL, condition_blocks=0), PriorConfig(**SMALL, layers=1)),
+    ),
 }
 
 
@@ -180,8 +190,10 @@ def model(request, tmp_path_factory) -> tuple[file.Model, reference_prior.Model]
             parameter.normal_(std=0.5 * parameter[0].numel() ** -0.5)
         for quantizer in autoencoder.quantizers:
             quantizer.codebook.normal_()
-    priors = [random_prior(prior, auto.maps[: m + 1], m, classes=len(described.classes), levels=auto.levels)
-              for m, prior in enumerate(described.priors)]
+    priors = [
+        random_prior(prior, auto.maps[: m + 1], m, classes=len(described.classes), levels=auto.levels)
+        for m, prior in enumerate(described.priors)
+    ]
     stored = tensors(autoencoder, priors)
     stored["tables/exp"] = np.maximum(stored["tables/exp"], 20)
     stored["tables/tanh"] = stored["tables/tanh"] // 2
@@ -195,7 +207,9 @@ def random_file(model: file.Model, seed: int, **fields: int) -> bytes:
     usual: dict[str, Any] = {"width": 150, "height": 70, "maps": len(model.config.autoencoder.maps)}
     head = Header(model.fingerprint[:16], **usual | fields)
     rng = np.random.default_rng(seed)
-    return container.write(Container(head, maps=[[rng.bytes(3000) for _ in range(head.tiling.count)] for _ in range(head.maps)]))
+    return container.write(
+        Container(head, maps=[[rng.bytes(3000) for _ in range(head.tiling.count)] for _ in range(head.maps)])
+    )
 
 
 def test_fingerprint_of_other_models(model):
@@ -203,10 +217,21 @@ def test_fingerprint_of_other_models(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fields", [
-    {}, {"width": 1, "height": 1}, {"tile": 64}, {"tile": 64, "height": 33, "class_id": 2}, {"tile": 128, "width": 128},
-    {"maps": 1, "class_id": 1}, {"maps": 0}, {"level": 7, "width": 40}, {"level": 3, "class_id": 3, "height": 9},
-], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"width": 1, "height": 1},
+        {"tile": 64},
+        {"tile": 64, "height": 33, "class_id": 2},
+        {"tile": 128, "width": 128},
+        {"maps": 1, "class_id": 1},
+        {"maps": 0},
+        {"level": 7, "width": 40},
+        {"level": 3, "class_id": 3, "height": 9},
+    ],
+    ids=str,
+)
 def test_maps_of_other_models(model, fields):
     theirs, ours = model
     auto = theirs.config.autoencoder
@@ -216,14 +241,20 @@ def test_maps_of_other_models(model, fields):
     expected, found = vqcodec.decode_maps(data, model=theirs), reference_prior.decode(data, ours)
     assert [m.shape for m in found] == [m.shape for m in expected]
     assert all(np.array_equal(a, b) for a, b in zip(found, expected))
-    check_pixels(reference_pixels.picture(found, reference_container.read(data), ours), as_array(vqcodec.decompress(data, model=theirs)))
+    check_pixels(
+        reference_pixels.picture(found, reference_container.read(data), ours),
+        as_array(vqcodec.decompress(data, model=theirs)),
+    )
 
 
 def test_files_that_do_not_fit_the_model(model):
     theirs, ours = model
     config = theirs.config
-    for fields in ({"class_id": len(config.classes) + 1}, {"level": config.autoencoder.levels},
-                   {"maps": len(config.autoencoder.maps) + 1}):
+    for fields in (
+        {"class_id": len(config.classes) + 1},
+        {"level": config.autoencoder.levels},
+        {"maps": len(config.autoencoder.maps) + 1},
+    ):
         data = random_file(theirs, 0, **fields)
         with pytest.raises(FormatError):
             vqcodec.decode_maps(data, model=theirs)

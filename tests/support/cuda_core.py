@@ -31,14 +31,27 @@ def build() -> ModuleType:
     import pybind11
 
     generator = [] if (BUILD / "CMakeCache.txt").exists() else ["-DCMAKE_BUILD_TYPE=RelWithDebInfo"]
-    configure = ["cmake", "-S", str(ROOT), "-B", str(BUILD), *generator, "-DVQCODEC_CUDA=off", "-DVQCODEC_CUDA_SIMULATOR=ON",
-                 f"-DVQCODEC_SANITIZE={SANITIZE}",
-                 f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={BUILD}", f"-DPython_EXECUTABLE={sys.executable}",
-                 f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"]
+    configure = [
+        "cmake",
+        "-S",
+        str(ROOT),
+        "-B",
+        str(BUILD),
+        *generator,
+        "-DVQCODEC_CUDA=off",
+        "-DVQCODEC_CUDA_SIMULATOR=ON",
+        f"-DVQCODEC_SANITIZE={SANITIZE}",
+        f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={BUILD}",
+        f"-DPython_EXECUTABLE={sys.executable}",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+    ]
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / "lock").open("w") as lock:  # one of several test processes builds
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for command in (configure, ["cmake", "--build", str(BUILD), "--parallel", "--target", "_cuda_simulator", "cuda_simulator_tests"]):
+        for command in (
+            configure,
+            ["cmake", "--build", str(BUILD), "--parallel", "--target", "_cuda_simulator", "cuda_simulator_tests"],
+        ):
             # What is preloaded for this process is not for compilers.
             done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LD_PRELOAD": ""})
             assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
@@ -68,8 +81,10 @@ def on_gpu() -> bool:
 def nearest_codebook(z, codebook, bias=None, *, return_statistics: bool = False):
     """`vqcodec.ops.nearest_codebook` by the kernels for GPUs; arrays or tensors in host memory."""
     if not isinstance(z, np.ndarray):
-        found = nearest_codebook(*(None if a is None else a.detach().numpy() for a in (z, codebook, bias)),
-                                 return_statistics=return_statistics)
+        found = nearest_codebook(
+            *(None if a is None else a.detach().numpy() for a in (z, codebook, bias)),
+            return_statistics=return_statistics,
+        )
         if not return_statistics:
             return torch.from_numpy(found)
         return torch.from_numpy(found[0]), ops.CodebookStatistics(*map(torch.from_numpy, found[1]))

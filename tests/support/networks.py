@@ -39,8 +39,9 @@ def prior_cases(draw: st.DrawFn) -> tuple[PriorConfig, tuple[CodeMap, ...], tupl
     return config, maps, shape, draw(st.integers(0, 2**31))
 
 
-def random_prior(config: PriorConfig, maps: tuple[CodeMap, ...], seed: int, *, classes: int = CLASSES,
-                 levels: int = LEVELS) -> Prior:
+def random_prior(
+    config: PriorConfig, maps: tuple[CodeMap, ...], seed: int, *, classes: int = CLASSES, levels: int = LEVELS
+) -> Prior:
     """A float prior whose activations use their whole range and occasionally saturate."""
     torch.manual_seed(seed)
     prior = Prior(config, maps, classes, levels).eval()
@@ -63,4 +64,7 @@ def integer_prior(prior: Prior, config: PriorConfig, maps: tuple[CodeMap, ...]) 
 def random_maps(maps: tuple[CodeMap, ...], shape: tuple[int, int], seed: int) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     own = maps[-1].stride
-    return [rng.integers(0, m.codes, (shape[0] * own // m.stride, shape[1] * own // m.stride)).astype(np.int32) for m in maps]
+    return [
+        rng.integers(0, m.codes, (shape[0] * own // m.stride, shape[1] * own // m.stride)).astype(np.int32)
+        for m in maps
+    ]

@@ -60,7 +60,9 @@ def found(small_model, tmp_path_factory) -> SimpleNamespace:
         options += ["--png", outputs[2]]
     assert cli.main(["bench", str(pictures), *options]) == 0
     html, numbers = (Path(name).read_text(encoding="utf-8") for name in outputs[:2])
-    return SimpleNamespace(folder=pictures, model=str(model), html=html, report=json.loads(numbers), png=Path(outputs[2]))
+    return SimpleNamespace(
+        folder=pictures, model=str(model), html=html, report=json.loads(numbers), png=Path(outputs[2])
+    )
 
 
 def missing(package: str) -> bool:
@@ -77,7 +79,10 @@ def missing(package: str) -> bool:
 
 def test_pictures_are_measured_or_named(found):
     assert [(p["name"], p["width"], p["height"]) for p in found.report["pictures"]] == [
-        ("a.png", 200, 180), ("grey.png", 56, 40), ("z<i>.png", 176, 192)]
+        ("a.png", 200, 180),
+        ("grey.png", 56, 40),
+        ("z<i>.png", 176, 192),
+    ]
     assert [s["name"] for s in found.report["skipped"]] == ["broken.png"]
     assert "must be an image that Pillow can read" in found.report["skipped"][0]["reason"]
 
@@ -91,7 +96,10 @@ def test_codecs_and_metrics_are_measured_or_named(found):
         assert set(picture["rows"]) == here
     assert set(found.report["curves"]) == {m["name"] for m in found.report["metrics"] if not m["missing"]}
     assert {m["name"]: bool(m["missing"]) for m in found.report["metrics"]} == {
-        "psnr": False, "ms_ssim": False, "ssimulacra2": missing("ssimulacra2")}
+        "psnr": False,
+        "ms_ssim": False,
+        "ssimulacra2": missing("ssimulacra2"),
+    }
     for name in {c["name"] for c in found.report["codecs"]} - here:
         assert f"<dt>{name}</dt><dd><b>not here</b>" in found.html
 
@@ -103,7 +111,9 @@ def test_sizes_and_psnr_agree_with_a_computation_of_our_own(found):
     for setting, size, value, *_ in rows["vqcodec"]:
         data = vqcodec.compress(picture, quality=setting, model=found.model)
         assert size == len(data)
-        assert value == pytest.approx(decibels(opaque(picture), opaque(vqcodec.decompress(data, model=found.model))), abs=1e-3)
+        assert value == pytest.approx(
+            decibels(opaque(picture), opaque(vqcodec.decompress(data, model=found.model))), abs=1e-3
+        )
     for setting, size, value, *_ in rows["JPEG"]:
         stream = io.BytesIO()
         picture.save(stream, "JPEG", quality=setting, optimize=True, progressive=True)
@@ -128,7 +138,9 @@ def test_curves_are_means_and_rates_follow_from_them(found):
 
 def slow_bd_rate(ours: list[dict], theirs: list[dict]) -> float | None:
     """The integral of the difference, over many thin slices of quality."""
-    low, high = (pick(edge(p["value"] for p in curve) for curve in (ours, theirs)) for pick, edge in ((max, min), (min, max)))
+    low, high = (
+        pick(edge(p["value"] for p in curve) for curve in (ours, theirs)) for pick, edge in ((max, min), (min, max))
+    )
     if low >= high:
         return None
 
@@ -150,22 +162,32 @@ def test_metrics_leave_out_what_is_too_small_for_them(found):
     large = [found.report["pictures"][i] for i in (0, 2)]
     for i, point in enumerate(found.report["curves"]["ms_ssim"]["JPEG"]):
         assert point["value"] == pytest.approx(np.mean([p["rows"]["JPEG"][i][column] for p in large]))
-        assert point["bpp"] == pytest.approx(np.mean([8 * p["rows"]["JPEG"][i][1] / (p["width"] * p["height"]) for p in large]))
+        assert point["bpp"] == pytest.approx(
+            np.mean([8 * p["rows"]["JPEG"][i][1] / (p["width"] * p["height"]) for p in large])
+        )
 
 
 def test_bits_of_maps(found):
     """Zero-order entropies and chunks of all three images, counted again."""
     entry = found.report["maps"][-1]
-    files = [vqcodec.compress(Image.open(found.folder / p["name"]).convert("RGB"), quality=entry["quality"], model=found.model)
-             for p in found.report["pictures"]]
+    files = [
+        vqcodec.compress(
+            Image.open(found.folder / p["name"]).convert("RGB"), quality=entry["quality"], model=found.model
+        )
+        for p in found.report["pictures"]
+    ]
     stored = sum(c["bytes"] for data in files for c in vqcodec.info(data)["chunks"] if c["tag"] == "M")
     assert sum(m["file"] for m in entry["maps"]) == 8 * stored
     sizes = [m.codes for m in vqcodec.Codec(found.model).model.config.autoencoder.maps]
     for number, m in enumerate(entry["maps"]):
-        codes = np.concatenate([vqcodec.decode_maps(data, model=found.model)[number].ravel() for data in files]).tolist()
+        codes = np.concatenate(
+            [vqcodec.decode_maps(data, model=found.model)[number].ravel() for data in files]
+        ).tolist()
         assert m["codes"] == len(codes)
         assert m["uniform"] == pytest.approx(len(codes) * math.log2(sizes[number]))
-        assert m["zero_order"] == pytest.approx(-sum(codes.count(c) * math.log2(codes.count(c) / len(codes)) for c in set(codes)))
+        assert m["zero_order"] == pytest.approx(
+            -sum(codes.count(c) * math.log2(codes.count(c) / len(codes)) for c in set(codes))
+        )
 
 
 def test_times_and_memory(found):
@@ -242,7 +264,14 @@ def test_unusable_folders(tmp_path, capsys, monkeypatch):
 def test_quick_takes_six_pictures_evenly(tmp_path):
     for i in range(12):
         (tmp_path / f"{i:02}.png").touch()
-    assert [Path(p).stem for p in report.chosen(report.Plan(str(tmp_path), quick=True))] == ["00", "02", "04", "06", "08", "10"]
+    assert [Path(p).stem for p in report.chosen(report.Plan(str(tmp_path), quick=True))] == [
+        "00",
+        "02",
+        "04",
+        "06",
+        "08",
+        "10",
+    ]
     assert len(report.chosen(report.Plan(str(tmp_path)))) == 12
 
 
@@ -270,7 +299,9 @@ def test_rows_from_a_report(found):
         rate = entry["psnr"]["range"]
         if rate is not None:
             assert made["bytes at equal PSNR", entry["codec"]].ratio == pytest.approx(1 / (1 + rate / 100))
-    assert made["decode 176 x 192", "JPEG"].theirs == next(t["decode"] for t in found.report["times"] if t["codec"] == "JPEG")
+    assert made["decode 176 x 192", "JPEG"].theirs == next(
+        t["decode"] for t in found.report["times"] if t["codec"] == "JPEG"
+    )
 
 
 @pytest.mark.parametrize("made", [benchmarks.__main__, model_card])
@@ -306,7 +337,9 @@ class Sources(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.loaded += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action", "poster")]
+        self.loaded += [
+            value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action", "poster")
+        ]
         self.ids += [value for name, value in attrs if name == "id"]
         if tag not in ("meta", "link", "img", "input", "br"):
             self.open.append(tag)
@@ -328,7 +361,10 @@ def test_page_needs_nothing_but_itself(found):
 def test_page_says_what_the_numbers_say(found):
     entry = next(e for e in found.report["bd_rates"] if e["psnr"]["range"] is not None)
     rate = entry["psnr"]["range"]
-    assert f"{abs(rate):.{0 if abs(rate) >= 9.95 else 1}f} % {'smaller' if rate < 0 else 'larger'}</em> than {entry['codec']}" in found.html
+    assert (
+        f"{abs(rate):.{0 if abs(rate) >= 9.95 else 1}f} % {'smaller' if rate < 0 else 'larger'}</em> than {entry['codec']}"
+        in found.html
+    )
     for entry in found.report["bd_rates"]:
         for metric in found.report["curves"]:
             rate = entry[metric]["range"]
@@ -388,7 +424,9 @@ def test_page_in_a_browser(found, tmp_path):
         wide: document.documentElement.scrollWidth > innerWidth};
       document.body.dataset.seen = JSON.stringify(seen);
     }, 300));</script></body>"""
-    early = '<head><script>window.errors = []; addEventListener("error", (e) => window.errors.push(e.message));</script>'
+    early = (
+        '<head><script>window.errors = []; addEventListener("error", (e) => window.errors.push(e.message));</script>'
+    )
     path = tmp_path / "page.html"
     path.write_text(found.html.replace("<head>", early, 1).replace("</body>", probe), encoding="utf-8")
     for width in (1280, 500):

@@ -52,19 +52,45 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *more: str) -> None:
-    evaluate.main([str(folder / "model.safetensors"), "--data", str(folder / "data"), "--size", "64", "--pictures", "6",
-                   "--samples", "9", "--features", "tests.training.test_evaluate:Averages", "--qualities", "20,80", *more])
+    evaluate.main(
+        [
+            str(folder / "model.safetensors"),
+            "--data",
+            str(folder / "data"),
+            "--size",
+            "64",
+            "--pictures",
+            "6",
+            "--samples",
+            "9",
+            "--features",
+            "tests.training.test_evaluate:Averages",
+            "--qualities",
+            "20,80",
+            *more,
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
 def report(folder: Path) -> dict:
-    run(folder, "--classifier", str(folder / "classifier.safetensors"), "--json", str(folder / "report.json"), "--grids", str(folder / "grids"))
+    run(
+        folder,
+        "--classifier",
+        str(folder / "classifier.safetensors"),
+        "--json",
+        str(folder / "report.json"),
+        "--grids",
+        str(folder / "grids"),
+    )
     return json.loads((folder / "report.json").read_text())
 
 
 def test_likelihoods_are_the_sizes_of_files(folder, report):
     model = Codec(folder / "model.safetensors").model
-    assert [(r["quality"], r["map"]) for r in report["nll"]] == [(q, m) for q in (20, 80) for m in ("0", "1", "2", "3", "all")]
+    assert [(r["quality"], r["map"]) for r in report["nll"]] == [
+        (q, m) for q in (20, 80) for m in ("0", "1", "2", "3", "all")
+    ]
     for row in report["nll"]:
         assert row["val_nats"] == pytest.approx(row["val_bits"] * math.log(2))
         assert row["saved"] == pytest.approx(100 - 100 * row["val_bits"] / row["zero_order"])
@@ -72,7 +98,9 @@ def test_likelihoods_are_the_sizes_of_files(folder, report):
     maps, total = report["nll"][:4], report["nll"][4]
     for m, row in zip(model.config.autoencoder.maps, maps):
         assert row["uniform"] == pytest.approx(math.log2(m.codes))
-    assert total["val_bits"] == pytest.approx(sum(r["val_bits"] / m.stride**2 for m, r in zip(model.config.autoencoder.maps, maps)))
+    assert total["val_bits"] == pytest.approx(
+        sum(r["val_bits"] / m.stride**2 for m, r in zip(model.config.autoencoder.maps, maps))
+    )
 
 
 def test_one_likelihood_by_hand(folder, report):
@@ -103,7 +131,11 @@ def test_samples(folder, report):
     assert [r["set"] for r in sets] == ["training pictures", "their reconstructions", "samples", "samples, best 1 of 4"]
     assert {r["n"] for r in sets} == {9}
     for r in sets:
-        assert r["frechet"] >= 0 and r["is_style"] >= 1 and all(0 <= r[k] <= 1 for k in ("precision", "recall", "cas", "cas*"))
+        assert (
+            r["frechet"] >= 0
+            and r["is_style"] >= 1
+            and all(0 <= r[k] <= 1 for k in ("precision", "recall", "cas", "cas*"))
+        )
     assert sets[0]["cas"] == 1  # colours tell these classes apart
     assert sets[0]["frechet"] < sets[2]["frechet"]
     before, after = (Image.open(folder / "grids" / f"{name}.png") for name in ("before", "after"))
@@ -121,8 +153,21 @@ def test_samples_are_those_of_the_api(folder):
             seen.append(pictures)
             return super().describe(pictures)
 
-    args = evaluate.arguments([str(folder / "model.safetensors"), "--data", str(folder / "data"), "--size", "64", "--samples", "9",
-                               "--seed", "5", "--classifier", str(folder / "classifier.safetensors")])
+    args = evaluate.arguments(
+        [
+            str(folder / "model.safetensors"),
+            "--data",
+            str(folder / "data"),
+            "--size",
+            "64",
+            "--samples",
+            "9",
+            "--seed",
+            "5",
+            "--classifier",
+            str(folder / "classifier.safetensors"),
+        ]
+    )
     evaluate.samples(codec, Spy(), args)
     before, after = seen[-2:]
     ours = classifier.load(folder / "classifier.safetensors")
@@ -154,8 +199,11 @@ def test_wrong_usage(folder, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(folder, "--only", "nll,beauty")
     assert "--only takes a list of nll, reconstruction, samples" in capsys.readouterr().err
-    for option, value, complaint in (("--samples", "3", "at least 4"), ("--qualities", "10,x", "qualities"),
-                                     ("--qualities", "101", "qualities")):
+    for option, value, complaint in (
+        ("--samples", "3", "at least 4"),
+        ("--qualities", "10,x", "qualities"),
+        ("--qualities", "101", "qualities"),
+    ):
         with pytest.raises(SystemExit, match="2"):
             run(folder, option, value)
         assert complaint in capsys.readouterr().err
@@ -165,7 +213,9 @@ def test_wrong_usage(folder, capsys):
 
 def test_the_table_lines_up(capsys):
     evaluate.show("Title", [{"set": "a", "n": 10, "x": 0.01234}, {"set": "long name", "n": 9, "x": None}])
-    assert capsys.readouterr().out == "\nTitle\nset         n        x\na          10  0.01234\nlong name   9        -\n"
+    assert (
+        capsys.readouterr().out == "\nTitle\nset         n        x\na          10  0.01234\nlong name   9        -\n"
+    )
 
 
 def test_reconstruction_has_ms_ssim_from_176_pixels(folder):

@@ -51,7 +51,10 @@ def test_frechet_distance_of_two_known_gaussians():
 def test_frechet_distance_against_matrix_roots():
     """Full covariances, by the textbook formula: symmetric roots from eigenvalues."""
     rng = np.random.default_rng(3)
-    a, b = rng.normal(size=(300, 12)) @ rng.normal(size=(12, 12)), rng.normal(size=(200, 12)) @ rng.normal(size=(12, 12)) + 1
+    a, b = (
+        rng.normal(size=(300, 12)) @ rng.normal(size=(12, 12)),
+        rng.normal(size=(200, 12)) @ rng.normal(size=(12, 12)) + 1,
+    )
 
     def root(s: np.ndarray) -> np.ndarray:
         values, vectors = np.linalg.eigh(s)
@@ -135,13 +138,16 @@ def test_efficientnet_lite0_knows_what_it_sees():
     assert np.allclose(whole.numpy(), probabilities, atol=1e-5)
 
 
-@pytest.mark.parametrize("name, complaint", [
-    ("vgg", "expected efficientnet-lite0"),
-    ("inception", "expected efficientnet-lite0"),
-    ("inception:/nowhere.pth", "no such file"),
-    ("no_such_module:network", "no_such_module"),
-    ("training.metrics:network", "network"),
-])
+@pytest.mark.parametrize(
+    "name, complaint",
+    [
+        ("vgg", "expected efficientnet-lite0"),
+        ("inception", "expected efficientnet-lite0"),
+        ("inception:/nowhere.pth", "no such file"),
+        ("no_such_module:network", "no_such_module"),
+        ("training.metrics:network", "network"),
+    ],
+)
 def test_unknown_networks_say_what_is_expected(name, complaint):
     with pytest.raises(SystemExit, match=complaint):
         features.load(name)

@@ -29,7 +29,8 @@ def test_float_twin_computes_the_same_logits(case, class_id, level):
         logits = prior(tensors[-1], tensors[:-1], torch.tensor([class_id]), torch.tensor([level]))
     expected = reference_prior.cumulative_frequencies(
         (logits[0].permute(1, 2, 0).double().numpy() * 32).astype(np.int64).reshape(-1, maps[-1].codes),
-        Tables.standard().exp)
+        Tables.standard().exp,
+    )
     state = reference_prior.PriorState(integer_prior(prior, config, maps), shape, codes[:-1], class_id, level)
     rows, columns = (i.reshape(-1) for i in np.indices(shape))
     state.set_codes(rows, columns, codes[-1][rows, columns])
@@ -154,7 +155,14 @@ def test_paper_presets_build():
 
     preset = imagenet256()
     top = preset.priors[0]
-    assert (top.hidden, top.residual, top.layers, top.attention_layers, top.heads, top.output_layers) == (512, 2048, 20, 4, 8, 20)
+    assert (top.hidden, top.residual, top.layers, top.attention_layers, top.heads, top.output_layers) == (
+        512,
+        2048,
+        20,
+        4,
+        8,
+        20,
+    )
     assert top.lag == 3 and [i for i in range(20) if top.attends_after(i)] == [4, 9, 14, 19]
     with torch.device("meta"):
         prior = Prior(top, preset.autoencoder.maps[:1], 1000, 1)

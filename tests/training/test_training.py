@@ -42,7 +42,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(pictures: Path, work: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "training", str(RECIPE), "--data", str(pictures), "--work", str(work), "--threads", "1", *more]
+    return [
+        sys.executable,
+        "-m",
+        "training",
+        str(RECIPE),
+        "--data",
+        str(pictures),
+        "--work",
+        str(work),
+        "--threads",
+        "1",
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +97,9 @@ def test_maps_can_be_trained_apart(straight, pictures, tmp_path):
         subprocess.run(command(pictures, tmp_path, *stages), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     assert not (tmp_path / "model.safetensors").exists()
     out = tmp_path / "apart.safetensors"
-    subprocess.run(command(pictures, tmp_path, "export", "--out", str(out)), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        command(pictures, tmp_path, "export", "--out", str(out)), cwd=ROOT, stdout=subprocess.DEVNULL, check=True
+    )
     assert file.load(out).fingerprint == straight[0].fingerprint
 
 
@@ -93,7 +107,9 @@ def test_a_checkpoint_is_whole_or_old(tmp_path, monkeypatch):
     path = tmp_path / "c.pt"
     assert checkpoint.load(path) is None
     checkpoint.save(path, {"step": 1})
-    monkeypatch.setattr(torch, "save", lambda state, file: Path(file).write_bytes(b"half") and (_ for _ in ()).throw(OSError("full")))
+    monkeypatch.setattr(
+        torch, "save", lambda state, file: Path(file).write_bytes(b"half") and (_ for _ in ()).throw(OSError("full"))
+    )
     with pytest.raises(OSError, match="full"):
         checkpoint.save(path, {"step": 2})
     assert checkpoint.load(path) == {"step": 1}
@@ -115,7 +131,10 @@ class TestMuon:
     def test_fits_faster_than_its_start(self):
         """A linear map by its own gradients; two learning rates' steps stay within what they say."""
         torch.manual_seed(2)
-        target, weight = torch.randn(8, 4, 3, 3), torch.nn.Parameter(torch.zeros(8, 4, 3, 3).to(memory_format=torch.channels_last))
+        target, weight = (
+            torch.randn(8, 4, 3, 3),
+            torch.nn.Parameter(torch.zeros(8, 4, 3, 3).to(memory_format=torch.channels_last)),
+        )
         optimizer = muon.Muon([weight], lr=0.05)
         first = None
         for _ in range(300):
@@ -140,10 +159,13 @@ def test_nan_stops_with_the_step(pictures, tmp_path, monkeypatch):
     assert not (tmp_path / "autoencoder.pt").exists()
 
 
-@pytest.mark.parametrize("text, complaint", [
-    ("preset = 'tiny'\nseed = 1\n[stage1]\nsteps = 1", "stage2"),
-    ("preset = 'tiny'\nseed = 1\n[stage1]\nsteps = 1\nspeed = 9\n[stage2]\nsteps = 1", "speed"),
-])
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("preset = 'tiny'\nseed = 1\n[stage1]\nsteps = 1", "stage2"),
+        ("preset = 'tiny'\nseed = 1\n[stage1]\nsteps = 1\nspeed = 9\n[stage2]\nsteps = 1", "speed"),
+    ],
+)
 def test_wrong_recipes_name_the_key(text, complaint, tmp_path):
     (tmp_path / "r.toml").write_text(text)
     with pytest.raises(SystemExit, match=complaint):

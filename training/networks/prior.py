@@ -110,8 +110,17 @@ class QuantizedConv2d(nn.Module):
 
     mask: Tensor
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, offsets: list[tuple[int, int]], *,
-                 fraction_in: int = fmt.ACTIVATION, fraction_out: int = fmt.STREAM, zero: bool = False) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        offsets: list[tuple[int, int]],
+        *,
+        fraction_in: int = fmt.ACTIVATION,
+        fraction_out: int = fmt.STREAM,
+        zero: bool = False,
+    ) -> None:
         super().__init__()
         self.kernel, self.offsets = kernel, offsets
         self.fraction_in, self.fraction_out = fraction_in, fraction_out
@@ -163,7 +172,9 @@ class QuantizedConv2d(nn.Module):
 class Embedding(nn.Module):
     """A table of vectors in a fixed-point format."""
 
-    def __init__(self, rows: int, columns: int, *, bits: int = 8, fraction: int = fmt.ACTIVATION, std: float = 0.5) -> None:
+    def __init__(
+        self, rows: int, columns: int, *, bits: int = 8, fraction: int = fmt.ACTIVATION, std: float = 0.5
+    ) -> None:
         super().__init__()
         self.bits, self.fraction = bits, fraction
         self.weight = nn.Parameter(torch.randn(rows, columns) * std)
@@ -184,8 +195,9 @@ class Gate(nn.Module):
 
     def __init__(self, hidden: int, residual: int, kernel: int, dropout: float) -> None:
         super().__init__()
-        self.conv = QuantizedConv2d(hidden, 2 * residual, kernel, fmt.causal_offsets(kernel, center=True),
-                                    fraction_out=fmt.GATE_INPUT)
+        self.conv = QuantizedConv2d(
+            hidden, 2 * residual, kernel, fmt.causal_offsets(kernel, center=True), fraction_out=fmt.GATE_INPUT
+        )
         self.out = QuantizedConv2d(residual, hidden, 1, [(0, 0)], fraction_in=fmt.GATE, zero=True)
         self.dropout = nn.Dropout2d(dropout)
 
@@ -211,7 +223,9 @@ class Attention(nn.Module):
         n, c, height, width = h.shape
         qkv = requantize(self.qkv(activation(h, quantized), quantized), 8, fmt.ACTIVATION, quantized)
         q, k, v = qkv.reshape(n, 3, self.heads, c // self.heads, height * width).transpose(3, 4).unbind(1)
-        row, column = torch.meshgrid(torch.arange(height, device=h.device), torch.arange(width, device=h.device), indexing="ij")
+        row, column = torch.meshgrid(
+            torch.arange(height, device=h.device), torch.arange(width, device=h.device), indexing="ij"
+        )
         step = (column + self.lag * row).flatten()
         itself = torch.eye(len(step), dtype=torch.bool, device=h.device)
         hidden = ~((step[None] < step[:, None]) | itself)
@@ -266,8 +280,9 @@ class Prior(nn.Module):
         hidden = config.hidden
         self.quantized = False
         self.embedding = Embedding(self.map.codes, config.embedding)
-        self.first = QuantizedConv2d(config.embedding, hidden, config.first_kernel,
-                                     fmt.causal_offsets(config.first_kernel, center=False))
+        self.first = QuantizedConv2d(
+            config.embedding, hidden, config.first_kernel, fmt.causal_offsets(config.first_kernel, center=False)
+        )
         self.class_embedding = Embedding(classes + 1, hidden, bits=16, fraction=fmt.STREAM, std=0.02)
         self.level_embedding = Embedding(levels, hidden, bits=16, fraction=fmt.STREAM, std=0.02)
         self.factors = [m.stride // self.map.stride for m in maps[:-1]]
@@ -285,10 +300,13 @@ class Prior(nn.Module):
         self.blocks: Sequence[Gate] = nn.ModuleList(  # type: ignore[assignment]
             Gate(hidden, config.residual, config.kernel, config.dropout) for _ in range(config.layers)
         )
-        self.attention: Mapping[str, Attention] = nn.ModuleDict({  # type: ignore[assignment]
-            str(i): Attention(hidden, config.heads, config.lag, config.attention_dropout)
-            for i in range(config.layers) if config.attends_after(i)
-        })
+        self.attention: Mapping[str, Attention] = nn.ModuleDict(
+            {  # type: ignore[assignment]
+                str(i): Attention(hidden, config.heads, config.lag, config.attention_dropout)
+                for i in range(config.layers)
+                if config.attends_after(i)
+            }
+        )
         self.output: Sequence[Gate] = nn.ModuleList(  # type: ignore[assignment]
             Gate(hidden, config.residual, 1, 0.0) for _ in range(config.output_layers)
         )
@@ -299,12 +317,14 @@ class Prior(nn.Module):
     @torch.no_grad()
     def start(self, codebooks: Sequence[Tensor], usage: Tensor) -> None:
         """Embeddings from the codebook vectors (first channels, unit variance); logits from code usage (K)."""
+
         def fill(table: Embedding, codebook: Tensor, repeat: int = 1) -> None:
             channels = table.weight.shape[1] // repeat
             scaled = codebook / codebook.std().clamp(min=1e-6)
             view = table.weight.view(len(codebook), repeat, channels)
             n = min(channels, codebook.shape[1])
             view[:, :, :n] = scaled[:, None, :n]
+
         fill(self.embedding, codebooks[-1])
         for table, codebook, f in zip(self.coarser, codebooks, self.factors):
             fill(table, codebook, f * f)

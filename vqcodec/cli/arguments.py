@@ -47,38 +47,80 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--quiet", action="store_true", help="print only warnings and errors")
     forced = argparse.ArgumentParser(add_help=False)
     forced.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
-    _compress(_coding(add, "compress", [model, forced], "convert images to .vqc", "Compress images.",
-                      "any image that Pillow can read, or a folder", "- or a name with .vqc"))
-    _decompress(_coding(add, "decompress", [model, forced], "convert .vqc to images",
-                        "Decompress files; the extension of OUT determines the format; PNG for - and for folders.",
-                        "a .vqc file, or a folder", "not a folder, and not a name with .vqc"))
-    _sample(add.add_parser(
-        "sample", parents=[model, forced], help="draw new images of a class",
-        description="Draw new images. The same arguments give the same code maps on every machine."))
+    _compress(
+        _coding(
+            add,
+            "compress",
+            [model, forced],
+            "convert images to .vqc",
+            "Compress images.",
+            "any image that Pillow can read, or a folder",
+            "- or a name with .vqc",
+        )
+    )
+    _decompress(
+        _coding(
+            add,
+            "decompress",
+            [model, forced],
+            "convert .vqc to images",
+            "Decompress files; the extension of OUT determines the format; PNG for - and for folders.",
+            "a .vqc file, or a folder",
+            "not a folder, and not a name with .vqc",
+        )
+    )
+    _sample(
+        add.add_parser(
+            "sample",
+            parents=[model, forced],
+            help="draw new images of a class",
+            description="Draw new images. The same arguments give the same code maps on every machine.",
+        )
+    )
     limits = argparse.ArgumentParser(add_help=False)
     _limits(limits, "pixels", "chunks", "metadata", "map_bytes", "memory")
-    _verify(add.add_parser(
-        "verify", parents=[model, limits], help="check that .vqc files are intact",
-        description="Check every CRC, then decode the code maps. Prints one line per file; the exit status is 1 if any is bad."))
-    _compare(add.add_parser(
-        "compare", parents=[model, forced], help="show what compression did to an image",
-        description="Size, bits per pixel, PSNR and MS-SSIM (the latter for images of at least 176 x 176 pixels)."))
-    _bench(add.add_parser(
-        "bench", parents=[model, forced], help="compare with other codecs",
-        description="Compress the images of a folder with vqcodec, JPEG, JPEG 2000, WebP, AVIF and JPEG XL: sizes, PSNR, MS-SSIM, "
-                    "SSIMULACRA2, BD-rates, times and memory. Prints tables and writes one page that shows everything. "
-                    "pip install 'vqcodec[bench]' adds the optional codecs and metrics."))
+    _verify(
+        add.add_parser(
+            "verify",
+            parents=[model, limits],
+            help="check that .vqc files are intact",
+            description="Check every CRC, then decode the code maps. Prints one line per file; the exit status is 1 if any is bad.",
+        )
+    )
+    _compare(
+        add.add_parser(
+            "compare",
+            parents=[model, forced],
+            help="show what compression did to an image",
+            description="Size, bits per pixel, PSNR and MS-SSIM (the latter for images of at least 176 x 176 pixels).",
+        )
+    )
+    _bench(
+        add.add_parser(
+            "bench",
+            parents=[model, forced],
+            help="compare with other codecs",
+            description="Compress the images of a folder with vqcodec, JPEG, JPEG 2000, WebP, AVIF and JPEG XL: sizes, PSNR, MS-SSIM, "
+            "SSIMULACRA2, BD-rates, times and memory. Prints tables and writes one page that shows everything. "
+            "pip install 'vqcodec[bench]' adds the optional codecs and metrics.",
+        )
+    )
     p = add.add_parser("info", help="show what a .vqc file contains", description="Check a file and list its chunks.")
     p.add_argument("input", metavar="FILE")
     p.add_argument("--json", action="store_true", help="print JSON")
     _limits(p, "chunks", "metadata", "map_bytes")
     p = add.add_parser(
-        "demo", help="a tour, using a photograph that ships with vqcodec",
-        description="Compress, decompress and sample; prints a table and writes images and a contact sheet.")
+        "demo",
+        help="a tour, using a photograph that ships with vqcodec",
+        description="Compress, decompress and sample; prints a table and writes images and a contact sheet.",
+    )
     p.add_argument("-o", "--output", metavar="FOLDER", type=Path, default=Path("out"), help="default: out")
     p.add_argument("--model", metavar="FILE", help="model file (default: the one that ships with vqcodec)")
-    p = add.add_parser("completion", help="shell completion", description=(
-        "Print a shell's completion script for vqcodec; docs/CLI.md says where to put it."))
+    p = add.add_parser(
+        "completion",
+        help="shell completion",
+        description=("Print a shell's completion script for vqcodec; docs/CLI.md says where to put it."),
+    )
     p.add_argument("shell", choices=["bash", "zsh", "fish"])
     p = add.add_parser("man", help="the manual page", description="Print the manual page: vqcodec man | man -l -")
     return top
@@ -87,8 +129,15 @@ def parser() -> argparse.ArgumentParser:
 # -- commands ----------------------------------------------------------------------------
 
 
-def _coding(add: Any, name: str, parents: list[argparse.ArgumentParser], summary: str, description: str,
-            inputs: str, outputs: str) -> argparse.ArgumentParser:
+def _coding(
+    add: Any,
+    name: str,
+    parents: list[argparse.ArgumentParser],
+    summary: str,
+    description: str,
+    inputs: str,
+    outputs: str,
+) -> argparse.ArgumentParser:
     """What compress and decompress share."""
     p: argparse.ArgumentParser = add.add_parser(
         name, parents=parents, help=summary, description=f"{description} {_NAMES.format(output=outputs)}",
@@ -101,27 +150,48 @@ def _coding(add: Any, name: str, parents: list[argparse.ArgumentParser], summary
              "(default: next to the input)",
     )  # fmt: skip
     p.add_argument("-r", "--recursive", action="store_true", help="include subfolders")
-    p.add_argument("-j", "--jobs", type=_positive, metavar="N", help="files processed in parallel (default: --threads; 1 on a GPU)")
+    p.add_argument(
+        "-j", "--jobs", type=_positive, metavar="N", help="files processed in parallel (default: --threads; 1 on a GPU)"
+    )
     p.add_argument("--json", action="store_true", help="print one line of JSON per file, errors included")
     return p
 
 
 def _compress(p: argparse.ArgumentParser) -> None:
-    p.add_argument("-q", "--quality", type=_quality, metavar="Q", help=f"0 (smallest) to 100 (default: {EncodeOptions.quality})")
-    p.add_argument("--target-size", dest="target_bytes", type=_bytes, metavar="BYTES",
-                   help="instead of a quality: the largest file size allowed, such as 20k or 1.5M (k is 1000)")
+    p.add_argument(
+        "-q", "--quality", type=_quality, metavar="Q", help=f"0 (smallest) to 100 (default: {EncodeOptions.quality})"
+    )
+    p.add_argument(
+        "--target-size",
+        dest="target_bytes",
+        type=_bytes,
+        metavar="BYTES",
+        help="instead of a quality: the largest file size allowed, such as 20k or 1.5M (k is 1000)",
+    )
     p.add_argument("--target-psnr", type=float, metavar="DB", help="instead of a quality: the lowest PSNR allowed")
-    p.add_argument("-e", "--effort", type=_natural, metavar="E", help=f"0 (fastest) to 9 (default: {EncodeOptions.effort})")
-    p.add_argument("--class", dest="class_id", metavar="CLASS",
-                   help="what the image shows, if it is a class of the model: name or number; saves some bytes")
+    p.add_argument(
+        "-e", "--effort", type=_natural, metavar="E", help=f"0 (fastest) to 9 (default: {EncodeOptions.effort})"
+    )
+    p.add_argument(
+        "--class",
+        dest="class_id",
+        metavar="CLASS",
+        help="what the image shows, if it is a class of the model: name or number; saves some bytes",
+    )
     p.add_argument("--tile", type=_natural, metavar="PIXELS", help="side of a tile, a multiple of 64; 0 for one tile")
-    p.add_argument("--strip", dest="metadata", action="store_const", const=False, help="leave out ICC profile, EXIF and XMP")
+    p.add_argument(
+        "--strip", dest="metadata", action="store_const", const=False, help="leave out ICC profile, EXIF and XMP"
+    )
     _limits(p, "pixels")
 
 
 def _decompress(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--partial", action="store_const", const=True, help="decode a damaged or truncated file to a coarser image")
-    p.add_argument("--region", type=_region, metavar="X0,Y0,X1,Y1", help="only these pixels: x0 <= x < x1, y0 <= y < y1")
+    p.add_argument(
+        "--partial", action="store_const", const=True, help="decode a damaged or truncated file to a coarser image"
+    )
+    p.add_argument(
+        "--region", type=_region, metavar="X0,Y0,X1,Y1", help="only these pixels: x0 <= x < x1, y0 <= y < y1"
+    )
     p.add_argument("--scale", type=_positive, metavar="N", help="reduce by 2, 4, 8 or 16; faster than full size")
     p.add_argument("--maps", type=_positive, metavar="N", help="use only the first N code maps: a coarser image")
     _limits(p, "pixels", "chunks", "metadata", "map_bytes", "memory")
@@ -129,15 +199,32 @@ def _decompress(p: argparse.ArgumentParser) -> None:
 
 def _sample(p: argparse.ArgumentParser) -> None:
     p.add_argument("class_id", metavar="CLASS", help="name or number; 0 for no class")
-    p.add_argument("-o", "--output", metavar="OUT", required=True,
-                   help="one image with all samples in a grid; or, with %%d in the name, one file each")
+    p.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help="one image with all samples in a grid; or, with %%d in the name, one file each",
+    )
     p.add_argument("-n", type=_positive, default=1, metavar="N", help="number of samples (default: 1)")
     p.add_argument("--seed", type=_natural, default=0, metavar="S", help="random seed (default: 0)")
     p.add_argument("--size", type=_size, default=(256, 256), metavar="WxH", help="size in pixels (default: 256x256)")
-    p.add_argument("--temperature", type=float, default=1.0, metavar="T", help="below 1: more typical and duller (default: 1)")
-    p.add_argument("--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest codes with this total probability (default: 1)")
-    p.add_argument("--candidates", type=_positive, metavar="M",
-                   help="draw M and keep the N that a classifier rates truest to the class")
+    p.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="below 1: more typical and duller (default: 1)"
+    )
+    p.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="draw from the likeliest codes with this total probability (default: 1)",
+    )
+    p.add_argument(
+        "--candidates",
+        type=_positive,
+        metavar="M",
+        help="draw M and keep the N that a classifier rates truest to the class",
+    )
 
 
 def _verify(p: argparse.ArgumentParser) -> None:
@@ -177,10 +264,27 @@ def _bench(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", metavar="OUT", help="write all the numbers as JSON")
     p.add_argument("--png", metavar="OUT", help="write the curves as an image; needs matplotlib")
     p.add_argument("--quick", action="store_true", help="at most six images, fewer settings and rounds")
-    p.add_argument("--shown", type=_positive, metavar="N", help="images behind the page's slider, a few megabytes each (default: 4)")
-    p.add_argument("-e", "--effort", type=_natural, default=EncodeOptions.effort, metavar="E",
-                   help=f"effort of vqcodec, 0 (fastest) to 9 (default: {EncodeOptions.effort})")
-    p.add_argument("-j", "--jobs", type=_positive, metavar="N", help="images processed in parallel (default: all cores; 1 on a GPU)")
+    p.add_argument(
+        "--shown",
+        type=_positive,
+        metavar="N",
+        help="images behind the page's slider, a few megabytes each (default: 4)",
+    )
+    p.add_argument(
+        "-e",
+        "--effort",
+        type=_natural,
+        default=EncodeOptions.effort,
+        metavar="E",
+        help=f"effort of vqcodec, 0 (fastest) to 9 (default: {EncodeOptions.effort})",
+    )
+    p.add_argument(
+        "-j",
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="images processed in parallel (default: all cores; 1 on a GPU)",
+    )
 
 
 # -- values ------------------------------------------------------------------------------

@@ -46,13 +46,17 @@ def decompress(arguments: argparse.Namespace) -> int | None:
 
 def _options(arguments: argparse.Namespace, kind: type[Options]) -> Options:
     """The given options of one kind."""
-    given = {name: getattr(arguments, name) for name in options.names(kind) if getattr(arguments, name, None) is not None}
+    given = {
+        name: getattr(arguments, name) for name in options.names(kind) if getattr(arguments, name, None) is not None
+    }
     return options.options(kind, {**given, "limits": _limits(arguments, LIMITS)})
 
 
 def _limits(arguments: argparse.Namespace, usual: Limits) -> Limits:
     """``usual``, with the changes made by --max-... options."""
-    most = {name.removeprefix("max_"): value for name, value in vars(arguments).items() if name.startswith("max_") and value}
+    most = {
+        name.removeprefix("max_"): value for name, value in vars(arguments).items() if name.startswith("max_") and value
+    }
     return dataclasses.replace(usual, **most)
 
 
@@ -111,8 +115,11 @@ def _tell(arguments: argparse.Namespace, record: Record, single: bool = False) -
     else:
         origin = "from " if arguments.command == "decompress" else ""
         rate = _rate(record.bytes, record.width, record.height)
-        report(arguments, f"{record.output}: {record.width} x {record.height}, {origin}{record.bytes:,} bytes, {rate}, "
-                          f"{record.seconds:.2f} s")
+        report(
+            arguments,
+            f"{record.output}: {record.width} x {record.height}, {origin}{record.bytes:,} bytes, {rate}, "
+            f"{record.seconds:.2f} s",
+        )
     return 1 if record.error else 0
 
 
@@ -206,8 +213,17 @@ def bench(arguments: argparse.Namespace) -> None:
         from vqcodec.tools.bench import figure, page, text
         from vqcodec.tools.bench import report as measuring
 
-        plan = measuring.Plan(arguments.folder, arguments.quick, True, arguments.model, arguments.device, arguments.effort, arguments.jobs,
-                              arguments.threads, arguments.shown)
+        plan = measuring.Plan(
+            arguments.folder,
+            arguments.quick,
+            True,
+            arguments.model,
+            arguments.device,
+            arguments.effort,
+            arguments.jobs,
+            arguments.threads,
+            arguments.shown,
+        )
     bars: dict[str, Progress] = {}
 
     def progress(name: str, done: int, total: int) -> None:
@@ -216,7 +232,11 @@ def bench(arguments: argparse.Namespace) -> None:
             bars[name] = Progress(total, arguments)
         bars[name].step() if done < total else bars[name].hide()
 
-    options = [flag for flag, given in (("--quick", arguments.quick), (f"--effort={arguments.effort}", arguments.effort != 3)) if given]
+    options = [
+        flag
+        for flag, given in (("--quick", arguments.quick), (f"--effort={arguments.effort}", arguments.effort != 3))
+        if given
+    ]
     command = shlex.join(["vqcodec", "bench", os.path.basename(os.path.abspath(arguments.folder)), *options])
     found, gallery = measuring.run(plan, command, progress)
     print(text.text(found), end="", flush=True)
@@ -259,8 +279,16 @@ def manual(_: argparse.Namespace) -> None:
 
 #: By command-line name.
 RUN: dict[str, Callable[[argparse.Namespace], int | None]] = {
-    "compress": compress, "decompress": decompress, "sample": sample, "verify": verify, "compare": compare, "bench": bench,
-    "info": info, "demo": demo, "completion": completion, "man": manual,
+    "compress": compress,
+    "decompress": decompress,
+    "sample": sample,
+    "verify": verify,
+    "compare": compare,
+    "bench": bench,
+    "info": info,
+    "demo": demo,
+    "completion": completion,
+    "man": manual,
 }
 
 

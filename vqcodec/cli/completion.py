@@ -29,14 +29,15 @@ def words(parser: argparse.ArgumentParser) -> list[str]:
 
 def _bash(parser: argparse.ArgumentParser) -> str:
     cases = "\n".join(
-        f"        ?*,{name}) words='{' '.join(words(sub))}' flags='{_flags(sub)}' ;;" for name, (sub, _) in commands(parser).items()
+        f"        ?*,{name}) words='{' '.join(words(sub))}' flags='{_flags(sub)}' ;;"
+        for name, (sub, _) in commands(parser).items()
     )
     return f"""\
 # vqcodec completion for bash; file names are completed where nothing else fits
 _vqcodec() {{
     local current=${{COMP_WORDS[COMP_CWORD]}} words= flags=
     case $COMP_CWORD,${{COMP_WORDS[1]}} in
-        1,*) words='{' '.join(commands(parser))}' flags='{_flags(parser)}' ;;
+        1,*) words='{" ".join(commands(parser))}' flags='{_flags(parser)}' ;;
 {cases}
     esac
     [[ $current == -* ]] && words=$flags
@@ -52,7 +53,9 @@ def _flags(parser: argparse.ArgumentParser) -> str:
 
 def _zsh(parser: argparse.ArgumentParser) -> str:
     listed = "\n".join(f"    {_quoted(f'{name}:{summary}')}" for name, (_, summary) in commands(parser).items())
-    cases = "".join(f"    {name}) _arguments -s {' '.join(_zsh_options(sub))} ;;\n" for name, (sub, _) in commands(parser).items())
+    cases = "".join(
+        f"    {name}) _arguments -s {' '.join(_zsh_options(sub))} ;;\n" for name, (sub, _) in commands(parser).items()
+    )
     return f"""\
 #compdef vqcodec
 _vqcodec() {{

@@ -25,7 +25,11 @@ def page(parser: argparse.ArgumentParser) -> str:
     for name, (sub, _) in commands(parser).items():
         usage = sub.format_usage().removeprefix("usage: ").split("\n       vqcodec")
         lines += [f".SS {_text(name)}"]
-        lines += [line for form in usage for line in (".PP", f"vqcodec {_text(' '.join(form.split()).removeprefix('vqcodec '))}")]
+        lines += [
+            line
+            for form in usage
+            for line in (".PP", f"vqcodec {_text(' '.join(form.split()).removeprefix('vqcodec '))}")
+        ]
         lines += [".PP", _text(sub.description or ""), *_options(sub)]
     lines += [".SH EXIT STATUS", _text(_STATUS)]
     if parser.epilog:

@@ -77,7 +77,9 @@ class Progress:
 
     def _show(self) -> None:
         if self._on:
-            line = progress_line(self._done, self._total, time.monotonic() - self._begun, shutil.get_terminal_size().columns)
+            line = progress_line(
+                self._done, self._total, time.monotonic() - self._begun, shutil.get_terminal_size().columns
+            )
             _draw(line, self._line)
             self._line = line
 

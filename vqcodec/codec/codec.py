@@ -1,8 +1,8 @@
 """The codec: images <-> code maps <-> files, and samples. No arithmetic of its own.
 
-    compress:   RasterImage -> autoencoder -> code maps -> prior frequencies + range coder -> Container -> bytes
-    decompress: bytes -> Reader -> fused loop (prior, range decoder) -> code maps -> autoencoder -> RasterImage
-    sample:     random words -> fused loop (prior, inverse CDF) -> code maps -> autoencoder -> RasterImage
+compress:   RasterImage -> autoencoder -> code maps -> prior frequencies + range coder -> Container -> bytes
+decompress: bytes -> Reader -> fused loop (prior, range decoder) -> code maps -> autoencoder -> RasterImage
+sample:     random words -> fused loop (prior, inverse CDF) -> code maps -> autoencoder -> RasterImage
 """
 
 from __future__ import annotations
@@ -60,9 +60,15 @@ class Codec:
 
     # -- images and code maps --------------------------------------------------------
 
-    def encode_maps(self, pixels: np.ndarray, quality: float = EncodeOptions.quality, *,
-                    effort: int = EncodeOptions.effort, class_id: int | str | None = None,
-                    tile: int | None = None) -> Maps:
+    def encode_maps(
+        self,
+        pixels: np.ndarray,
+        quality: float = EncodeOptions.quality,
+        *,
+        effort: int = EncodeOptions.effort,
+        class_id: int | str | None = None,
+        tile: int | None = None,
+    ) -> Maps:
         """Code maps of an H x W x 3 uint8 array, coarse to fine: int32, sizes rounded up to whole codes."""
         return self.encoded_maps(pixels, EncodeOptions(quality, effort, class_id, tile=tile))
 
@@ -98,8 +104,15 @@ class Codec:
         def make(quality: float, level: int | None = None) -> Trial:
             rate = encoding.rate(quality, level)
             maps = encoding.maps(rate)
-            content = self.content(maps, height, width, quality=quality, condition=Condition(class_id, rate.level),
-                                   image=image, tile=asked.tile)
+            content = self.content(
+                maps,
+                height,
+                width,
+                quality=quality,
+                condition=Condition(class_id, rate.level),
+                image=image,
+                tile=asked.tile,
+            )
             data = container.write(content)
             if asked.target_psnr is None:
                 return Trial(quality, content, data)
@@ -112,8 +125,17 @@ class Codec:
             return smallest_file(asked.target_psnr, make)
         return make(asked.quality).data
 
-    def content(self, maps: Maps, height: int, width: int, *, quality: float = EncodeOptions.quality,
-                condition: Condition | None = None, image: RasterImage | None = None, tile: int | None = None) -> Container:
+    def content(
+        self,
+        maps: Maps,
+        height: int,
+        width: int,
+        *,
+        quality: float = EncodeOptions.quality,
+        condition: Condition | None = None,
+        image: RasterImage | None = None,
+        tile: int | None = None,
+    ) -> Container:
         """A file's content from code maps; metadata and alpha come from ``image``.
 
         condition: the class and rate level whose priors code the maps; None for no class and the level trained for
@@ -123,9 +145,15 @@ class Codec:
         condition = condition or Condition(level=auto.level(auto.position(quality)))
         tiling = Tiling.usual(height, width, tile)
         header = Header(
-            fingerprint=self.model.fingerprint[:16], width=width, height=height, tile=tiling.side,
-            class_id=condition.class_id, level=condition.level, quality=round(quality),
-            maps=code_maps.used(self.model.config, maps), grey=bool(image and image.grey),
+            fingerprint=self.model.fingerprint[:16],
+            width=width,
+            height=height,
+            tile=tiling.side,
+            class_id=condition.class_id,
+            level=condition.level,
+            quality=round(quality),
+            maps=code_maps.used(self.model.config, maps),
+            grey=bool(image and image.grey),
         )
         streams = code_streams(self._engine, maps, tiling, condition, header.maps)
         return Container(header, image.metadata if image else {}, streams, image.alpha if image else None)
@@ -163,7 +191,9 @@ class Codec:
 
         Image i depends only on ``seed`` and i, not on the other images, the machine or the number of threads.
         """
-        return sampler.draw(self._engine, self.model.config.class_number(class_id), options(SampleOptions, {"n": n, **given}))
+        return sampler.draw(
+            self._engine, self.model.config.class_number(class_id), options(SampleOptions, {"n": n, **given})
+        )
 
     def sample(self, class_id: int | str | None, n: int = SampleOptions.n, **given: Any) -> list[RasterImage]:
         """``n`` new images of a class, with the options of :func:`vqcodec.sample`; with ``candidates``, the best of that many."""
@@ -174,13 +204,23 @@ class Codec:
         width, height = asked.size
         number = self.model.config.class_number(class_id)
         classifier = asked.classifier or (None if asked.candidates is None else self.classifier(number))
-        drawn = [RasterImage(self.decode_pixels(maps, height, width)) for maps in sampler.draw(self._engine, number, asked)]
+        drawn = [
+            RasterImage(self.decode_pixels(maps, height, width)) for maps in sampler.draw(self._engine, number, asked)
+        ]
         if classifier is None:
             return drawn
         return [drawn[i] for i in sampler.best_first(drawn, number, classifier)[: asked.kept]]
 
-    def inpaint(self, image: RasterImage, mask: np.ndarray, *, class_id: int | str | None = None,
-                quality: float = EncodeOptions.quality, seed: int = 0, temperature: float = 1.0) -> RasterImage:
+    def inpaint(
+        self,
+        image: RasterImage,
+        mask: np.ndarray,
+        *,
+        class_id: int | str | None = None,
+        quality: float = EncodeOptions.quality,
+        seed: int = 0,
+        temperature: float = 1.0,
+    ) -> RasterImage:
         """``image`` with the area covered by ``mask`` redrawn, see :func:`vqcodec.inpaint`."""
         height, width = image.pixels.shape[:2]
         check_sample_size("size", (width, height))
@@ -191,8 +231,14 @@ class Codec:
         seen = np.where(mask[..., None], blank, image.pixels)
         maps = self.encode_maps(seen, quality, effort=0, class_id=number)
         condition = Condition(number, config.autoencoder.level(config.autoencoder.position(quality)))
-        drawn = sampler.fill(self._engine, maps, code_maps.covered(config, mask), condition,
-                             seed=whole_number("seed", seed, 0, 1 << 64), temperature=temperature)
+        drawn = sampler.fill(
+            self._engine,
+            maps,
+            code_maps.covered(config, mask),
+            condition,
+            seed=whole_number("seed", seed, 0, 1 << 64),
+            temperature=temperature,
+        )
         pixels = np.where(mask[..., None], self.decode_pixels(drawn, height, width), image.pixels)
         return RasterImage(pixels, alpha=image.alpha, metadata=image.metadata)
 
@@ -202,9 +248,13 @@ class Codec:
 
         found = classifier.shipped()
         if found.classes != self.model.config.classes:
-            raise InvalidArgument("the shipped classifier only knows the classes of the shipped model: pass your own classifier")
+            raise InvalidArgument(
+                "the shipped classifier only knows the classes of the shipped model: pass your own classifier"
+            )
         if class_id == 0:
-            raise InvalidArgument("the shipped classifier scores classes, and 0 means no class: pass a class, or your own classifier")
+            raise InvalidArgument(
+                "the shipped classifier scores classes, and 0 means no class: pass a class, or your own classifier"
+            )
         return found
 
 

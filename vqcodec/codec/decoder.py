@@ -1,6 +1,6 @@
 """From files back to images: only the code maps and tiles that are needed are decoded.
 
-    Reader -> streams of a tile -> fused loop (prior, range decoder) -> code maps -> windows -> pixels
+Reader -> streams of a tile -> fused loop (prior, range decoder) -> code maps -> windows -> pixels
 """
 
 from __future__ import annotations
@@ -51,8 +51,10 @@ class Canvas:
         """Decode the next maps of some tiles, all at the same map: ``streams[m][i]`` is for ``tiles[i]``."""
 
         def run(priors: Sequence[IntegerPrior], some: range, given: list[Maps], shapes: list[Any]) -> list[Maps]:
-            jobs = [ops.DecodeJob(shape, [each[i] for each in streams], self._condition, given=known)
-                    for i, shape, known in zip(some, shapes, given)]
+            jobs = [
+                ops.DecodeJob(shape, [each[i] for each in streams], self._condition, given=known)
+                for i, shape, known in zip(some, shapes, given)
+            ]
             return ops.wavefront_decode_batch(priors, jobs, backend=self.engine.backend)
 
         self._make(tiles, len(streams), run)
@@ -74,8 +76,13 @@ class Canvas:
         for begin in range(0, len(tiles) if count else 0, BATCH):
             some = range(begin, min(begin + BATCH, len(tiles)))
             first = self.known[tiles[begin]]
-            views = [[part(self.engine.config, codes, number, self.boxes[tiles[i]])
-                      for number, codes in enumerate(self.maps[: first + count])] for i in some]
+            views = [
+                [
+                    part(self.engine.config, codes, number, self.boxes[tiles[i]])
+                    for number, codes in enumerate(self.maps[: first + count])
+                ]
+                for i in some
+            ]
             given = [[np.ascontiguousarray(codes) for codes in each[:first]] for each in views]
             shapes = [[codes.shape for codes in each[first:]] for each in views]
             made = run(self.engine.model.priors[first : first + count], some, given, shapes)
@@ -107,7 +114,8 @@ class Canvas:
         if strip is not None:
             side = self.autoencoder.side
             window = self.autoencoder.around(
-                strip._replace(x1=min(strip.x0 + side, strip.x1), y1=min(strip.y0 + side, strip.y1)))
+                strip._replace(x1=min(strip.x0 + side, strip.x1), y1=min(strip.y0 + side, strip.y1))
+            )
             needed += 9 * strip.area + 4 * widest(config.autoencoder) * window.area
         return needed
 
@@ -132,8 +140,14 @@ class CodedImage:
     error: with ``partial``, why the file is incomplete, or None.
     """
 
-    def __init__(self, engine: Engine, source: bytes | str | os.PathLike[str] | BinaryIO, *, partial: bool = False,
-                 limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        source: bytes | str | os.PathLike[str] | BinaryIO,
+        *,
+        partial: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
         self._limits, self._partial = limits or LIMITS, partial
         self._file: BinaryIO | None = None
         if isinstance(source, (str, os.PathLike)):
@@ -186,13 +200,27 @@ class CodedImage:
         known = self._need(self._canvas, tiles, self.header.maps)
         return self._canvas.maps if known == self.header.maps else self._canvas.maps[:known]
 
-    def decode(self, *, region: Sequence[int] | None = None, scale: int = 1, maps: int | None = None,
-               complete: str | None = None, seed: int = 0) -> RasterImage:
+    def decode(
+        self,
+        *,
+        region: Sequence[int] | None = None,
+        scale: int = 1,
+        maps: int | None = None,
+        complete: str | None = None,
+        seed: int = 0,
+    ) -> RasterImage:
         """The image, or part of it, see :func:`vqcodec.decompress`."""
         return self.decoded(DecodeOptions(region=region, scale=scale, maps=maps, complete=complete, seed=seed))
 
-    def rows(self, *, region: Sequence[int] | None = None, scale: int = 1, maps: int | None = None,
-             complete: str | None = None, seed: int = 0) -> Iterator[np.ndarray]:
+    def rows(
+        self,
+        *,
+        region: Sequence[int] | None = None,
+        scale: int = 1,
+        maps: int | None = None,
+        complete: str | None = None,
+        seed: int = 0,
+    ) -> Iterator[np.ndarray]:
         """The same pixels from top to bottom, a strip at a time, h x W x 3 uint8, in memory for one strip."""
         return self.strips(DecodeOptions(region=region, scale=scale, maps=maps, complete=complete, seed=seed))
 
@@ -267,8 +295,11 @@ def check(engine: Engine, header: Header) -> None:
     model, config = engine.model, engine.config
     if header.fingerprint != model.fingerprint[:16]:
         raise ModelMismatch(header.fingerprint.hex(), model.fingerprint[:16].hex())
-    for name, value, limit in (("level", header.level, config.autoencoder.levels), ("class", header.class_id, len(config.classes) + 1),
-                               ("number of maps", header.maps, len(config.autoencoder.maps) + 1)):
+    for name, value, limit in (
+        ("level", header.level, config.autoencoder.levels),
+        ("class", header.class_id, len(config.classes) + 1),
+        ("number of maps", header.maps, len(config.autoencoder.maps) + 1),
+    ):
         if value >= limit:
             raise CorruptChunk("header", f"{name} must be under {limit} for this model, found {value}")
 
@@ -278,14 +309,18 @@ def check_size(engine: Engine, height: int, width: int, limits: Limits) -> None:
     unit = engine.config.stride
     pixels = -(-height // unit) * unit * (-(-width // unit) * unit)
     if pixels > limits.pixels:
-        raise LimitExceeded(f"at most {limits.pixels} pixels are allowed, {width} x {height} needs {pixels} with padding")
+        raise LimitExceeded(
+            f"at most {limits.pixels} pixels are allowed, {width} x {height} needs {pixels} with padding"
+        )
 
 
 def check_memory(header: Header, needed: int, limits: Limits) -> None:
     """Raise :class:`LimitExceeded` for an image that needs more memory than is allowed."""
     if needed > limits.memory:
-        raise LimitExceeded(f"at most {limits.memory} bytes of memory are allowed, this needs about {needed} "
-                            f"of an image of {header.width} x {header.height}")
+        raise LimitExceeded(
+            f"at most {limits.memory} bytes of memory are allowed, this needs about {needed} "
+            f"of an image of {header.width} x {header.height}"
+        )
 
 
 def widest(auto: AutoencoderConfig) -> int:

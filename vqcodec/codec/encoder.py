@@ -62,7 +62,11 @@ class Encoding:
         first, vectors = auto.maps_before(stride), np.zeros_like(z)
         numbers = range(first, first + len(auto.maps_at(stride)))
         channels = dict(zip(numbers, auto.channels(stride)))
-        weights = visibility(self._pixels[area.y0 : area.y1, area.x0 : area.x1], stride, z.shape[1:]) if self._effort else None
+        weights = (
+            visibility(self._pixels[area.y0 : area.y1, area.x0 : area.x1], stride, z.shape[1:])
+            if self._effort
+            else None
+        )
         for group in self._groups(numbers):
             targets = [_rows(z[channels[number]] - vectors[channels[number]]) for number in group]
             if weights is None or not auto.null_code:
@@ -77,15 +81,21 @@ class Encoding:
 
     def _groups(self, numbers: range) -> list[range]:
         """The maps of a stride, split before every map that quantises a residual."""
-        cuts = [number for number in numbers if number == numbers.start or self._config.autoencoder.maps[number].residual]
+        cuts = [
+            number for number in numbers if number == numbers.start or self._config.autoencoder.maps[number].residual
+        ]
         return [range(begin, end) for begin, end in zip(cuts, [*cuts[1:], numbers.stop])]
 
-    def _choose(self, group: range, targets: list[np.ndarray], weights: np.ndarray, rate: Rate, maps: Maps, area: Box) -> None:
+    def _choose(
+        self, group: range, targets: list[np.ndarray], weights: np.ndarray, rate: Rate, maps: Maps, area: Box
+    ) -> None:
         """Choose the codes of a group of maps by the prior that will code them, tile by tile."""
         shape = self._part(maps, group.start, area).shape
         candidates = [
-            [array.reshape(*shape, -1) for array in
-             self._autoencoder.candidates(number, target, rate, CANDIDATES * self._effort, weights)]
+            [
+                array.reshape(*shape, -1)
+                for array in self._autoencoder.candidates(number, target, rate, CANDIDATES * self._effort, weights)
+            ]
             for number, target in zip(group, targets)
         ]
         priors = self._engine.model.priors
@@ -99,8 +109,12 @@ class Encoding:
                 codes, costs = (part(self._config, array, number, inner)[order] for array in pair)
                 streams.append((codes, costs))
             chosen = ops.wavefront_choose(
-                priors[group.start : group.stop], [tiles[number].shape for number in group], streams,
-                Condition(self._class_id, rate.level), given=tiles[: group.start])
+                priors[group.start : group.stop],
+                [tiles[number].shape for number in group],
+                streams,
+                Condition(self._class_id, rate.level),
+                given=tiles[: group.start],
+            )
             for number, best in zip(group, chosen):
                 tiles[number][...] = best
 
@@ -135,6 +149,7 @@ def code_streams(engine: Engine, maps: Maps, tiling: Tiling, condition: Conditio
         tiles = [part(engine.config, codes, number, box) for number, codes in enumerate(maps)]
         for number in range(count):
             start, frequency = ops.prior_frequencies(
-                engine.model.priors[number], tiles[number], tiles[:number], condition, backend=engine.backend)
+                engine.model.priors[number], tiles[number], tiles[:number], condition, backend=engine.backend
+            )
             streams[number].append(encode_stream(start, frequency))
     return streams

@@ -36,8 +36,9 @@ class Autoencoder(Protocol):
     def nearest(self, number: int, vectors: np.ndarray, rate: Rate | None) -> np.ndarray:
         """The code of map ``number`` for each vector (N x D), by error and, with a rate, by how common the code is: N, int32."""
 
-    def candidates(self, number: int, vectors: np.ndarray, rate: Rate, count: int,
-                   weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def candidates(
+        self, number: int, vectors: np.ndarray, rate: Rate, count: int, weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """``count`` codes of map ``number`` for each vector (N x D), with errors weighted by ``weights`` (N), and their costs.
 
         Returns codes (int32) and costs in bits excluding those of the prior (float32), N x count each.
@@ -84,8 +85,11 @@ class Engine:
 
         if self.backend is None or loading.has_cuda():
             return self.backend or "cpu"
-        warnings.warn("this PyTorch has no CUDA: the GPU computes the prior, the CPU the autoencoder",
-                      RuntimeWarning, stacklevel=5)
+        warnings.warn(
+            "this PyTorch has no CUDA: the GPU computes the prior, the CPU the autoencoder",
+            RuntimeWarning,
+            stacklevel=5,
+        )
         return "cpu"
 
 

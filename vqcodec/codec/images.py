@@ -265,5 +265,7 @@ def _from_tensor(tensor: Any) -> RasterImage:
 def psnr(a: Any, b: Any) -> float:
     """Peak signal-to-noise ratio in dB of two 8-bit images of the same shape, PIL images or arrays; infinite if they are equal."""
     a, b = np.asarray(a), np.asarray(b)
-    squares = sum(float(np.square(x.astype(np.float32) - y).sum(dtype=np.float64)) for x, y in zip(a, b))  # row by row: little memory
+    squares = sum(
+        float(np.square(x.astype(np.float32) - y).sum(dtype=np.float64)) for x, y in zip(a, b)
+    )  # row by row: little memory
     return 10 * math.log10(255**2 * a.size / squares) if squares else math.inf

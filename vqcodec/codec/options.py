@@ -39,8 +39,15 @@ class EncodeOptions:
     limits: Limits = LIMITS
 
     def __post_init__(self) -> None:
-        _settle(self, quality=check_quality, effort=check_effort, tile=check_tile, target_psnr=_check_decibels,
-                target_bytes=_whole(1, 1 << 62), limits=_check_limits)
+        _settle(
+            self,
+            quality=check_quality,
+            effort=check_effort,
+            tile=check_tile,
+            target_psnr=_check_decibels,
+            target_bytes=_whole(1, 1 << 62),
+            limits=_check_limits,
+        )
         if self.target_bytes is not None and self.target_psnr is not None:
             raise InvalidArgument("target_bytes and target_psnr both choose the quality: give one of them")
 
@@ -58,8 +65,14 @@ class DecodeOptions:
     limits: Limits = LIMITS
 
     def __post_init__(self) -> None:
-        _settle(self, region=_check_region, scale=_check_scale, maps=_whole(1, 256), seed=_whole(0, SEEDS),
-                limits=_check_limits)
+        _settle(
+            self,
+            region=_check_region,
+            scale=_check_scale,
+            maps=_whole(1, 256),
+            seed=_whole(0, SEEDS),
+            limits=_check_limits,
+        )
         if self.complete not in (None, "sample"):
             raise InvalidArgument(f'complete must be None or "sample", got {self.complete!r}')
 
@@ -75,7 +88,8 @@ class DecodeOptions:
         box = Box(*self.region)
         if not (box.x0 < box.x1 and box.y0 < box.y1 and box.within(whole)):
             raise InvalidArgument(
-                f"region must lie in the image of {whole.x1} x {whole.y1} and hold pixels, got {tuple(box)}")
+                f"region must lie in the image of {whole.x1} x {whole.y1} and hold pixels, got {tuple(box)}"
+            )
         return box
 
 
@@ -93,8 +107,16 @@ class SampleOptions:
     classifier: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
-        _settle(self, size=check_sample_size, n=_whole(0, 1 << 32), keep=_whole(0, 1 << 32), seed=_whole(0, SEEDS),
-                temperature=check_temperature, top_p=_check_share, candidates=_whole(1, 1 << 32))
+        _settle(
+            self,
+            size=check_sample_size,
+            n=_whole(0, 1 << 32),
+            keep=_whole(0, 1 << 32),
+            seed=_whole(0, SEEDS),
+            temperature=check_temperature,
+            top_p=_check_share,
+            candidates=_whole(1, 1 << 32),
+        )
         if self.candidates is None:
             if self.keep is not None or self.classifier is not None:
                 raise InvalidArgument("keep and classifier choose among candidates: also give the number of candidates")

@@ -43,6 +43,7 @@ def largest_file(target: int, make: Make) -> bytes:
     Sizes grow roughly exponentially with quality. If even quality 0 takes more, its finer maps are left out.
     Raises :class:`InvalidArgument` if that is not enough.
     """
+
     def miss(trial: Trial) -> float:
         return math.log(len(trial.data) / target)
 
@@ -59,7 +60,9 @@ def _shortened(trial: Trial, target: int) -> bytes:
         content = replace(content, maps=maps, header=replace(content.header, maps=len(maps)))
         data = container.write(content)
     if len(data) > target:
-        raise InvalidArgument(f"target_bytes must be at least {len(data)} for this image and its metadata, got {target}")
+        raise InvalidArgument(
+            f"target_bytes must be at least {len(data)} for this image and its metadata, got {target}"
+        )
     return data
 
 
@@ -93,8 +96,15 @@ def search(make: Make, miss: Callable[[Trial], float], *, goal: float, tolerance
     return found
 
 
-def bracket(make: Callable[[float], Trial], miss: Callable[[Trial], float], goal: float, tolerance: float,
-            low: float, high: float, tries: int = 12) -> list[Trial]:
+def bracket(
+    make: Callable[[float], Trial],
+    miss: Callable[[Trial], float],
+    goal: float,
+    tolerance: float,
+    low: float,
+    high: float,
+    tries: int = 12,
+) -> list[Trial]:
     """Trials between two qualities that converge on ``miss`` = ``goal``, by false position.
 
     Stops early, at the two ends, if the goal lies outside them.

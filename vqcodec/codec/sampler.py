@@ -30,11 +30,14 @@ def draw(engine: Engine, class_id: int, options: SampleOptions) -> list[Maps]:
     condition = Condition(class_id, auto.level(auto.position(SAMPLE_QUALITY)))
     jobs = [ops.SampleJob(shapes, uniform_words(options.seed, i, shapes), condition) for i in range(options.drawn)]
     sharpness, nucleus = max(1, round(256 / options.temperature)), max(1, round(65536 * options.top_p))
-    return ops.wavefront_sample_batch(engine.model.priors, jobs, sharpness=sharpness, nucleus=nucleus, backend=engine.backend)
+    return ops.wavefront_sample_batch(
+        engine.model.priors, jobs, sharpness=sharpness, nucleus=nucleus, backend=engine.backend
+    )
 
 
-def fill(engine: Engine, maps: Maps, unknown: Sequence[np.ndarray], condition: Condition, *, seed: int,
-         temperature: float) -> Maps:
+def fill(
+    engine: Engine, maps: Maps, unknown: Sequence[np.ndarray], condition: Condition, *, seed: int, temperature: float
+) -> Maps:
     """Code maps of one tile with the codes redrawn where ``unknown`` (bool, of each map's shape) is set.
 
     Each code is drawn from the prior given all codes before it in coding order: what is known
@@ -63,7 +66,9 @@ def best_first(drawn: Sequence[RasterImage], class_id: int, classifier: Classifi
     except (TypeError, ValueError) as error:
         raise InvalidArgument(f"the classifier must return numbers: {error}") from error
     if scores.shape != (len(drawn),) or not np.isfinite(scores).all():
-        raise InvalidArgument(f"the classifier must return {len(drawn)} finite scores, got {scores.size} of shape {scores.shape}")
+        raise InvalidArgument(
+            f"the classifier must return {len(drawn)} finite scores, got {scores.size} of shape {scores.shape}"
+        )
     return [int(number) for number in np.argsort(-scores, kind="stable")]
 
 

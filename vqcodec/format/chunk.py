@@ -1,6 +1,6 @@
 """One chunk as stored in a file, and the streams of a map's tiles in it (docs/FORMAT.md, "Chunks").
 
-    tag | length | payload | CRC-32 of all three
+tag | length | payload | CRC-32 of all three
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ class TileIndex:
         while len(sizes) < count:  # each time, the minimum size of the missing entries
             more = max(1, _SHORTEST_ENTRY * (count - len(sizes)) - len(rest))
             upto = min(at + more, chunk.end)
-            cursor = Cursor(memoryview(rest + chunk.source.read(at, upto)), chunk.name, TruncatedFile if upto > at else CorruptChunk)
+            cursor = Cursor(
+                memoryview(rest + chunk.source.read(at, upto)), chunk.name, TruncatedFile if upto > at else CorruptChunk
+            )
             at = upto
             try:
                 while len(sizes) < count:

@@ -1,7 +1,7 @@
 """The kinds of chunks, in one table used by the writer, the readers and ``info``; see docs/FORMAT.md ("Chunks").
 
-    magic, version | H | i e x | M 0 | M 1 | ... | M maps-1 | A | Z
-                  header  metadata    code maps           alpha  end
+magic, version | H | i e x | M 0 | M 1 | ... | M maps-1 | A | Z
+              header  metadata    code maps           alpha  end
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ def _metadata(tag: str, name: str, key: str) -> Kind:
     def write(content: Container) -> Iterator[bytes]:
         if key in content.metadata:
             if len(content.metadata[key]) > Limits.metadata:
-                raise InvalidArgument(f"{key} must be at most {Limits.metadata} bytes, got {len(content.metadata[key])}")
+                raise InvalidArgument(
+                    f"{key} must be at most {Limits.metadata} bytes, got {len(content.metadata[key])}"
+                )
             yield zlib.compress(content.metadata[key], 9)
 
     def read(chunk: Chunk, content: Container, limits: Limits) -> None:
@@ -186,9 +188,19 @@ def _check_alpha(chunk: Chunk, header: Header, limits: Limits) -> None:
 
 # -- the table ---------------------------------------------------------------------------
 
-HEADER = Kind("H", "header", 0, lambda header: 1, lambda limits, pixels: 1024, _write_header, _read_header, _check_header)
-MAP = Kind("M", "map", 2, lambda header: header.maps, lambda limits, pixels: limits.map_bytes,
-           _write_maps, _read_map, _check_map)
+HEADER = Kind(
+    "H", "header", 0, lambda header: 1, lambda limits, pixels: 1024, _write_header, _read_header, _check_header
+)
+MAP = Kind(
+    "M",
+    "map",
+    2,
+    lambda header: header.maps,
+    lambda limits, pixels: limits.map_bytes,
+    _write_maps,
+    _read_map,
+    _check_map,
+)
 ALPHA = Kind("A", "alpha", 3, None, lambda limits, pixels: _deflated(pixels), _write_alpha, _read_alpha, _check_alpha)
 END = Kind("Z", "end", 4, lambda header: 1, lambda limits, pixels: 1024, _write_end, _check_end, _check_end)
 METADATA = (_metadata("i", "ICC profile", "icc"), _metadata("e", "EXIF", "exif"), _metadata("x", "XMP", "xmp"))

@@ -46,7 +46,9 @@ class Reader:
     Raises ``FormatError`` as ``container.read`` does, ``InvalidArgument``, and the file's ``OSError``.
     """
 
-    def __init__(self, source: bytes | memoryview | IO[bytes], *, partial: bool = False, limits: Limits | None = None) -> None:
+    def __init__(
+        self, source: bytes | memoryview | IO[bytes], *, partial: bool = False, limits: Limits | None = None
+    ) -> None:
         self._source = _open(source)
         self._partial, self._limits = partial, limits or Limits()
         self._settled = False  # everything has been checked

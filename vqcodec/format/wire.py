@@ -102,7 +102,9 @@ class File:
             self._file, self.size = file, file.seek(0, 2)
             whole = isinstance(file.read(0), bytes)
         except (AttributeError, TypeError, OSError) as error:
-            raise InvalidArgument(f"source must be bytes-like or a binary file that can seek, got {type(file).__name__}") from error
+            raise InvalidArgument(
+                f"source must be bytes-like or a binary file that can seek, got {type(file).__name__}"
+            ) from error
         if not whole:
             raise InvalidArgument("source must be a binary file, got one of text")
 

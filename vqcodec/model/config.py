@@ -82,7 +82,9 @@ class AutoencoderConfig:
             raise InvalidArgument(f"levels must be 1..256, got {self.levels}")
         weights = self.distortion_weights
         if weights and (len(weights) != len(self.maps) or not all(0 < w < math.inf for w in weights)):
-            raise InvalidArgument(f"distortion_weights must be empty or a positive number for each of {len(self.maps)} maps, got {weights}")
+            raise InvalidArgument(
+                f"distortion_weights must be empty or a positive number for each of {len(self.maps)} maps, got {weights}"
+            )
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -177,9 +179,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if len(self.priors) != len(self.autoencoder.maps):
-            raise InvalidArgument(
-                f"one prior per map: {len(self.autoencoder.maps)} maps, {len(self.priors)} priors"
-            )
+            raise InvalidArgument(f"one prior per map: {len(self.autoencoder.maps)} maps, {len(self.priors)} priors")
 
     @property
     def stride(self) -> int:
@@ -256,15 +256,24 @@ def default() -> ModelConfig:
     """The shipped model: a 1/16 map of global structure and twelve channel groups at 1/8."""
     groups = (1, 1, 2, 2, 3, 4, 4, 6, 6, 8, 8, 12)
     maps = (CodeMap(stride=16, dim=8), *(CodeMap(stride=8, dim=d) for d in groups))
-    top = PriorConfig(hidden=64, residual=64, layers=6, attention_layers=2, heads=4, output_layers=1, condition_blocks=0)
+    top = PriorConfig(
+        hidden=64, residual=64, layers=6, attention_layers=2, heads=4, output_layers=1, condition_blocks=0
+    )
     # Conditioning runs over all positions at once, gated blocks step by step: where earlier maps carry most
     # of the information, blocks work as well in the conditioning stack, and decoding is faster.
     first, later = PriorConfig(layers=4, condition_blocks=3), PriorConfig(layers=3, condition_blocks=4)
     return ModelConfig(
         name="default",
-        autoencoder=AutoencoderConfig(maps=maps, hidden=160, encoder_blocks=4, refine_blocks=4,
-                                      lambda_max=6e-2, lambda_min=6e-4, quality_positions=(-0.1, 0.35, 1.0),
-                                      distortion_weights=DEFAULT_WEIGHTS),
+        autoencoder=AutoencoderConfig(
+            maps=maps,
+            hidden=160,
+            encoder_blocks=4,
+            refine_blocks=4,
+            lambda_max=6e-2,
+            lambda_min=6e-4,
+            quality_positions=(-0.1, 0.35, 1.0),
+            distortion_weights=DEFAULT_WEIGHTS,
+        ),
         priors=(top, *(first if m < 4 else later for m in range(len(groups)))),
     )
 
@@ -276,10 +285,16 @@ def imagenet256() -> ModelConfig:
         name="imagenet256",
         autoencoder=_paper_autoencoder(strides=(8, 4)),
         priors=(
-            PriorConfig(**common, residual=2048, attention_layers=4, heads=8, output_layers=20,
-                        condition_blocks=0, attention_dropout=0.1),
-            PriorConfig(**common, residual=1024, condition_blocks=20, condition_residual=1024,
-                        condition_embedding=512),
+            PriorConfig(
+                **common,
+                residual=2048,
+                attention_layers=4,
+                heads=8,
+                output_layers=20,
+                condition_blocks=0,
+                attention_dropout=0.1,
+            ),
+            PriorConfig(**common, residual=1024, condition_blocks=20, condition_residual=1024, condition_embedding=512),
         ),
     )
 
@@ -296,10 +311,26 @@ def ffhq1024() -> ModelConfig:
         name="ffhq1024",
         autoencoder=_paper_autoencoder(strides=(32, 16, 8)),
         priors=(
-            PriorConfig(**common, residual=2048, layers=20, attention_layers=4, heads=8,
-                        dropout=0.5, attention_dropout=0.5, condition_blocks=0),
-            PriorConfig(**common, residual=1024, layers=20, attention_layers=1, heads=8,
-                        dropout=0.3, attention_dropout=0.3, **condition),
+            PriorConfig(
+                **common,
+                residual=2048,
+                layers=20,
+                attention_layers=4,
+                heads=8,
+                dropout=0.5,
+                attention_dropout=0.5,
+                condition_blocks=0,
+            ),
+            PriorConfig(
+                **common,
+                residual=1024,
+                layers=20,
+                attention_layers=1,
+                heads=8,
+                dropout=0.3,
+                attention_dropout=0.3,
+                **condition,
+            ),
             PriorConfig(**common, residual=1024, layers=10, dropout=0.25, **condition),
         ),
     )
@@ -312,8 +343,9 @@ def tiny() -> ModelConfig:
     fine = PriorConfig(hidden=16, residual=8, layers=2, embedding=4, condition_embedding=4, condition_residual=8)
     return ModelConfig(
         name="tiny",
-        autoencoder=AutoencoderConfig(maps=maps, hidden=24, residual=8, encoder_blocks=1, decoder_blocks=1,
-                                      refine=8, refine_blocks=1),
+        autoencoder=AutoencoderConfig(
+            maps=maps, hidden=24, residual=8, encoder_blocks=1, decoder_blocks=1, refine=8, refine_blocks=1
+        ),
         priors=(top, fine, fine, fine),
     )
 
@@ -321,8 +353,17 @@ def tiny() -> ModelConfig:
 def _paper_autoencoder(strides: tuple[int, ...]) -> AutoencoderConfig:
     return AutoencoderConfig(
         maps=tuple(CodeMap(stride=s, dim=64, codes=512) for s in strides),
-        transform="conv", hidden=128, residual=64, encoder_blocks=2, decoder_blocks=2,
-        encoder_kernel=3, upsample_kernel=4, beta=0.25, decay=0.99, null_code=False, levels=1,
+        transform="conv",
+        hidden=128,
+        residual=64,
+        encoder_blocks=2,
+        decoder_blocks=2,
+        encoder_kernel=3,
+        upsample_kernel=4,
+        beta=0.25,
+        decay=0.99,
+        null_code=False,
+        levels=1,
     )
 
 

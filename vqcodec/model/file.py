@@ -48,7 +48,9 @@ class Model:
             raise ModelError(f"tables: {error}") from error
         auto = config.autoencoder
         self.priors: tuple[IntegerPrior, ...] = tuple(
-            load_prior(prior, auto.maps[: m + 1], len(config.classes), auto.levels, groups.pop(f"prior.{m}", {}), tables)
+            load_prior(
+                prior, auto.maps[: m + 1], len(config.classes), auto.levels, groups.pop(f"prior.{m}", {}), tables
+            )
             for m, prior in enumerate(config.priors)
         )
         #: Of the float network between pixels and code maps, as :func:`stored`.

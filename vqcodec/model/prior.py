@@ -130,8 +130,14 @@ class IntegerPrior:
         return sum(conv.weight.size for _, conv in self.convolutions())
 
 
-def load_prior(config: PriorConfig, maps: Sequence[CodeMap], classes: int, levels: int,
-               tensors: Mapping[str, np.ndarray], tables: Tables) -> IntegerPrior:
+def load_prior(
+    config: PriorConfig,
+    maps: Sequence[CodeMap],
+    classes: int,
+    levels: int,
+    tensors: Mapping[str, np.ndarray],
+    tables: Tables,
+) -> IntegerPrior:
     """The prior of the last of ``maps`` from its named arrays.
 
     Raises :class:`ModelError` if an array is missing, superfluous, or of the wrong type or
@@ -162,29 +168,49 @@ def load_prior(config: PriorConfig, maps: Sequence[CodeMap], classes: int, level
 
     def gates(name: str, count: int, kernel: int) -> tuple[GateBlock, ...]:
         causal = fmt.causal_offsets(kernel, center=True)
-        return tuple(GateBlock(conv(f"{name}.{i}.gate", hidden, 2 * config.residual, causal),
-                               conv(f"{name}.{i}.out", config.residual, hidden, POINT)) for i in range(count))
+        return tuple(
+            GateBlock(
+                conv(f"{name}.{i}.gate", hidden, 2 * config.residual, causal),
+                conv(f"{name}.{i}.out", config.residual, hidden, POINT),
+            )
+            for i in range(count)
+        )
 
     hidden = config.hidden
     factors = tuple(m.stride // own.stride for m in maps[:-1])
     window = fmt.window_offsets(3)
     conditioned = len(maps) > 1
     prior = IntegerPrior(
-        config=config, tables=tables, codes=own.codes, factors=factors,
+        config=config,
+        tables=tables,
+        codes=own.codes,
+        factors=factors,
         embedding=take("embedding", np.int8, (own.codes, config.embedding)),
         first=conv("first", config.embedding, hidden, fmt.causal_offsets(config.first_kernel, center=False)),
         classes=take("class", np.int16, (classes + 1, hidden)),
         levels=take("level", np.int16, (levels, hidden)),
-        coarser=tuple(take(f"coarser.{j}", np.int8, (m.codes, f * f * config.condition_embedding))
-                      for j, (m, f) in enumerate(zip(maps[:-1], factors))),
-        condition_in=conv("condition.in", len(factors) * config.condition_embedding, hidden, window) if conditioned else None,
-        condition=tuple(GateBlock(conv(f"condition.{i}.conv", hidden, config.condition_residual, window),
-                                  conv(f"condition.{i}.out", config.condition_residual, hidden, POINT))
-                        for i in range(config.condition_blocks if conditioned else 0)),
+        coarser=tuple(
+            take(f"coarser.{j}", np.int8, (m.codes, f * f * config.condition_embedding))
+            for j, (m, f) in enumerate(zip(maps[:-1], factors))
+        ),
+        condition_in=conv("condition.in", len(factors) * config.condition_embedding, hidden, window)
+        if conditioned
+        else None,
+        condition=tuple(
+            GateBlock(
+                conv(f"condition.{i}.conv", hidden, config.condition_residual, window),
+                conv(f"condition.{i}.out", config.condition_residual, hidden, POINT),
+            )
+            for i in range(config.condition_blocks if conditioned else 0)
+        ),
         blocks=gates("block", config.layers, config.kernel),
-        attention={i: AttentionBlock(conv(f"attention.{i}.qkv", hidden, 3 * hidden, POINT),
-                                     conv(f"attention.{i}.out", hidden, hidden, POINT))
-                   for i in range(config.layers) if config.attends_after(i)},
+        attention={
+            i: AttentionBlock(
+                conv(f"attention.{i}.qkv", hidden, 3 * hidden, POINT), conv(f"attention.{i}.out", hidden, hidden, POINT)
+            )
+            for i in range(config.layers)
+            if config.attends_after(i)
+        },
         output=gates("output", config.output_layers, 1),
         logits=conv("logits", hidden, own.codes, POINT),
     )

@@ -50,7 +50,9 @@ class Autoencoder(nn.Module):
         context, parts, commitment, bits = self._analyse(x, rate, keep)
         return Reconstruction(self.transform.synthesis(context), [part.codes for part in parts], commitment, bits)
 
-    def _analyse(self, x: Tensor, rate: Rate | None, keep: int | None) -> tuple[Tensor, list[Quantized], Tensor, Tensor]:
+    def _analyse(
+        self, x: Tensor, rate: Rate | None, keep: int | None
+    ) -> tuple[Tensor, list[Quantized], Tensor, Tensor]:
         """The walk from coarse to fine: context after the last map, quantised maps, commitment, bits per pixel."""
         config = self.config
         features = self.transform.analysis(x)
@@ -70,8 +72,9 @@ class Autoencoder(nn.Module):
         assert context is not None
         return context, found, commitment, bits
 
-    def quantize(self, stride: int, z: Tensor, first: int, rate: Rate | None,
-                 keep: int | None = None) -> tuple[Tensor, list[Quantized]]:
+    def quantize(
+        self, stride: int, z: Tensor, first: int, rate: Rate | None, keep: int | None = None
+    ) -> tuple[Tensor, list[Quantized]]:
         """Quantise the latent tensor of one stride with its maps, the first of which is ``first``."""
         vectors = torch.zeros_like(z)
         parts = []

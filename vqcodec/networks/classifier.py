@@ -44,8 +44,9 @@ class Block(nn.Module):
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.second_norm = nn.BatchNorm2d(outputs)
         same = stride == 1 and inputs == outputs
-        self.shortcut: nn.Module = nn.Identity() if same else nn.Sequential(
-            nn.AvgPool2d(stride), nn.Conv2d(inputs, outputs, 1, bias=False))
+        self.shortcut: nn.Module = (
+            nn.Identity() if same else nn.Sequential(nn.AvgPool2d(stride), nn.Conv2d(inputs, outputs, 1, bias=False))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.first_norm(self.first(x)))
@@ -140,7 +141,9 @@ def load(path: str | os.PathLike[str]) -> Classifier:
         raise ModelError(f"classifier {name}: not a classifier ({error!r})") from error
     if version != FORMAT:
         raise ModelError(f"classifier {name}: expected format {FORMAT}, found {version}")
-    if not (isinstance(classes, list) and classes and all(isinstance(c, str) for c in classes) and isinstance(card, dict)):
+    if not (
+        isinstance(classes, list) and classes and all(isinstance(c, str) for c in classes) and isinstance(card, dict)
+    ):
         raise ModelError(f"classifier {name}: the description must hold a list of class names and a card")
     head = found.get("head.bias")
     if head is None or tuple(head.shape) != (len(classes),):

@@ -172,7 +172,9 @@ def lloyd(z: Tensor, codes: int, lagrangian: float, steps: int = 12) -> tuple[Te
     for _ in range(steps):
         bits = -torch.log2(usage / usage.sum() + 1e-9).clamp(min=-MAX_BITS)
         bias = codebook.square().sum(1) + lagrangian * bits
-        chosen = torch.cat([torch.addmm(bias[None], part, codebook.t(), alpha=-2).argmin(1) for part in torch.split(z, 65536)])
+        chosen = torch.cat(
+            [torch.addmm(bias[None], part, codebook.t(), alpha=-2).argmin(1) for part in torch.split(z, 65536)]
+        )
         n = torch.bincount(chosen, minlength=codes).float()
         total = torch.zeros_like(codebook).index_add_(0, chosen, z)
         codebook = torch.where(n[:, None] > 0, total / n.clamp(min=1)[:, None], codebook)

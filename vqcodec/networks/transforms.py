@@ -98,9 +98,11 @@ class LappedTransform(nn.Module):
         self.unpatch = nn.Conv2d(c, pixels, 3, padding=1)
         r = config.refine
         self.refine = nn.Sequential(
-            nn.Conv2d(c, 4 * r, 1), nn.PixelShuffle(2),
+            nn.Conv2d(c, 4 * r, 1),
+            nn.PixelShuffle(2),
             residual_stack(r, r, config.refine_blocks, zero=True),
-            nn.LeakyReLU(0.1), last := nn.Conv2d(r, pixels // 4, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            last := nn.Conv2d(r, pixels // 4, 3, padding=1),
         )
         zero_convolution(last)
 
@@ -139,7 +141,14 @@ class LappedTransform(nn.Module):
         c = self.patch.out_channels
         blocks = F.pixel_unshuffle(images - 0.5, self.block).permute(0, 2, 3, 1).reshape(-1, self.patch.in_channels)
         basis = _principal(blocks, c)
-        for conv in (self.patch, self.to_latent, self.from_latent, self.unpatch, *self.down.values(), *self.up.values()):
+        for conv in (
+            self.patch,
+            self.to_latent,
+            self.from_latent,
+            self.unpatch,
+            *self.down.values(),
+            *self.up.values(),
+        ):
             zero_convolution(conv)
         self.patch.weight[:, :, 1, 1] = basis
         self.unpatch.weight[:, :, 1, 1] = basis.t()
@@ -163,18 +172,27 @@ class ConvTransform(nn.Module):
         super().__init__()
         c, inner = config.hidden, config.residual
         plain: dict[str, Any] = dict(kernel_size=config.encoder_kernel, padding=config.encoder_kernel // 2)
-        resize: dict[str, Any] = dict(kernel_size=config.upsample_kernel, stride=2, padding=(config.upsample_kernel - 2) // 2)
+        resize: dict[str, Any] = dict(
+            kernel_size=config.upsample_kernel, stride=2, padding=(config.upsample_kernel - 2) // 2
+        )
 
         def encoder(inputs: int, factor: int) -> nn.Sequential:
             layers: list[nn.Module] = []
             for i in range(factor.bit_length() - 1):
                 layers += [nn.Conv2d(inputs if i == 0 else c, c, **resize), nn.ReLU()]
-            return nn.Sequential(*layers, nn.Conv2d(c, c, **plain),
-                                 residual_stack(c, inner, config.encoder_blocks, zero=False), nn.ReLU())
+            return nn.Sequential(
+                *layers,
+                nn.Conv2d(c, c, **plain),
+                residual_stack(c, inner, config.encoder_blocks, zero=False),
+                nn.ReLU(),
+            )
 
         def decoder(inputs: int, outputs: int, factor: int) -> nn.Sequential:
-            layers: list[nn.Module] = [nn.Conv2d(inputs, c, **plain),
-                                       residual_stack(c, inner, config.decoder_blocks, zero=False), nn.ReLU()]
+            layers: list[nn.Module] = [
+                nn.Conv2d(inputs, c, **plain),
+                residual_stack(c, inner, config.decoder_blocks, zero=False),
+                nn.ReLU(),
+            ]
             steps = factor.bit_length() - 1
             for i in range(steps):
                 last = i == steps - 1
@@ -197,8 +215,9 @@ class ConvTransform(nn.Module):
             if above is not None:
                 factor = above // stride
                 self.decoders[str(above)] = decoder(seen, c, factor)
-                self.upsample[str(above)] = nn.Sequential(*(
-                    nn.ConvTranspose2d(seen, seen, **resize) for _ in range(factor.bit_length() - 1)))
+                self.upsample[str(above)] = nn.Sequential(
+                    *(nn.ConvTranspose2d(seen, seen, **resize) for _ in range(factor.bit_length() - 1))
+                )
             self.to_latent[str(stride)] = nn.Conv2d(c if above is None else 2 * c, dim, 1)
             seen += dim
         self.output = decoder(seen, 3, config.strides[-1])
@@ -206,7 +225,9 @@ class ConvTransform(nn.Module):
     @property
     def encoder_reach(self) -> int:
         pixels = reach(1, *self.encoders.values())
-        return max([pixels, *(reach(int(stride), decoder) + self._context_reach for stride, decoder in self.decoders.items())])
+        return max(
+            [pixels, *(reach(int(stride), decoder) + self._context_reach for stride, decoder in self.decoders.items())]
+        )
 
     @property
     def decoder_reach(self) -> int:

@@ -1,10 +1,10 @@
 """The autoencoder on a picture of any size, a window at a time.
 
-    .-----------------.    Every window is computed with a margin as wide as the networks look, and the
-    |  .-----------.  |    margin is thrown away. So the result is that of the whole picture at once (up
-    |  |  window   |  |    to the rounding of floats), there are no seams, and the memory that is needed
-    |  '-----------'  |    does not depend on the picture.
-    '------ margin ---'
+.-----------------.    Every window is computed with a margin as wide as the networks look, and the
+|  .-----------.  |    margin is thrown away. So the result is that of the whole picture at once (up
+|  |  window   |  |    to the rounding of floats), there are no seams, and the memory that is needed
+|  '-----------'  |    does not depend on the picture.
+'------ margin ---'
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Windows:
             parts = []
             for window in row:
                 outer = self._grown(window, self.model.transform.encoder_reach)
-                context = self.model.context(self._codes(maps, outer), self.model.config.strides[: self._coarser(stride)])
+                context = self.model.context(
+                    self._codes(maps, outer), self.model.config.strides[: self._coarser(stride)]
+                )
                 z = self.model.transform.latent(stride, self._analysis(pixels, outer), context).float()
                 parts.append(z[0][(slice(None), *_inside(window, outer, stride))])
             rows.append(torch.cat(parts, 2))
@@ -83,8 +85,9 @@ class Windows:
         return np.asarray(codes.flatten().cpu().numpy(), np.int32)
 
     @computing()
-    def candidates(self, number: int, vectors: np.ndarray, rate: Rate, count: int,
-                   weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def candidates(
+        self, number: int, vectors: np.ndarray, rate: Rate, count: int, weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The most promising codes of map ``number`` for each vector (N x D), whose errors count ``weights`` (N).
 
         Returns codes (N x count, int32) and costs in bits (float32): half of the rate by how common a code is; the other
@@ -97,7 +100,9 @@ class Windows:
 
     def code_vectors(self, number: int, codes: np.ndarray) -> np.ndarray:
         """What codes (N) of map ``number`` stand for: N x D, float32."""
-        return np.asarray(self.model.quantizers[number].codebook[torch.from_numpy(codes).to(self._device)].cpu().numpy())
+        return np.asarray(
+            self.model.quantizers[number].codebook[torch.from_numpy(codes).to(self._device)].cpu().numpy()
+        )
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
@@ -130,8 +135,12 @@ class Windows:
 
     def _codes(self, maps: Sequence[np.ndarray], box: Box) -> list[Tensor]:
         """The part of every map that belongs to a box: 1 x h x w int64."""
-        return [torch.from_numpy(np.asarray(codes[_inside(box, Box(0, 0, self.width, self.height), m.stride)], np.int64))
-                .to(self._device)[None] for codes, m in zip(maps, self.model.config.maps)]
+        return [
+            torch.from_numpy(
+                np.asarray(codes[_inside(box, Box(0, 0, self.width, self.height), m.stride)], np.int64)
+            ).to(self._device)[None]
+            for codes, m in zip(maps, self.model.config.maps)
+        ]
 
     def _coarser(self, stride: int) -> int:
         return self.model.config.strides.index(stride)
@@ -139,5 +148,7 @@ class Windows:
 
 def _inside(box: Box, outer: Box, stride: int) -> tuple[slice, slice]:
     """Where a box lies in an array that holds ``outer`` at a stride: rows and columns."""
-    return (slice((box.y0 - outer.y0) // stride, -(-(box.y1 - outer.y0) // stride)),
-            slice((box.x0 - outer.x0) // stride, -(-(box.x1 - outer.x0) // stride)))
+    return (
+        slice((box.y0 - outer.y0) // stride, -(-(box.y1 - outer.y0) // stride)),
+        slice((box.x0 - outer.x0) // stride, -(-(box.x1 - outer.x0) // stride)),
+    )

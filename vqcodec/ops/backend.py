@@ -32,14 +32,17 @@ Maps = list[np.ndarray]
 class Backend(Protocol):
     """The priors' ops. Arguments have passed `vqcodec.ops.jobs.checked`; backends make any further checks themselves."""
 
-    def prior_frequencies(self, prior: IntegerPrior, codes: np.ndarray, coarser: Maps,
-                          condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+    def prior_frequencies(
+        self, prior: IntegerPrior, codes: np.ndarray, coarser: Maps, condition: Condition
+    ) -> tuple[np.ndarray, np.ndarray]:
         """See `vqcodec.ops.prior_frequencies`."""
 
     def decode(self, priors: Sequence[IntegerPrior], jobs: Sequence[DecodeJob]) -> tuple[list[Maps], list[int]]:
         """The maps of every job, and for each job its first corrupt map or -1."""
 
-    def sample(self, priors: Sequence[IntegerPrior], jobs: Sequence[SampleJob], sharpness: int, nucleus: int) -> list[Maps]:
+    def sample(
+        self, priors: Sequence[IntegerPrior], jobs: Sequence[SampleJob], sharpness: int, nucleus: int
+    ) -> list[Maps]:
         """The maps of every job."""
 
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[Maps]:
@@ -59,8 +62,7 @@ def backend(name: str | None = None) -> Backend:
         number = cuda.number_of(name)
         device = cuda.device(number)
         return device if trusted(number) else Cpu()
-    raise InvalidArgument(
-        f"backend must be one of reference, native, scalar, avx2, avx512, neon, cuda, got {name!r}")
+    raise InvalidArgument(f"backend must be one of reference, native, scalar, avx2, avx512, neon, cuda, got {name!r}")
 
 
 @functools.cache
@@ -74,5 +76,8 @@ def trusted(number: int = 0) -> bool:
         return True
     warnings.warn(
         f"CUDA device {number}, {cuda.device(number).describe()}, is refused: {failure}. "
-        "The CPU computes the prior instead.", RuntimeWarning, stacklevel=3)
+        "The CPU computes the prior instead.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
     return False

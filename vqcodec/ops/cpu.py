@@ -27,6 +27,7 @@ from vqcodec.ops.packing import packed, tuples
 if TYPE_CHECKING:
     from vqcodec import _native
 
+
 @functools.cache
 def _core() -> ModuleType:
     try:
@@ -41,9 +42,7 @@ def _core() -> ModuleType:
         try:
             _native.set_num_threads(int(threads))
         except ValueError as error:  # InvalidArgument is one
-            raise InvalidArgument(
-                f"VQCODEC_NUM_THREADS must be a number from 1 to 1024, got {threads!r}"
-            ) from error
+            raise InvalidArgument(f"VQCODEC_NUM_THREADS must be a number from 1 to 1024, got {threads!r}") from error
     return _native
 
 
@@ -99,9 +98,7 @@ def nearest_codebook(
     return _native.nearest_codebook(z, codebook, bias, variant or "")
 
 
-def codebook_statistics(
-    z: np.ndarray, indices: np.ndarray, codes: int
-) -> tuple[np.ndarray, np.ndarray]:
+def codebook_statistics(z: np.ndarray, indices: np.ndarray, codes: int) -> tuple[np.ndarray, np.ndarray]:
     """See `vqcodec.ops.codebook_statistics`."""
     return _native.codebook_statistics(z, indices, codes)
 
@@ -112,15 +109,19 @@ class Cpu:
 
     variant: str = ""
 
-    def prior_frequencies(self, prior: IntegerPrior, codes: np.ndarray, coarser: list[np.ndarray],
-                          condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+    def prior_frequencies(
+        self, prior: IntegerPrior, codes: np.ndarray, coarser: list[np.ndarray], condition: Condition
+    ) -> tuple[np.ndarray, np.ndarray]:
         return _native.prior_frequencies(packed(prior, CORE), codes, coarser, *condition, self.variant)
 
-    def decode(self, priors: Sequence[IntegerPrior], jobs: Sequence[DecodeJob]) -> tuple[list[list[np.ndarray]], list[int]]:
+    def decode(
+        self, priors: Sequence[IntegerPrior], jobs: Sequence[DecodeJob]
+    ) -> tuple[list[list[np.ndarray]], list[int]]:
         return _native.wavefront_decode(_all(priors), tuples(jobs), self.variant)
 
-    def sample(self, priors: Sequence[IntegerPrior], jobs: Sequence[SampleJob], sharpness: int,
-               nucleus: int) -> list[list[np.ndarray]]:
+    def sample(
+        self, priors: Sequence[IntegerPrior], jobs: Sequence[SampleJob], sharpness: int, nucleus: int
+    ) -> list[list[np.ndarray]]:
         return _native.wavefront_sample(_all(priors), tuples(jobs), sharpness, nucleus, self.variant)[0]
 
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[list[np.ndarray]]:

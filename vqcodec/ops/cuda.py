@@ -43,15 +43,19 @@ class Device:
     def load_prior(self, **tensors: Any) -> Any:
         return self.core.load_prior(self.number, **tensors)
 
-    def prior_frequencies(self, prior: IntegerPrior, codes: np.ndarray, coarser: list[np.ndarray],
-                          condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+    def prior_frequencies(
+        self, prior: IntegerPrior, codes: np.ndarray, coarser: list[np.ndarray], condition: Condition
+    ) -> tuple[np.ndarray, np.ndarray]:
         return self.core.prior_frequencies(packed(prior, self), codes, coarser, *condition)
 
-    def decode(self, priors: Sequence[IntegerPrior], jobs: Sequence[DecodeJob]) -> tuple[list[list[np.ndarray]], list[int]]:
+    def decode(
+        self, priors: Sequence[IntegerPrior], jobs: Sequence[DecodeJob]
+    ) -> tuple[list[list[np.ndarray]], list[int]]:
         return self.core.wavefront_decode(self._all(priors), tuples(jobs))
 
-    def sample(self, priors: Sequence[IntegerPrior], jobs: Sequence[SampleJob], sharpness: int,
-               nucleus: int) -> list[list[np.ndarray]]:
+    def sample(
+        self, priors: Sequence[IntegerPrior], jobs: Sequence[SampleJob], sharpness: int, nucleus: int
+    ) -> list[list[np.ndarray]]:
         return self.core.wavefront_sample(self._all(priors), tuples(jobs), sharpness, nucleus)[0]
 
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[list[np.ndarray]]:
@@ -65,7 +69,9 @@ class Device:
         """Addresses of device memory; ``bias`` may be 0. Waits for ``stream``."""
         self.core.nearest_codebook(self.number, stream, z, codebook, bias, indices)
 
-    def codebook_statistics(self, z: Matrix, indices: int, codes: int, counts: int, sums: int, *, stream: int = 0) -> None:
+    def codebook_statistics(
+        self, z: Matrix, indices: int, codes: int, counts: int, sums: int, *, stream: int = 0
+    ) -> None:
         self.core.codebook_statistics(self.number, stream, z, indices, codes, counts, sums)
 
 
@@ -99,4 +105,3 @@ def number_of(name: str) -> int:
 
 def _core() -> ModuleType:
     return cpu.cuda_core()
-

@@ -104,7 +104,9 @@ def _words(words: np.ndarray, shape: Shape) -> np.ndarray:
     return np.ascontiguousarray(words, np.uint32)
 
 
-def _candidates(candidates: tuple[np.ndarray, np.ndarray], shape: Shape, prior: IntegerPrior) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(
+    candidates: tuple[np.ndarray, np.ndarray], shape: Shape, prior: IntegerPrior
+) -> tuple[np.ndarray, np.ndarray]:
     codes, costs = candidates
     count = shape[0] * shape[1]
     if codes.ndim != 2 or codes.shape != costs.shape or len(codes) != count or not codes.size:

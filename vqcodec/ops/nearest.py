@@ -32,17 +32,30 @@ class CodebookStatistics(NamedTuple):
 
 @overload
 def nearest_codebook(
-    z: np.ndarray, codebook: np.ndarray, bias: np.ndarray | None = None, *, return_statistics: Literal[False] = False,
+    z: np.ndarray,
+    codebook: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    return_statistics: Literal[False] = False,
     variant: str | None = None,
 ) -> np.ndarray: ...
 @overload
 def nearest_codebook(
-    z: torch.Tensor, codebook: torch.Tensor, bias: torch.Tensor | None = None, *, return_statistics: Literal[False] = False,
+    z: torch.Tensor,
+    codebook: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    return_statistics: Literal[False] = False,
     variant: str | None = None,
 ) -> torch.Tensor: ...
 @overload
 def nearest_codebook(
-    z: Array, codebook: Array, bias: Array | None = None, *, return_statistics: Literal[True], variant: str | None = None,
+    z: Array,
+    codebook: Array,
+    bias: Array | None = None,
+    *,
+    return_statistics: Literal[True],
+    variant: str | None = None,
 ) -> tuple[Any, CodebookStatistics]: ...
 def nearest_codebook(
     z: Array,
@@ -125,9 +138,7 @@ class _Arrays(NamedTuple):
     def checked(self, name: str, x: Array, dtype: str, shape: tuple[int | str, ...]) -> Array:
         """x, of the given type and shape (letters stand for any size), as the backend can read it."""
         if not isinstance(x, self.kind):
-            raise InvalidArgument(
-                f"{name} must be a {self.kind.__name__} as z is, got {type(x).__name__}"
-            )
+            raise InvalidArgument(f"{name} must be a {self.kind.__name__} as z is, got {type(x).__name__}")
         if x.dtype != getattr(self.module, dtype):
             raise InvalidArgument(f"{name} must be {dtype}, got {x.dtype}")
         fits = len(x.shape) == len(shape) and all(

@@ -18,8 +18,14 @@ from vqcodec.ops.jobs import ChooseJob, DecodeJob, SampleJob, Shape, checked, co
 WHOLE = 1 << 16
 
 
-def prior_frequencies(prior: IntegerPrior, codes: np.ndarray, coarser: Sequence[np.ndarray], condition: Condition, *,
-                      backend: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+def prior_frequencies(
+    prior: IntegerPrior,
+    codes: np.ndarray,
+    coarser: Sequence[np.ndarray],
+    condition: Condition,
+    *,
+    backend: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Where each code of a known map lies in its frequency table, for a range encoder.
 
     codes: the map, height x width, any integer type.
@@ -37,9 +43,15 @@ def prior_frequencies(prior: IntegerPrior, codes: np.ndarray, coarser: Sequence[
     return backends.backend(backend).prior_frequencies(prior, codes, coarser, Condition(*condition))
 
 
-def wavefront_decode(priors: Sequence[IntegerPrior], shapes: Sequence[Shape], streams: Sequence[bytes],
-                     condition: Condition, *, given: Sequence[np.ndarray] = (),
-                     backend: str | None = None) -> list[np.ndarray]:
+def wavefront_decode(
+    priors: Sequence[IntegerPrior],
+    shapes: Sequence[Shape],
+    streams: Sequence[bytes],
+    condition: Condition,
+    *,
+    given: Sequence[np.ndarray] = (),
+    backend: str | None = None,
+) -> list[np.ndarray]:
     """Decode consecutive maps of one image or tile, coarse to fine.
 
     priors, shapes, streams: the prior, (height, width) and bytes of each map to decode. They
@@ -52,8 +64,9 @@ def wavefront_decode(priors: Sequence[IntegerPrior], shapes: Sequence[Shape], st
     return wavefront_decode_batch(priors, [DecodeJob(shapes, streams, condition, given=given)], backend=backend)[0]
 
 
-def wavefront_decode_batch(priors: Sequence[IntegerPrior], jobs: Sequence[DecodeJob], *,
-                           backend: str | None = None) -> list[list[np.ndarray]]:
+def wavefront_decode_batch(
+    priors: Sequence[IntegerPrior], jobs: Sequence[DecodeJob], *, backend: str | None = None
+) -> list[list[np.ndarray]]:
     """`wavefront_decode` of several images or tiles: faster than one by one."""
     maps, found = backends.backend(backend).decode(priors, [checked(priors, job) for job in jobs])
     for which, number in enumerate(found):
@@ -62,9 +75,17 @@ def wavefront_decode_batch(priors: Sequence[IntegerPrior], jobs: Sequence[Decode
     return maps
 
 
-def wavefront_sample(priors: Sequence[IntegerPrior], shapes: Sequence[Shape], words: Sequence[np.ndarray],
-                     condition: Condition, *, sharpness: int = 256, nucleus: int = WHOLE,
-                     given: Sequence[np.ndarray] = (), backend: str | None = None) -> list[np.ndarray]:
+def wavefront_sample(
+    priors: Sequence[IntegerPrior],
+    shapes: Sequence[Shape],
+    words: Sequence[np.ndarray],
+    condition: Condition,
+    *,
+    sharpness: int = 256,
+    nucleus: int = WHOLE,
+    given: Sequence[np.ndarray] = (),
+    backend: str | None = None,
+) -> list[np.ndarray]:
     """Draw consecutive maps of one image, coarse to fine.
 
     priors, shapes, words: the prior, (height, width) and uniform 24-bit numbers of each map to
@@ -80,8 +101,14 @@ def wavefront_sample(priors: Sequence[IntegerPrior], shapes: Sequence[Shape], wo
     return wavefront_sample_batch(priors, [job], sharpness=sharpness, nucleus=nucleus, backend=backend)[0]
 
 
-def wavefront_sample_batch(priors: Sequence[IntegerPrior], jobs: Sequence[SampleJob], *, sharpness: int = 256,
-                           nucleus: int = WHOLE, backend: str | None = None) -> list[list[np.ndarray]]:
+def wavefront_sample_batch(
+    priors: Sequence[IntegerPrior],
+    jobs: Sequence[SampleJob],
+    *,
+    sharpness: int = 256,
+    nucleus: int = WHOLE,
+    backend: str | None = None,
+) -> list[list[np.ndarray]]:
     """`wavefront_sample` of several images: faster than one by one."""
     for name, value in (("sharpness", sharpness), ("nucleus", nucleus)):
         if not 1 <= value <= 65536:
@@ -89,9 +116,15 @@ def wavefront_sample_batch(priors: Sequence[IntegerPrior], jobs: Sequence[Sample
     return backends.backend(backend).sample(priors, [checked(priors, job) for job in jobs], sharpness, nucleus)
 
 
-def wavefront_choose(priors: Sequence[IntegerPrior], shapes: Sequence[Shape],
-                     candidates: Sequence[tuple[np.ndarray, np.ndarray]], condition: Condition, *,
-                     given: Sequence[np.ndarray] = (), backend: str | None = None) -> list[np.ndarray]:
+def wavefront_choose(
+    priors: Sequence[IntegerPrior],
+    shapes: Sequence[Shape],
+    candidates: Sequence[tuple[np.ndarray, np.ndarray]],
+    condition: Condition,
+    *,
+    given: Sequence[np.ndarray] = (),
+    backend: str | None = None,
+) -> list[np.ndarray]:
     """Choose the codes of consecutive maps for an encoder, by distortion and by cost under the prior.
 
     candidates: for each map (codes, costs), each height * width x count in coding order: int32,

@@ -24,8 +24,18 @@ if TYPE_CHECKING:
     from vqcodec.ops.cuda import Device
 
 MAPS = (CodeMap(16, 1, 96), CodeMap(8, 1, 64), CodeMap(8, 1, 160))
-CONFIG = PriorConfig(hidden=48, residual=24, layers=3, attention_layers=2, heads=3, output_layers=1, embedding=12,
-                     condition_embedding=7, condition_blocks=2, condition_residual=40)
+CONFIG = PriorConfig(
+    hidden=48,
+    residual=24,
+    layers=3,
+    attention_layers=2,
+    heads=3,
+    output_layers=1,
+    embedding=12,
+    condition_embedding=7,
+    condition_blocks=2,
+    condition_residual=40,
+)
 #: For the known map, and for the maps that are decoded and sampled.
 SHAPE, SHAPES = (22, 26), [(5, 7), (10, 14), (10, 14)]
 CONDITION, SHARPNESS, NUCLEUS = Condition(class_id=1, level=1), 205, 62000
@@ -57,7 +67,9 @@ def failure(device: Device) -> str | None:
 
     if wrong(DECODED, device.decode(priors, [DecodeJob(SHAPES, streams[i], CONDITION) for i in images])[0]):
         return "it decodes golden streams wrongly"
-    if wrong(SAMPLED, device.sample(priors, [SampleJob(SHAPES, words[i], CONDITION) for i in images], SHARPNESS, NUCLEUS)):
+    if wrong(
+        SAMPLED, device.sample(priors, [SampleJob(SHAPES, words[i], CONDITION) for i in images], SHARPNESS, NUCLEUS)
+    ):
         return "its golden samples are wrong"
     return None
 
@@ -160,5 +172,10 @@ def measure() -> dict[str, Any]:
     found = Reference().prior_frequencies(priors[-1], codes, coarser, CONDITION)
     decoded = Reference().decode(priors, [DecodeJob(SHAPES, each, CONDITION) for each in streams])[0]
     sampled = Reference().sample(priors, [SampleJob(SHAPES, each, CONDITION) for each in words], SHARPNESS, NUCLEUS)
-    return {"FREQUENCIES": digest(*found), "DECODED": tuple(digest(*maps) for maps in decoded),
-            "SAMPLED": tuple(digest(*maps) for maps in sampled), "frequency": found[1], "samples": sampled}
+    return {
+        "FREQUENCIES": digest(*found),
+        "DECODED": tuple(digest(*maps) for maps in decoded),
+        "SAMPLED": tuple(digest(*maps) for maps in sampled),
+        "frequency": found[1],
+        "samples": sampled,
+    }

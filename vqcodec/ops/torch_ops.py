@@ -18,7 +18,9 @@ from torch import Tensor
 from vqcodec.errors import BackendError, InvalidArgument
 from vqcodec.ops import backend, cpu, cuda, selftest
 
-torch.library.define("vqcodec::nearest_codebook", "(Tensor z, Tensor codebook, Tensor? bias=None, str? variant=None) -> Tensor")
+torch.library.define(
+    "vqcodec::nearest_codebook", "(Tensor z, Tensor codebook, Tensor? bias=None, str? variant=None) -> Tensor"
+)
 torch.library.define("vqcodec::codebook_statistics", "(Tensor z, Tensor indices, int codes) -> (Tensor, Tensor)")
 
 
@@ -88,7 +90,9 @@ def _check(z: Tensor, name: str, x: Tensor, dtype: torch.dtype, shape: tuple[int
     """Checks what the kernels cannot see from addresses. None in a shape stands for any size."""
     fits = x.dim() == len(shape) and all(want in (None, have) for want, have in zip(shape, x.shape))
     if x.device != z.device or x.dtype != dtype or not fits:
-        raise InvalidArgument(f"{name}: expected {dtype} {list(shape)} on {z.device}, got {x.dtype} {list(x.shape)} on {x.device}")
+        raise InvalidArgument(
+            f"{name}: expected {dtype} {list(shape)} on {z.device}, got {x.dtype} {list(x.shape)} on {x.device}"
+        )
 
 
 def _matrix(x: Tensor) -> cuda.Matrix:

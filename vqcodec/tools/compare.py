@@ -49,16 +49,24 @@ def compare(
     decoded = vqcodec.decompress(data, model=model, device=device).convert("RGB") if coded else None
     second = decoded or PIL.Image.fromarray(images.to_array(file).pixels)
     if first.size != second.size:
-        raise ImageError(f"{os.fspath(file)}: must be of the original's size, {first.width} x {first.height}, "
-                         f"found {second.width} x {second.height}")
+        raise ImageError(
+            f"{os.fspath(file)}: must be of the original's size, {first.width} x {first.height}, "
+            f"found {second.width} x {second.height}"
+        )
     similarity, note = None, ""
     try:
         similarity = ms_ssim(np.asarray(first), np.asarray(second))
     except ImageError as error:
         note = str(error)
     decibels = images.psnr(first, second)
-    found = Comparison(len(data), *first.size, 8 * len(data) / (first.width * first.height),
-                       decibels if np.isfinite(decibels) else None, similarity, note)
+    found = Comparison(
+        len(data),
+        *first.size,
+        8 * len(data) / (first.width * first.height),
+        decibels if np.isfinite(decibels) else None,
+        similarity,
+        note,
+    )
     return found, (first, second)
 
 

@@ -67,12 +67,17 @@ class Pool(Generic[Task, Result]):
                     except (EOFError, OSError):  # it died, perhaps in the middle of a message
                         how = self._bury(worker)
                         if not worker.ready and not how.startswith("SIG"):
-                            raise BackendError(f"a worker ended while it started ({how}); a script that starts workers "
-                                               "must do so under: if __name__ == '__main__'") from None
+                            raise BackendError(
+                                f"a worker ended while it started ({how}); a script that starts workers "
+                                "must do so under: if __name__ == '__main__'"
+                            ) from None
                         if deaths + 1 < ATTEMPTS:
                             again.append((task, deaths + 1))
                         else:
-                            yield task, BackendError(f"its worker died {ATTEMPTS} times ({how}); was there too little memory?")
+                            yield (
+                                task,
+                                BackendError(f"its worker died {ATTEMPTS} times ({how}); was there too little memory?"),
+                            )
                         continue
                     if kind == "failed":
                         raise content

@@ -20,8 +20,9 @@ Choose = Callable[[np.ndarray], np.ndarray]
 class Reference:
     """Slow, but always right."""
 
-    def prior_frequencies(self, prior: IntegerPrior, codes: np.ndarray, coarser: Maps,
-                          condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+    def prior_frequencies(
+        self, prior: IntegerPrior, codes: np.ndarray, coarser: Maps, condition: Condition
+    ) -> tuple[np.ndarray, np.ndarray]:
         _check([prior], [codes.shape], condition, coarser)
         check_codes("codes", codes, prior.codes)
         return reference.prior_frequencies(prior, codes, coarser, *condition)
@@ -34,16 +35,25 @@ class Reference:
             corrupt.append(number)
         return found, corrupt
 
-    def sample(self, priors: Sequence[IntegerPrior], jobs: Sequence[SampleJob], sharpness: int, nucleus: int) -> list[Maps]:
-        return [_maps(priors, job, lambda m, job=job: _Draw(job.streams[m]), sharpness, nucleus)[0]  # type: ignore[misc]
-                for job in jobs]
+    def sample(
+        self, priors: Sequence[IntegerPrior], jobs: Sequence[SampleJob], sharpness: int, nucleus: int
+    ) -> list[Maps]:
+        return [
+            _maps(priors, job, lambda m, job=job: _Draw(job.streams[m]), sharpness, nucleus)[0]  # type: ignore[misc]
+            for job in jobs
+        ]
 
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[Maps]:
         return [_maps(priors, job, lambda m, job=job: _Choose(*job.streams[m]))[0] for job in jobs]  # type: ignore[misc]
 
 
-def _maps(priors: Sequence[IntegerPrior], job: Job, chooser: Callable[[int], Choose], sharpness: int = 256,
-          nucleus: int = reference.WHOLE) -> tuple[Maps, int]:
+def _maps(
+    priors: Sequence[IntegerPrior],
+    job: Job,
+    chooser: Callable[[int], Choose],
+    sharpness: int = 256,
+    nucleus: int = reference.WHOLE,
+) -> tuple[Maps, int]:
     """The maps of a job, made with the function that ``chooser`` returns for each, and the first corrupt one (with the maps before it) or -1."""
     maps, known = list(job.given), len(job.given)
     _check(priors, job.shapes, job.condition, maps)

@@ -94,7 +94,9 @@ def attend(query: np.ndarray, key: np.ndarray, value: np.ndarray, seen: np.ndarr
     return ((2 * (weight @ value.astype(np.int64)) + total) // (2 * total)).astype(np.int8)
 
 
-def cumulative_frequencies(logits: np.ndarray, exp: np.ndarray, sharpness: int = 256, nucleus: int = WHOLE) -> np.ndarray:
+def cumulative_frequencies(
+    logits: np.ndarray, exp: np.ndarray, sharpness: int = 256, nucleus: int = WHOLE
+) -> np.ndarray:
     """Cumulative frequencies F (n x K+1, int64) of integer logits (n x K, fraction 5).
 
     With e the table's weights, by distance from the largest logit, and C their running sum,
@@ -127,8 +129,9 @@ class PriorState:
     inputs. Everything that depends on the map's own codes is filled position by position.
     """
 
-    def __init__(self, prior: IntegerPrior, shape: tuple[int, int], coarser: Sequence[np.ndarray],
-                 class_id: int, level: int) -> None:
+    def __init__(
+        self, prior: IntegerPrior, shape: tuple[int, int], coarser: Sequence[np.ndarray], class_id: int, level: int
+    ) -> None:
         height, width = shape
         hidden = prior.hidden
         self.prior, self.shape = prior, shape
@@ -163,7 +166,9 @@ class PriorState:
         """Make codes available to later positions."""
         self.embedded[rows, columns] = self.prior.embedding[codes]
 
-    def cumulative(self, rows: np.ndarray, columns: np.ndarray, sharpness: int = 256, nucleus: int = WHOLE) -> np.ndarray:
+    def cumulative(
+        self, rows: np.ndarray, columns: np.ndarray, sharpness: int = 256, nucleus: int = WHOLE
+    ) -> np.ndarray:
         """Cumulative frequencies at given positions: n x K+1, int64.
 
         Every position before them (smaller t) must have been evaluated in an earlier
@@ -181,12 +186,14 @@ class PriorState:
             stream = _add(stream, inner, block.out)
         return cumulative_frequencies(_point(activation(stream), prior.logits), prior.tables.exp, sharpness, nucleus)
 
-    def _gate(self, stream: np.ndarray, plane: np.ndarray, rows: np.ndarray, columns: np.ndarray,
-              block: GateBlock) -> np.ndarray:
+    def _gate(
+        self, stream: np.ndarray, plane: np.ndarray, rows: np.ndarray, columns: np.ndarray, block: GateBlock
+    ) -> np.ndarray:
         return _add(stream, gate(convolve(plane, rows, columns, block.conv), self.prior), block.out)
 
-    def _attention(self, stream: np.ndarray, rows: np.ndarray, columns: np.ndarray, i: int,
-                   block: AttentionBlock) -> np.ndarray:
+    def _attention(
+        self, stream: np.ndarray, rows: np.ndarray, columns: np.ndarray, i: int, block: AttentionBlock
+    ) -> np.ndarray:
         prior, qkv = self.prior, self.keys[i]
         positions = rows * self.shape[1] + columns
         qkv[positions] = saturate(_point(activation(stream), block.qkv), np.int8)
@@ -200,7 +207,8 @@ class PriorState:
             for head in range(prior.config.heads):
                 q, k, v = (slice(j * prior.hidden + head * d, j * prior.hidden + (head + 1) * d) for j in range(3))
                 out[part : part + 256, head * d : (head + 1) * d] = attend(
-                    qkv[here, q], qkv[past, k], qkv[past, v], seen, prior.tables.exp)
+                    qkv[here, q], qkv[past, k], qkv[past, v], seen, prior.tables.exp
+                )
         return _add(stream, out, block.out)
 
 
@@ -214,8 +222,9 @@ def _add(stream: np.ndarray, x: np.ndarray, conv: Conv) -> np.ndarray:
     return saturate(stream.astype(np.int64) + _point(x, conv), np.int16)
 
 
-def prior_frequencies(prior: IntegerPrior, codes: np.ndarray, coarser: Sequence[np.ndarray], class_id: int,
-                      level: int) -> tuple[np.ndarray, np.ndarray]:
+def prior_frequencies(
+    prior: IntegerPrior, codes: np.ndarray, coarser: Sequence[np.ndarray], class_id: int, level: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Where each code of a known map lies in its frequency table, in coding order.
 
     ``codes`` is height x width. Returns the cumulative frequency before the code and
@@ -231,8 +240,16 @@ def prior_frequencies(prior: IntegerPrior, codes: np.ndarray, coarser: Sequence[
     return start, cumulative[index, symbols + 1] - start
 
 
-def wavefront(prior: IntegerPrior, shape: tuple[int, int], coarser: Sequence[np.ndarray], class_id: int, level: int,
-              choose: Callable[[np.ndarray], np.ndarray], sharpness: int = 256, nucleus: int = WHOLE) -> np.ndarray:
+def wavefront(
+    prior: IntegerPrior,
+    shape: tuple[int, int],
+    coarser: Sequence[np.ndarray],
+    class_id: int,
+    level: int,
+    choose: Callable[[np.ndarray], np.ndarray],
+    sharpness: int = 256,
+    nucleus: int = WHOLE,
+) -> np.ndarray:
     """Produce a map step by step: height x width int32.
 
     ``choose`` turns the cumulative frequencies of a step (n x K+1) into n codes: by

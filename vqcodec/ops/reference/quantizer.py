@@ -42,9 +42,7 @@ def codebook_offsets(codebook: np.ndarray, bias: np.ndarray | None = None) -> np
         return offsets.astype(np.float32)
 
 
-def nearest_codebook(
-    z: np.ndarray, codebook: np.ndarray, bias: np.ndarray | None = None
-) -> np.ndarray:
+def nearest_codebook(z: np.ndarray, codebook: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """argmin_k |z - e_k|^2 + bias_k for every row of z: int64 indices, lowest on ties.
 
     z: N x D, codebook: K x D, bias: K, all float32.
@@ -66,9 +64,7 @@ def nearest_codebook(
     return indices
 
 
-def codebook_statistics(
-    z: np.ndarray, indices: np.ndarray, codes: int
-) -> tuple[np.ndarray, np.ndarray]:
+def codebook_statistics(z: np.ndarray, indices: np.ndarray, codes: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows per code (K) and their sums (K x D), as float32.
 
     Sums run in float64, in the order of the rows, and are rounded at the end.

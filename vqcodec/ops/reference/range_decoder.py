@@ -18,8 +18,8 @@ _MASK = 2**64 - 1
 class RangeDecoder:
     """Decodes one stream, a batch of codes at a time, from cumulative frequencies.
 
-        >>> RangeDecoder(bytes.fromhex("10")).decode(np.array([[0, 4194304, 8388608, 16777216]]))
-        array([0], dtype=int32)
+    >>> RangeDecoder(bytes.fromhex("10")).decode(np.array([[0, 4194304, 8388608, 16777216]]))
+    array([0], dtype=int32)
     """
 
     def __init__(self, data: bytes) -> None:

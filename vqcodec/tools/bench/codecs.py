@@ -27,7 +27,9 @@ class Codec:
 
     missing = ""
 
-    def __init__(self, name: str, unit: str, settings: Sequence[float], make: Callable[[], Made], *, threads: bool = False) -> None:
+    def __init__(
+        self, name: str, unit: str, settings: Sequence[float], make: Callable[[], Made], *, threads: bool = False
+    ) -> None:
         self.name, self.unit, self.settings, self.threads = name, unit, tuple(settings), threads
         self.detail = ""
         try:
@@ -130,7 +132,9 @@ def _jpeg_xl() -> Made:
     threads = [1]
 
     def encode(picture: Image.Image, quality: float) -> bytes:
-        return bytes(imagecodecs.jpegxl_encode(np.asarray(picture), distance=_distance(quality), effort=7, numthreads=threads[0]))
+        return bytes(
+            imagecodecs.jpegxl_encode(np.asarray(picture), distance=_distance(quality), effort=7, numthreads=threads[0])
+        )
 
     def decode(data: bytes) -> Image.Image:
         return Image.fromarray(imagecodecs.jpegxl_decode(data, numthreads=threads[0]))

@@ -23,7 +23,9 @@ def quartiles(seconds: Sequence[float]) -> dict[str, float]:
     return {"median": middle, "low": low, "high": high}
 
 
-def times(picture: Image.Image, chosen: Sequence[tuple[Codec, float]], threads: Sequence[int], rounds: int) -> Iterator[dict[str, Any]]:
+def times(
+    picture: Image.Image, chosen: Sequence[tuple[Codec, float]], threads: Sequence[int], rounds: int
+) -> Iterator[dict[str, Any]]:
     """Whole calls in this process, image to bytes and back, each codec at its given setting.
 
     The codecs take turns, so that a slow moment of the machine affects all of them.
@@ -55,7 +57,14 @@ def memory(path: str, codec: Codec | None, setting: float, decode: bool, model: 
 
     None where the system does not report it (only Linux does).
     """
-    task = {"path": path, "codec": codec and codec.name, "setting": setting, "decode": decode, "model": model, "device": device}
+    task = {
+        "path": path,
+        "codec": codec and codec.name,
+        "setting": setting,
+        "decode": decode,
+        "model": model,
+        "device": device,
+    }
     coded = None
     if codec and decode:
         from vqcodec.tools.bench.measure import opened
@@ -64,7 +73,9 @@ def memory(path: str, codec: Codec | None, setting: float, decode: bool, model: 
     command = [sys.executable, "-c", f"from vqcodec.tools.bench import cost; cost._child({json.dumps(task)!r})"]
     done = subprocess.run(command, input=coded, capture_output=True)
     if done.returncode:
-        raise BackendError(f"a process that measures memory failed: {done.stderr.decode(errors='replace').strip()[-300:]}")
+        raise BackendError(
+            f"a process that measures memory failed: {done.stderr.decode(errors='replace').strip()[-300:]}"
+        )
     return int(done.stdout) or None
 
 

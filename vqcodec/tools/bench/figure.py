@@ -23,11 +23,20 @@ def figure(report: dict[str, Any]) -> bytes:
         for name, colour in zip(report["curves"][metric["name"]], COLOURS):
             curve = sorted((p["bpp"], p["value"]) for p in report["curves"][metric["name"]][name])
             ours = name == "vqcodec"
-            axes.plot(*zip(*curve), label=name, color=colour, linewidth=3 if ours else 1.4, marker="o", markersize=5 if ours else 3,
-                      zorder=3 if ours else 2)
+            axes.plot(
+                *zip(*curve),
+                label=name,
+                color=colour,
+                linewidth=3 if ours else 1.4,
+                marker="o",
+                markersize=5 if ours else 3,
+                zorder=3 if ours else 2,
+            )
             seen += [value for bpp, value in curve if bpp <= right]
         room = 0.04 * (max(seen) - min(seen) or 1)
-        axes.set(xlim=(0, right), ylim=(min(seen) - room, max(seen) + room), xlabel="bits per pixel", title=metric["label"])
+        axes.set(
+            xlim=(0, right), ylim=(min(seen) - room, max(seen) + room), xlabel="bits per pixel", title=metric["label"]
+        )
         axes.grid(color="#ece9e2")
         axes.spines[["top", "right"]].set_visible(False)
     whole.axes[0].legend(frameon=False)

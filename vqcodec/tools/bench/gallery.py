@@ -34,8 +34,15 @@ class Side:
     def show(self, path: str, working: list[Codec]) -> dict[str, Any]:
         picture = opened(path)
         ours, peers = working[0], working[1:]
-        found: dict[str, Any] = {"path": path, "width": picture.width, "height": picture.height, "box": middle(*picture.size),
-                                 "original": embedded(picture), "rates": [], "steps": []}
+        found: dict[str, Any] = {
+            "path": path,
+            "width": picture.width,
+            "height": picture.height,
+            "box": middle(*picture.size),
+            "original": embedded(picture),
+            "rates": [],
+            "steps": [],
+        }
         for quality in self.qualities:
             data = ours.encode(picture, quality)
             versions = [version(ours, picture, data, quality)]
@@ -55,14 +62,28 @@ class Side:
         found = []
         for count in sorted({n for n in (1, 2, 4, 8) if n < len(ends)} | {len(ends)}):
             shown = vqcodec.decompress(data, maps=count, model=self.measurement.model).convert("RGB")
-            found.append({"maps": count, "of": len(ends), "bytes": ends[count - 1], "psnr": psnr(picture, shown), "image": embedded(shown)})
+            found.append(
+                {
+                    "maps": count,
+                    "of": len(ends),
+                    "bytes": ends[count - 1],
+                    "psnr": psnr(picture, shown),
+                    "image": embedded(shown),
+                }
+            )
         return found
 
 
 def version(codec: Codec, picture: Image.Image, data: bytes, setting: float) -> dict[str, Any]:
     back = codec.decode(data)
-    return {"codec": codec.name, "setting": setting, "bytes": len(data), "bpp": 8 * len(data) / (picture.width * picture.height),
-            "psnr": psnr(picture, back), "image": embedded(back)}
+    return {
+        "codec": codec.name,
+        "setting": setting,
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (picture.width * picture.height),
+        "psnr": psnr(picture, back),
+        "image": embedded(back),
+    }
 
 
 def largest_within(codec: Codec, picture: Image.Image, size: int) -> tuple[float, bytes]:
@@ -110,6 +131,8 @@ def samples(model: Any, device: str, classes: int, each: int) -> list[dict[str, 
     found = []
     for name in known[::step]:
         drawn = vqcodec.sample(name, each, size=(DRAWN, DRAWN), seed=1, model=model, device=device)
-        strip = grid([picture.resize((SAMPLE, SAMPLE), Image.Resampling.LANCZOS) for picture in drawn], columns=each, gap=0)
+        strip = grid(
+            [picture.resize((SAMPLE, SAMPLE), Image.Resampling.LANCZOS) for picture in drawn], columns=each, gap=0
+        )
         found.append({"class": name, "count": each, "image": embedded(strip)})
     return found

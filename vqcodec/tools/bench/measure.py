@@ -72,12 +72,15 @@ class Measurement:
 
         maps = vqcodec.decode_maps(data, model=self.model, device=self.device)
         chunks = [chunk["bytes"] for chunk in vqcodec.info(data)["chunks"] if chunk["tag"] == "M"]
-        return {"counts": [np.bincount(codes.ravel()) for codes in maps], "bytes": chunks + [0] * (len(maps) - len(chunks))}
+        return {
+            "counts": [np.bincount(codes.ravel()) for codes in maps],
+            "bytes": chunks + [0] * (len(maps) - len(chunks)),
+        }
 
 
 def settings(codec: Codec, quick: bool) -> tuple[float, ...]:
     """The settings to measure: all, or about a third, including both ends."""
-    return codec.settings[: -1 : 3] + codec.settings[-1:] if quick else codec.settings
+    return codec.settings[:-1:3] + codec.settings[-1:] if quick else codec.settings
 
 
 def opened(path: str | os.PathLike[str]) -> Image.Image:

@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from vqcodec.tools.bench.cost import quartiles
-from vqcodec.tools.bench.text import absent, cost_rows, counted, map_totals, megabytes, plain, plural, saved, signed, usual_maps
+from vqcodec.tools.bench.text import (
+    absent,
+    cost_rows,
+    counted,
+    map_totals,
+    megabytes,
+    plain,
+    plural,
+    saved,
+    signed,
+    usual_maps,
+)
 
 PARTS = Path(__file__).parent
 
@@ -18,7 +29,10 @@ PARTS = Path(__file__).parent
 def html(report: dict[str, Any], gallery: dict[str, Any]) -> str:
     """The page. gallery: what :func:`vqcodec.tools.bench.report.run` returns along with the report."""
     metrics = [m for m in report["metrics"] if report["curves"].get(m["name"], {}).get("vqcodec")]
-    pictures = [{**{k: p[k] for k in ("box", "original", "rates")}, "name": os.path.basename(p["path"])} for p in gallery["pictures"]]
+    pictures = [
+        {**{k: p[k] for k in ("box", "original", "rates")}, "name": os.path.basename(p["path"])}
+        for p in gallery["pictures"]
+    ]
     data = json.dumps({"metrics": metrics, "curves": report["curves"], "pictures": pictures})
     claim, lead = claims(report)
     low, high = report["range"]
@@ -40,7 +54,9 @@ def html(report: dict[str, Any], gallery: dict[str, Any]) -> str:
 
 def claims(report: dict[str, Any]) -> tuple[str, str]:
     """The headline, against the first other codec available, and the line below it, against the strongest by PSNR."""
-    known = [(entry["codec"], entry["psnr"]["range"]) for entry in report["bd_rates"] if entry["psnr"]["range"] is not None]
+    known = [
+        (entry["codec"], entry["psnr"]["range"]) for entry in report["bd_rates"] if entry["psnr"]["range"] is not None
+    ]
     if not known:
         return "Nothing to compare with", "No other codec reaches the same quality here."
     name, rate = known[0]
@@ -76,8 +92,11 @@ def _tone(rate: float | None) -> str:
 
 
 def _tiles(report: dict[str, Any]) -> str:
-    return "".join(f'<div><dt>against {escape(entry["codec"])}</dt><dd class="{_tone(rate)}">{signed(rate)}</dd></div>'
-                   for entry in report["bd_rates"] for rate in [entry["psnr"]["range"]])
+    return "".join(
+        f'<div><dt>against {escape(entry["codec"])}</dt><dd class="{_tone(rate)}">{signed(rate)}</dd></div>'
+        for entry in report["bd_rates"]
+        for rate in [entry["psnr"]["range"]]
+    )
 
 
 def _bd_table(report: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> str:
@@ -87,8 +106,13 @@ def _bd_table(report: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> str:
         rates = [entry[m["name"]]["range"] for m in metrics]
         each = [rate for rate in entry["each"] if rate is not None]
         spread = quartiles(each) if each else None
-        shown = "–" if spread is None else (f"{signed(spread['median'])} <small>{signed(spread['low'], 0)} to "
-                                           f"{signed(spread['high'], 0)}</small>")
+        shown = (
+            "–"
+            if spread is None
+            else (
+                f"{signed(spread['median'])} <small>{signed(spread['low'], 0)} to {signed(spread['high'], 0)}</small>"
+            )
+        )
         rows.append([escape(entry["codec"]), *map(signed, rates), shown])
         tones.append([*(f"strong {_tone(rate)}" for rate in rates), ""])
     return _table(rows, tones)
@@ -112,15 +136,18 @@ def _steps(picture: dict[str, Any] | None) -> str:
     return "".join(
         f'<figure><img src="{step["image"]}" width="{width}" height="{height}" decoding="async" '
         f'alt="The image after {step["maps"]} of {step["of"]} maps"><figcaption><b>'
-        f'{"all " + str(step["of"]) + " maps" if step["maps"] == step["of"] else plural(step["maps"], "map")}</b> · '
-        f'{step["bytes"]:,} bytes · {step["psnr"]:.1f} dB</figcaption></figure>'
-        for step in picture["steps"])
+        f"{'all ' + str(step['of']) + ' maps' if step['maps'] == step['of'] else plural(step['maps'], 'map')}</b> · "
+        f"{step['bytes']:,} bytes · {step['psnr']:.1f} dB</figcaption></figure>"
+        for step in picture["steps"]
+    )
 
 
 def _samples(samples: Iterable[dict[str, Any]]) -> str:
     return "".join(
         f'<figure><img src="{s["image"]}" width="{128 * s["count"]}" height="128" decoding="async" '
-        f'alt="Samples of {escape(s["class"])}"><figcaption>{escape(s["class"])}</figcaption></figure>' for s in samples)
+        f'alt="Samples of {escape(s["class"])}"><figcaption>{escape(s["class"])}</figcaption></figure>'
+        for s in samples
+    )
 
 
 # -- maps --------------------------------------------------------------------------------
@@ -129,28 +156,43 @@ def _samples(samples: Iterable[dict[str, Any]]) -> str:
 def _maps_text(report: dict[str, Any]) -> str:
     entry = usual_maps(report)
     uniform, zero, stored = map_totals(entry)
-    return (f"At quality {entry['quality']:g}, plain indices would take {uniform:.2f} bits per pixel, a perfect coder that knows how often "
-            f"each code occurs in these images {zero:.3f}. The files take <b>{stored:.3f}</b>, all overhead included: "
-            f"<b>{saved(entry):.0f} % fewer</b>, because a network predicts every code from those before it. Bits per code:")
+    return (
+        f"At quality {entry['quality']:g}, plain indices would take {uniform:.2f} bits per pixel, a perfect coder that knows how often "
+        f"each code occurs in these images {zero:.3f}. The files take <b>{stored:.3f}</b>, all overhead included: "
+        f"<b>{saved(entry):.0f} % fewer</b>, because a network predicts every code from those before it. Bits per code:"
+    )
 
 
 def _maps_table(report: dict[str, Any]) -> str:
     entry = usual_maps(report)
-    key = ('<span class="key" style="background:var(--grid)"></span>uniform <span class="key" '
-           'style="background:color-mix(in srgb, var(--c1) 55%, transparent)"></span>zero-order '
-           '<span class="key" style="background:var(--c0)"></span>in the file')
+    key = (
+        '<span class="key" style="background:var(--grid)"></span>uniform <span class="key" '
+        'style="background:color-mix(in srgb, var(--c1) 55%, transparent)"></span>zero-order '
+        '<span class="key" style="background:var(--c0)"></span>in the file'
+    )
     rows, tones = [["map", "uniform", "zero-order", "in the file", key]], []
     for number, m in enumerate(entry["maps"], 1):
         uniform, zero, stored = (m[kind] / m["codes"] for kind in ("uniform", "zero_order", "file"))
-        rows.append([str(number), f"{uniform:.0f}", f"{zero:.2f}", f"{stored:.2f}",
-                     _track(100, 100 * zero / uniform, 100 * stored / uniform)])
+        rows.append(
+            [
+                str(number),
+                f"{uniform:.0f}",
+                f"{zero:.2f}",
+                f"{stored:.2f}",
+                _track(100, 100 * zero / uniform, 100 * stored / uniform),
+            ]
+        )
         tones.append(["", "", "strong", "plot"])
     return _table(rows, tones)
 
 
 def _track(*widths: float, ours: bool = False) -> str:
     mark = ' class="ours"' if ours else ""
-    return '<span class="track" aria-hidden="true">' + "".join(f'<i{mark} style="width:{max(w, .6):.1f}%"></i>' for w in widths) + "</span>"
+    return (
+        '<span class="track" aria-hidden="true">'
+        + "".join(f'<i{mark} style="width:{max(w, 0.6):.1f}%"></i>' for w in widths)
+        + "</span>"
+    )
 
 
 # -- costs -------------------------------------------------------------------------------
@@ -158,9 +200,11 @@ def _track(*widths: float, ours: bool = False) -> str:
 
 def _costs_text(report: dict[str, Any]) -> str:
     timed = report["timed"]
-    return (f"Whole calls in one process, {escape(timed['name'])}, {timed['width']} × {timed['height']}, every codec at its setting "
-            f"nearest to {timed['bpp']:.2f} bits per pixel; medians. Memory: the peak of a process that does one call, "
-            f"of which opening the image alone takes {megabytes(report['memory_of_nothing'])} MB.")
+    return (
+        f"Whole calls in one process, {escape(timed['name'])}, {timed['width']} × {timed['height']}, every codec at its setting "
+        f"nearest to {timed['bpp']:.2f} bits per pixel; medians. Memory: the peak of a process that does one call, "
+        f"of which opening the image alone takes {megabytes(report['memory_of_nothing'])} MB."
+    )
 
 
 def _costs_table(report: dict[str, Any]) -> str:
@@ -168,8 +212,17 @@ def _costs_table(report: dict[str, Any]) -> str:
     slowest = max(row[3] for row in found)
     rows = [["codec", "threads", "encode, ms", "decode, ms", "encode, MB", "decode, MB", "decoding"]]
     for name, threads, encode, decode, most, least in found:
-        rows.append([escape(name), str(threads), f"{encode:.0f}", f"{decode:.0f}" if decode >= 10 else f"{decode:.1f}",
-                     megabytes(most), megabytes(least), _track(100 * decode / slowest, ours=name == "vqcodec")])
+        rows.append(
+            [
+                escape(name),
+                str(threads),
+                f"{encode:.0f}",
+                f"{decode:.0f}" if decode >= 10 else f"{decode:.1f}",
+                megabytes(most),
+                megabytes(least),
+                _track(100 * decode / slowest, ours=name == "vqcodec"),
+            ]
+        )
     return _table(rows, [["", "", "strong", "", "", "plot"]] * len(found))
 
 
@@ -182,7 +235,9 @@ def _absent(report: dict[str, Any]) -> str:
 
 
 def _cropped(gallery: dict[str, Any]) -> str:
-    cropped = any((p["width"], p["height"]) != (p["box"][2] - p["box"][0], p["box"][3] - p["box"][1]) for p in gallery["pictures"])
+    cropped = any(
+        (p["width"], p["height"]) != (p["box"][2] - p["box"][0], p["box"][3] - p["box"][1]) for p in gallery["pictures"]
+    )
     return " Large images are cropped to the middle." if cropped else ""
 
 

@@ -56,8 +56,14 @@ def run(plan: Plan, command: str = "", progress: Progress = lambda *_: None) -> 
     for codec in codecs[1:]:
         codec.try_out()
     working = [codec for codec in codecs if not codec.missing]
-    measurement = Measurement(tuple(c.name for c in working), tuple(m for m in measure.METRICS if m not in missing), plan.quick,
-                              plan.model, plan.device, plan.effort)
+    measurement = Measurement(
+        tuple(c.name for c in working),
+        tuple(m for m in measure.METRICS if m not in missing),
+        plan.quick,
+        plan.model,
+        plan.device,
+        plan.effort,
+    )
     paths = chosen(plan)
     jobs = plan.jobs or (cores() if plan.device == "cpu" else 1)
     found, skipped = _through(measurement, paths, jobs, progress, "images")
@@ -65,13 +71,27 @@ def run(plan: Plan, command: str = "", progress: Progress = lambda *_: None) -> 
         reasons = f": {skipped[0]['name']}: {skipped[0]['reason']}" if skipped else ""
         raise ImageError(f"{plan.folder}: must contain an image that can be measured, found none{reasons}")
     report: dict[str, Any] = {
-        "command": command, "folder": os.path.basename(os.path.abspath(plan.folder)), "quick": plan.quick, **machine.described(),
-        "codecs": [{"name": c.name, "detail": c.detail, "unit": c.unit, "missing": c.missing, "threads": c.threads} for c in codecs],
-        "metrics": [{"name": name, "label": label, "missing": missing.get(name, "")} for name, label in measure.METRICS.items()],
-        "pictures": [{"name": os.path.basename(p["path"]), "width": p["width"], "height": p["height"], "rows": p["rows"]} for p in found],
-        "skipped": skipped, "range": curves.RANGE,
+        "command": command,
+        "folder": os.path.basename(os.path.abspath(plan.folder)),
+        "quick": plan.quick,
+        **machine.described(),
+        "codecs": [
+            {"name": c.name, "detail": c.detail, "unit": c.unit, "missing": c.missing, "threads": c.threads}
+            for c in codecs
+        ],
+        "metrics": [
+            {"name": name, "label": label, "missing": missing.get(name, "")} for name, label in measure.METRICS.items()
+        ],
+        "pictures": [
+            {"name": os.path.basename(p["path"]), "width": p["width"], "height": p["height"], "rows": p["rows"]}
+            for p in found
+        ],
+        "skipped": skipped,
+        "range": curves.RANGE,
     }
-    report["curves"] = {metric: {c.name: curve(found, measurement, c.name, metric) for c in working} for metric in measurement.metrics}
+    report["curves"] = {
+        metric: {c.name: curve(found, measurement, c.name, metric) for c in working} for metric in measurement.metrics
+    }
     report["bd_rates"] = [rates(report, found, measurement, c.name) for c in working[1:]]
     sizes = [m.codes for m in vqcodec.Codec(plan.model).model.config.autoencoder.maps]
     report["maps"] = map_bits(found, sizes)
@@ -86,7 +106,9 @@ def chosen(plan: Plan) -> list[str]:
     return [paths[i * len(paths) // count] for i in range(count)]
 
 
-def _through(work: Any, paths: Sequence[str], jobs: int, progress: Progress, stage: str) -> tuple[list[Any], list[dict[str, str]]]:
+def _through(
+    work: Any, paths: Sequence[str], jobs: int, progress: Progress, stage: str
+) -> tuple[list[Any], list[dict[str, str]]]:
     """``work`` for every path, in processes: the results, in the order of ``paths``, and the failures."""
     done: dict[str, Any] = {}
     progress(stage, 0, len(paths))
@@ -97,15 +119,20 @@ def _through(work: Any, paths: Sequence[str], jobs: int, progress: Progress, sta
                 raise result
             done[path] = result
             progress(stage, len(done), len(paths))
-    failed = [{"name": os.path.basename(path), "reason": batch.message(done[path]).removeprefix(f"{path}: ")}
-              for path in paths if isinstance(done[path], ImageError)]
+    failed = [
+        {"name": os.path.basename(path), "reason": batch.message(done[path]).removeprefix(f"{path}: ")}
+        for path in paths
+        if isinstance(done[path], ImageError)
+    ]
     return [done[path] for path in paths if not isinstance(done[path], ImageError)], failed
 
 
 # -- what follows from the rows ----------------------------------------------------------
 
 
-def points(picture: dict[str, Any], measurement: Measurement, codec: str, metric: str) -> list[tuple[float, float] | None]:
+def points(
+    picture: dict[str, Any], measurement: Measurement, codec: str, metric: str
+) -> list[tuple[float, float] | None]:
     """Bits per pixel and a metric of one image at every setting; None where the metric does not exist."""
     column = 2 + measurement.metrics.index(metric)
     area = picture["width"] * picture["height"]
@@ -115,7 +142,9 @@ def points(picture: dict[str, Any], measurement: Measurement, codec: str, metric
 def curve(found: list[Any], measurement: Measurement, codec: str, metric: str) -> list[dict[str, float]]:
     """Means over the images, for every setting of a codec."""
     means = curves.mean([points(p, measurement, codec, metric) for p in found])
-    return [{"setting": row[0], "bpp": bpp, "value": value} for row, (bpp, value) in zip(found[0]["rows"][codec], means)]
+    return [
+        {"setting": row[0], "bpp": bpp, "value": value} for row, (bpp, value) in zip(found[0]["rows"][codec], means)
+    ]
 
 
 def rates(report: dict[str, Any], found: list[Any], measurement: Measurement, codec: str) -> dict[str, Any]:
@@ -130,7 +159,9 @@ def rates(report: dict[str, Any], found: list[Any], measurement: Measurement, co
 
 def own_rate(picture: dict[str, Any], measurement: Measurement, codec: str) -> float | None:
     """BD-rate of one image by PSNR, over the whole range that both codecs reach."""
-    ours, theirs = ([point for point in points(picture, measurement, name, "psnr") if point] for name in ("vqcodec", codec))
+    ours, theirs = (
+        [point for point in points(picture, measurement, name, "psnr") if point] for name in ("vqcodec", codec)
+    )
     return curves.bd_rate(ours, theirs)
 
 
@@ -147,9 +178,14 @@ def map_bits(found: list[Any], sizes: Sequence[int]) -> list[dict[str, Any]]:
         for number, size in enumerate(sizes):
             total = np.sum([np.pad(s["counts"][number], (0, size - len(s["counts"][number]))) for s in stored], axis=0)
             share = total[total > 0] / total.sum()
-            maps.append({"codes": int(total.sum()), "uniform": float(total.sum() * np.log2(size)),
-                         "zero_order": float(-(share * np.log2(share)).sum() * total.sum()),
-                         "file": 8 * sum(s["bytes"][number] for s in stored)})
+            maps.append(
+                {
+                    "codes": int(total.sum()),
+                    "uniform": float(total.sum() * np.log2(size)),
+                    "zero_order": float(-(share * np.log2(share)).sum() * total.sum()),
+                    "file": 8 * sum(s["bytes"][number] for s in stored),
+                }
+            )
         result.append({"quality": quality, "pixels": sum(p["width"] * p["height"] for p in found), "maps": maps})
     return result
 
@@ -157,11 +193,16 @@ def map_bits(found: list[Any], sizes: Sequence[int]) -> list[dict[str, Any]]:
 # -- costs and images ------------------------------------------------------------------
 
 
-def _costs(plan: Plan, found: list[Any], working: list[Codec], means: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def _costs(
+    plan: Plan, found: list[Any], working: list[Codec], means: dict[str, Any], progress: Progress
+) -> dict[str, Any]:
     """Times and memory for the image of median size, with all codecs at nearly the same rate."""
     picture = sorted(found, key=lambda p: p["width"] * p["height"])[len(found) // 2]
     usual = min(means["vqcodec"], key=lambda point: abs(point["setting"] - USUAL))
-    nearest = [(codec, min(means[codec.name], key=lambda p: abs(np.log(p["bpp"] / usual["bpp"])))["setting"]) for codec in working]
+    nearest = [
+        (codec, min(means[codec.name], key=lambda p: abs(np.log(p["bpp"] / usual["bpp"])))["setting"])
+        for codec in working
+    ]
     most = plan.threads or cores()
     steps = len({1, most}) + 1
     progress("times and memory", 0, steps)
@@ -170,12 +211,27 @@ def _costs(plan: Plan, found: list[Any], working: list[Codec], means: dict[str, 
         times += list(cost.times(measure.opened(picture["path"]), nearest, [count], 3 if plan.quick else 15))
         progress("times and memory", done, steps)
     empty = cost.memory(picture["path"], None, 0, False, None, plan.device)
-    memory = [] if empty is None else [
-        {"codec": codec.name, **{name: cost.memory(picture["path"], codec, setting, decode, plan.model, plan.device)
-                                 for name, decode in (("encode", False), ("decode", True))}}
-        for codec, setting in nearest]
+    memory = (
+        []
+        if empty is None
+        else [
+            {
+                "codec": codec.name,
+                **{
+                    name: cost.memory(picture["path"], codec, setting, decode, plan.model, plan.device)
+                    for name, decode in (("encode", False), ("decode", True))
+                },
+            }
+            for codec, setting in nearest
+        ]
+    )
     progress("times and memory", steps, steps)
-    timed = {"name": os.path.basename(picture["path"]), "width": picture["width"], "height": picture["height"], "bpp": usual["bpp"]}
+    timed = {
+        "name": os.path.basename(picture["path"]),
+        "width": picture["width"],
+        "height": picture["height"],
+        "bpp": usual["bpp"],
+    }
     return {"timed": timed, "times": times, "memory": memory, "memory_of_nothing": empty}
 
 
