@@ -11,6 +11,7 @@ not at all, even if a process is killed. :mod:`vqcodec.ray` does the same on man
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 import warnings
@@ -182,7 +183,9 @@ def run(
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise InvalidArgument(f"jobs must be a whole number from 1, got {jobs!r}")
     if not (coder.model is None or isinstance(coder.model, (str, os.PathLike))):
-        raise InvalidArgument(f"model must be a file name, so that all processes can load it, got {type(coder.model).__name__}")
+        raise InvalidArgument(
+            f"model must be a file name, so that all processes can load it, got {type(coder.model).__name__}"
+        )
     return _run(coder, pairs, jobs, force)
 
 
@@ -231,7 +234,9 @@ class _Start:
         code = self.coder.start()
 
         def work(task: _Task) -> Record:
-            return attempt(code, task.input, task.output, lambda content: files.write_temporary(task.temporary, content))
+            return attempt(
+                code, task.input, task.output, lambda content: files.write_temporary(task.temporary, content)
+            )
 
         return work
 
@@ -261,7 +266,7 @@ def _run(coder: Encoder | Decoder, pairs: Iterable[tuple[Path_, Path_]], jobs: i
         code = coder.start()
         for task in tasks:
             yield from _drained(refused)
-            yield attempt(code, task.input, task.output, lambda content, to=task.output: files.write(to, content, force))  # type: ignore[misc]
+            yield attempt(code, task.input, task.output, functools.partial(files.write, task.output, force=force))
     else:
         yield from _run_in_processes(coder, tasks, jobs, force, refused)
     yield from _drained(refused)
@@ -324,11 +329,16 @@ def _remove(name: str) -> None:
         os.unlink(name)
 
 
-def _pairs(source: Path_ | Iterable[Path_], output: Path_, suffix: str, recursive: bool) -> Iterator[tuple[Path_, Path_]]:
+def _pairs(
+    source: Path_ | Iterable[Path_], output: Path_, suffix: str, recursive: bool
+) -> Iterator[tuple[Path_, Path_]]:
     if isinstance(source, (str, os.PathLike)):
         if not os.path.isdir(source):
             raise InvalidArgument(f"{os.fspath(source)} must be a folder; pass a single file in a list")
-        return ((path, Path(output, path.relative_to(source)).with_suffix(suffix)) for path in pictures_in(source, suffix, recursive))
+        return (
+            (path, Path(output, path.relative_to(source)).with_suffix(suffix))
+            for path in pictures_in(source, suffix, recursive)
+        )
     return ((path, Path(output, Path(path).with_suffix(suffix).name)) for path in source)
 
 
@@ -382,4 +392,6 @@ def _readable() -> set[str]:
 
     PIL.Image.init()
     readable = set(PIL.Image.OPEN) - {"BUFR", "GRIB", "HDF5", "MPEG"}  # Pillow only knows their names
-    return {extension for extension, format in PIL.Image.registered_extensions().items() if format in readable} - {SUFFIX}
+    return {extension for extension, format in PIL.Image.registered_extensions().items() if format in readable} - {
+        SUFFIX
+    }
