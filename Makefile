@@ -1,16 +1,16 @@
-# make demo      set up, then compress, decompress and sample: pictures in out/
-# make test      set up, then all tests (PYTEST_ARGS for more)
-# make check     build, lint and the fast tests: what to run before every commit
-# make lint      ruff, mypy, clang-format, and clang-tidy where it is installed
-# make wheel     source archive and wheel, checked in an environment of its own: build/wheel
-# make cross     the core on aarch64 and on big-endian s390x, by QEMU (needs what tests/cross.sh says)
+# make demo      set up, then compress, decompress and sample; images go to out/
+# make test      set up, then run all tests (PYTEST_ARGS: more arguments)
+# make check     build, lint and the fast tests: run it before every commit
+# make lint      ruff, mypy, clang-format, and clang-tidy if it is installed
+# make wheel     source archive and wheel in build/wheel, tested in a fresh environment
+# make cross     the core on aarch64 and on big-endian s390x, under QEMU (tests/cross.sh lists what it needs)
 # make build     set up only: .venv with the compiled core and all dependencies
-# make bench     all benchmarks, one table (IMAGES=FOLDER for pictures, BENCH_ARGS for more)
-# make sanitize  the C++ tests, and the CUDA kernels run by the CPU, under the address and
+# make bench     all benchmarks, in one table (IMAGES=FOLDER; BENCH_ARGS: more arguments)
+# make sanitize  the C++ tests, and the CUDA kernels run on the CPU, under the address and
 #                undefined-behaviour sanitizers
 # make fuzz      the fuzz targets for 10 minutes in all (needs Clang and atheris, see docs/FUZZING.md)
-# make docs      the documentation as a site: build/site
-# make clean     remove everything that the above made
+# make docs      the documentation as a site in build/site
+# make clean     remove everything made by the above
 
 PYTHON ?= python3
 VENV := .venv
@@ -59,7 +59,7 @@ cross: $(STAMP)
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-# Peers that cannot be installed are absent from the table. CompressAI wants an older NumPy than ours: its own environment.
+# Peers that cannot be installed are left out of the table. CompressAI needs an older NumPy than ours, so it gets its own environment.
 PEERS := .venv-peers
 
 $(VENV)/bench: $(STAMP)
@@ -75,7 +75,7 @@ $(PEERS)/done:
 bench: $(VENV)/bench $(PEERS)/done
 	$(BIN)/python -m benchmarks $(IMAGES) --compressai $(PEERS)/bin/python $(BENCH_ARGS)
 
-# Python itself is not instrumented, so it must load the sanitizers' library (and libstdc++) first.
+# Python itself is not instrumented, so it must load the sanitizer library (and libstdc++) first.
 PRELOAD = $(shell c++ -print-file-name=libasan.so) $(shell c++ -print-file-name=libstdc++.so)
 
 sanitize: $(STAMP)

@@ -2,10 +2,10 @@
 
     python -m benchmarks [FOLDER] [--write] [--short] [--only decode sampling ...]
 
-FOLDER has pictures for rate and distortion, best the 24 of Kodak; without it the photograph that ships with
-vqcodec has to do. Every benchmark is a process of its own. The machine should have nothing else to do; it takes
+FOLDER has images for rate and distortion, preferably the 24 of Kodak; without it, the photograph that ships with
+vqcodec is used. Every benchmark runs in a separate process. The machine should be otherwise idle; it takes
 about a quarter of an hour on two cores. --write puts the table into docs/BENCHMARKS.md and, with --full, rate and
-distortion into docs/MODEL.md; --short checks that all work, in few rounds, and its times mean little.
+distortion into docs/MODEL.md; --short checks that everything works, in a few rounds; its times mean little.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BEGIN = "<!-- begin: python -m benchmarks --write -->"
 
 @dataclass(frozen=True)
 class Task:
-    """One process. command: as a user would type it; run: what is added to it here; short: with --short, too."""
+    """One process. command: as a user would type it; run: arguments added here; short: arguments added with --short."""
 
     name: str
     command: list[str]
@@ -76,9 +76,9 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
 
 
 def measured(task: Task, options: argparse.Namespace, folder: Path) -> list[Row]:
-    """Run a task, its output to ours; its rows."""
+    """Run a task, passing its output through. Returns its rows."""
     result = folder / "rows.json"
-    result.unlink(missing_ok=True)  # that of the task before
+    result.unlink(missing_ok=True)  # that of the previous task
     more = ["-o", str(folder / "bench.html")] if task.name == "bench" else []
     command = [
         sys.executable,
@@ -101,10 +101,10 @@ def measured(task: Task, options: argparse.Namespace, folder: Path) -> list[Row]
 
 
 def from_bench(report: dict[str, Any], command: str) -> list[Row]:
-    """Bytes at equal quality, the peer's as 1, with the quartiles of the pictures' own PSNR curves; times of whole calls."""
+    """Bytes at equal quality, relative to the peer's, with quartiles from the PSNR curves of individual images; times of whole calls."""
     low, high = report["range"]
     labels = {m["name"]: m["label"].partition(",")[0] for m in report["metrics"]}
-    pictures = f"{len(report['pictures'])} picture{'s' * (len(report['pictures']) > 1)} of {report['folder']}"
+    pictures = f"{len(report['pictures'])} image{'s' * (len(report['pictures']) > 1)} of {report['folder']}"
     one = {"median": 1.0, "low": 1.0, "high": 1.0}
     found = []
     for metric in report["curves"]:
@@ -142,12 +142,12 @@ def from_bench(report: dict[str, Any], command: str) -> list[Row]:
 
 
 def best_times(report: dict[str, Any], what: str) -> dict[str, rows.Spread]:
-    """Of every codec, with as many threads as it was given."""
+    """For every codec, with the number of threads it was given."""
     return {t["codec"]: t[what] for t in sorted(report["times"], key=lambda t: t["threads"])}
 
 
 def section(found: list[Row], options: argparse.Namespace, minutes: float) -> str:
-    """Markdown, with all that is needed to judge it."""
+    """Markdown, with everything needed to interpret it."""
     here = machine.described()
     peers = {name: version(name) for name in ("torch", "faiss-cpu", "pillow", "imagecodecs")}
     described = (
@@ -174,15 +174,17 @@ def shown(options: argparse.Namespace) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", help=f"pictures (default: {PHOTO.name} alone)")
+    parser.add_argument("folder", nargs="?", help=f"images (default: {PHOTO.name} alone)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="decode, sampling, nearest_codebook, startup, bench")
     parser.add_argument(
-        "--full", action="store_true", help="rate and distortion of all pictures at all settings: another half hour"
+        "--full", action="store_true", help="rate and distortion of all images at all settings: another half hour"
     )
-    parser.add_argument("--short", action="store_true", help="few rounds")
-    parser.add_argument("--write", action="store_true", help="into docs/BENCHMARKS.md and, with --full, docs/MODEL.md")
+    parser.add_argument("--short", action="store_true", help="only a few rounds")
     parser.add_argument(
-        "--compressai", metavar="PYTHON", default=sys.executable, help="of the environment that has CompressAI"
+        "--write", action="store_true", help="update docs/BENCHMARKS.md and, with --full, docs/MODEL.md"
+    )
+    parser.add_argument(
+        "--compressai", metavar="PYTHON", default=sys.executable, help="Python of the environment with CompressAI"
     )
     options = parser.parse_args()
     if options.folder:

@@ -1,4 +1,4 @@
-"""Whether an archive may rely on the files: a zoo of pictures there and back, memory, and damage.
+"""Checks for archives: round trips of all kinds of images, memory, and damage.
 
     python -m benchmarks.archive zoo [--effort 0]
     python -m benchmarks.archive memory [--side 10000] [--efforts 0 3] [--photos FOLDER] [--work FOLDER]
@@ -6,14 +6,14 @@
 
 Each prints a table and ends with an error if a promise is broken:
 
-    zoo      size and mode as documented, alpha equal to the bit, metadata to the byte, the decoded code maps
-             those that were encoded, the PSNR over a floor
-    memory   the peak of a process under MOST for a picture of side x side pixels, everything included but an
-             image of the caller's own
-    damage   of files with one bit turned, or cut off: a typed error, or exactly the picture that
-             docs/FORMAT.md ("Damaged files") promises, within SECONDS of processor time
+    zoo      size and mode as documented; alpha and metadata identical; decoded code maps equal to the
+             encoded ones; PSNR above a floor
+    memory   peak memory of a process below MOST for an image of side x side pixels, including everything but
+             an image held by the caller
+    damage   files with one flipped bit, or truncated: a typed error, or exactly the image that
+             docs/FORMAT.md ("Damaged files") promises, within SECONDS of CPU time
 
-Without --photos the photograph that comes with vqcodec takes their place.
+Without --photos, the photograph that ships with vqcodec is used.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ import vqcodec
 from vqcodec.errors import ImageError, VqcodecError
 from vqcodec.tools.demo import PHOTO
 
-#: Bytes that a process may take for a picture of 10,000 x 10,000 pixels.
+#: Bytes that a process may use for an image of 10,000 x 10,000 pixels.
 MOST = 1_500_000_000
-#: Seconds of processor time, of all threads together, for a damaged file.
+#: Seconds of CPU time, over all threads, for a damaged file.
 SECONDS = 2.0
 
 
@@ -61,11 +61,11 @@ def same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     return a is b if a is None or b is None else np.array_equal(a, b)
 
 
-# -- pictures ------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------
 
 
 def scene(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """A synthetic picture, H x W x 3 uint8: gradients, edges, a little texture."""
+    """A synthetic image, H x W x 3 uint8: gradients, edges, a little texture."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / 64
     waves = np.stack(
@@ -77,7 +77,7 @@ def scene(width: int, height: int, seed: int = 0) -> np.ndarray:
 
 
 def plane(width: int, height: int) -> np.ndarray:
-    """An alpha plane that no lossy coder would keep."""
+    """An alpha plane that no lossy coder would preserve."""
     return np.random.default_rng(7).integers(0, 256, (height, width), np.uint8)
 
 
@@ -86,10 +86,10 @@ def plane(width: int, height: int) -> np.ndarray:
 
 @dataclass
 class Specimen:
-    """What goes in, and what must come out.
+    """An input, and what must come out.
 
-    source: what :func:`vqcodec.compress` is given. mode: of the decoded image. pixels: what it is compared with,
-    H x W x 3. floor: least PSNR in dB. alpha: H x W, or None. metadata: as Pillow calls it. warns: a warning is due.
+    source: the argument of :func:`vqcodec.compress`. mode: of the decoded image. pixels: what it is compared with,
+    H x W x 3. floor: minimum PSNR in dB. alpha: H x W, or None. metadata: by Pillow's names. warns: a warning is expected.
     """
 
     name: str
@@ -109,7 +109,7 @@ SIZES = (
 
 
 def sizes(most: int = 1 << 30) -> Iterator[Specimen]:
-    """Pictures of all sizes up to ``most`` pixels, width x height."""
+    """Images of all sizes up to ``most`` pixels, width x height."""
     for width, height in SIZES:
         if width * height <= most:
             pixels = scene(width, height)
@@ -117,7 +117,7 @@ def sizes(most: int = 1 << 30) -> Iterator[Specimen]:
 
 
 def modes() -> Iterator[Specimen]:
-    """Pictures of every mode of Pillow that is supported."""
+    """Images of every mode of Pillow that is supported."""
     width, height = 97, 71
     rgb, alpha = scene(width, height), plane(width, height)
     image, grey = Image.fromarray(rgb), Image.fromarray(rgb).convert("L")
@@ -158,7 +158,7 @@ def modes() -> Iterator[Specimen]:
     assert given is not None
     yield Specimen("LAB", given, "RGB", rgb, 24)
     deep = np.asarray(grey).astype(np.uint16) * 257
-    noise = np.random.default_rng(1).integers(-128, 129, deep.shape)  # less than half a step of 8 bits
+    noise = np.random.default_rng(1).integers(-128, 129, deep.shape)  # less than half an 8-bit step
     deep = (deep + noise).clip(0, 65535).astype(np.uint16)
     yield Specimen("I;16", Image.fromarray(deep), "L", thrice(grey), 30)
     yield Specimen("I", Image.fromarray(deep.astype(np.int32)), "L", thrice(grey), 30)
@@ -169,7 +169,7 @@ def modes() -> Iterator[Specimen]:
 
 
 def files() -> Iterator[Specimen]:
-    """Files with more than pixels in them."""
+    """Files that contain more than pixels."""
     width, height = 97, 71
     image = Image.fromarray(scene(width, height))
     for format in ("GIF", "WEBP", "PNG"):
@@ -261,7 +261,7 @@ def stored(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def deep_png(rgb: np.ndarray) -> bytes:
-    """A PNG of 16 bits a channel, which Pillow cannot write."""
+    """A PNG with 16 bits per channel, which Pillow cannot write."""
     height, width, _ = rgb.shape
     rows = (rgb.astype(">u2") * 257).astype(">u2").reshape(height, -1)
     raw = b"".join(b"\0" + row.tobytes() for row in rows)
@@ -305,14 +305,14 @@ def there_and_back(specimen: Specimen, *, quality: float = 80, effort: int = 0, 
 
 
 def refused(model: Any = None) -> Iterator[tuple[str, Image.Image]]:
-    """Pictures that have no agreed meaning in 8 bits."""
+    """Images with no standard meaning in 8 bits."""
     yield "F", Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
     yield "I beyond 16 bits", Image.fromarray(np.array([[0, 65536]], np.int32))
     yield "I below 0", Image.fromarray(np.array([[0, -1]], np.int32))
 
 
 def zoo(effort: int, model: Any = None) -> None:
-    print(f"{'picture':36} {'bytes':>9} {'dB':>6} {'s':>7}")
+    print(f"{'image':36} {'bytes':>9} {'dB':>6} {'s':>7}")
     count = 0
     for specimens in (sizes(), modes(), files()):
         for specimen in specimens:
@@ -330,14 +330,14 @@ def zoo(effort: int, model: Any = None) -> None:
             print(f"{name:36} refused: {error}")
         else:
             raise Broken(f"{name} was not refused")
-    print(f"\n{count} pictures there and back: all promises kept")
+    print(f"\n{count} images round-tripped: all promises kept")
 
 
 # -- memory --------------------------------------------------------------------------------
 
 
 def big_picture(path: Path, side: int, photos: Path | None) -> None:
-    """A picture of side x side pixels, tiled with photographs and synthetic scenes: ``path``.npy and .png."""
+    """An image of side x side pixels, tiled with photographs and synthetic scenes: ``path``.npy and .png."""
     names = sorted(photos.iterdir())[:40] if photos else [PHOTO]
     pixels = np.lib.format.open_memmap(path.with_suffix(".npy"), "w+", np.uint8, (side, side, 3))
     rng, number, band = np.random.default_rng(0), 0, 500
@@ -360,7 +360,7 @@ def big_picture(path: Path, side: int, photos: Path | None) -> None:
 
 
 def peak(command: list[str]) -> tuple[float, int]:
-    """Seconds and peak of resident bytes of a process of its own."""
+    """Seconds and peak resident bytes of a separate process."""
     begun = time.perf_counter()
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -377,7 +377,7 @@ def memory(side: int, efforts: list[int], photos: Path | None, work: Path) -> No
     peak([*python, maker + (f"Path({str(photos)!r}))" if photos else "None)")])
     imports = "import numpy as np, vqcodec, PIL.Image; PIL.Image.MAX_IMAGE_PIXELS = None; "
     runs: list[tuple[str, list[str]]] = []
-    held = "compress(PIL image), effort 0"  # the caller keeps an image, which takes Pillow four bytes a pixel
+    held = "compress(PIL image), effort 0"  # the caller keeps an image, which Pillow stores in four bytes per pixel
     for effort in efforts:
         runs.append(
             (
@@ -416,7 +416,7 @@ def memory(side: int, efforts: list[int], photos: Path | None, work: Path) -> No
 
 @dataclass
 class Victim:
-    """A sound file, and the pictures that its first maps give."""
+    """An intact file, and the images given by its first maps."""
 
     name: str
     data: bytes
@@ -444,7 +444,7 @@ class Victim:
         )
 
     def expected(self, at: int, cut: bool) -> set[tuple[int, bool]]:
-        """Number of maps and whether there is alpha, of the pictures that damage at a byte may leave; 0 maps: an error."""
+        """(Number of maps, whether there is alpha) of the images that may result from damage at a byte; 0 maps: an error."""
         whole = [c for c in self.chunks if c["offset"] + c["bytes"] <= at]
         hit = next((c["tag"] for c in self.chunks if c["offset"] <= at < c["offset"] + c["bytes"]), "magic")
         maps, alpha = sum(c["tag"] == "M" for c in whole), any(c["tag"] == "A" for c in whole)
@@ -472,7 +472,7 @@ def victims(photos: Path | None = None, model: Any = None) -> list[Victim]:
 
 
 def injured(victim: Victim, data: bytes, expected: set[tuple[int, bool]], partial: bool) -> str:
-    """What became of a damaged file: "error", "coarser" or "whole". Raises :class:`Broken`."""
+    """The result for a damaged file: "error", "coarser" or "whole". Raises :class:`Broken`."""
     try:
         image = vqcodec.decompress(data, partial=partial, model=victim.model)
     except VqcodecError:
@@ -484,11 +484,11 @@ def injured(victim: Victim, data: bytes, expected: set[tuple[int, bool]], partia
         if np.array_equal(pixels, victim.pictures[maps]) and (alpha is not None) == with_alpha:
             promise(alpha is None or same(alpha, victim.alpha), "alpha differs")
             return "whole" if maps == len(victim.pictures) else "coarser"
-    raise Broken(f"the picture is not that of {expected}")
+    raise Broken(f"the image is not that of {expected}")
 
 
 def damages(victim: Victim, flips: int, cuts: int, seed: int = 0) -> Iterator[tuple[str, bytes, set[tuple[int, bool]]]]:
-    """Kind, damaged file, what may come of it."""
+    """Kind, damaged file, possible results."""
     rng = np.random.default_rng(seed)
     for bit in rng.integers(0, 8 * len(victim.data), flips):
         at = int(bit) // 8

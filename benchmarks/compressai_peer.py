@@ -1,11 +1,11 @@
-"""CompressAI's decoders, in a process and an environment of their own: benchmarks.decode talks to it through pipes.
+"""CompressAI's decoders, in a separate process and environment: benchmarks.decode communicates with it through pipes.
 
     python compressai_peer.py WIDTH HEIGHT THREADS
 
-Needs nothing but `pip install compressai` (which brings its own PyTorch, and an older NumPy than
-vqcodec needs). Prints a line of JSON with versions, then for every line with a model's name one
-with the seconds of a decode, as a whole and of the loop over positions alone. The models have random
-weights, which makes no difference to the number of their steps.
+Only needs `pip install compressai` (which installs its own PyTorch, and an older NumPy than
+vqcodec needs). Prints a line of JSON with versions, then, for every input line with a model's name,
+a line with the seconds of a whole decode and of the loop over positions alone. The models have
+random weights, which does not affect the number of steps.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""How fast are the kernels on a GPU? Against PyTorch and against the loops that people write.
+"""How fast are the kernels on a GPU? Compared with PyTorch and with the usual loops.
 
     python -m benchmarks.cuda [--device 0] [--rounds 15] [--size 768x512] [--batch 1 16 128]
 
     nearest_codebook   against torch.cdist + argmin and torch.addmm + argmin, which write and read
-                       the N x K matrix of distances (also with TF32 allowed, where codes that
-                       are nearly as near may be found instead)
-    decoding           all maps of pictures, one launch, against the CPU of the same machine
-    sampling           against the naive PyTorch loop on the same GPU: for every position the whole
-                       float network on the whole map (timed on some positions, extrapolated)
+                       the N x K matrix of distances (also with TF32 allowed, which may find
+                       codes that are not quite the nearest)
+    decoding           all maps of images, one launch, against the CPU of the same machine
+    sampling           against the naive PyTorch loop on the same GPU: the whole float network on the
+                       whole map for every position (timed on some positions, extrapolated)
 
 Indices, maps and samples are compared with the CPU's before anything is timed. Times are medians of
-wall-clock times between two synchronisations of the device, transfers of streams and maps included.
-The bound of each row follows from the device's own figures: multiprocessors, clock, memory
-bandwidth, and is printed with the share that was reached.
+wall-clock times between two synchronisations of the device, including transfers of streams and maps.
+The bound of each row is derived from the device's own figures (multiprocessors, clock, memory
+bandwidth) and printed with the share reached.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def milliseconds(call: Callable[[], object], rounds: int) -> float:
 
 
 class Peaks:
-    """What the device can do at best, per second."""
+    """The device's theoretical peak rates, per second."""
 
     def __init__(self, device: int) -> None:
         p = torch.cuda.get_device_properties(device)
@@ -102,8 +102,8 @@ def nearest_codebook(rows: int, codes: int, rounds: int, peaks: Peaks) -> None:
 def decoding(priors: list, size: tuple[int, int], batches: list[int], rounds: int, device: str, peaks: Peaks) -> None:
     config = configs.default()
     ours = Ours(priors, map_shapes(config, size[1], size[0]))
-    print(f"\n## Decoding {size[0]} x {size[1]}, {len(priors)} maps, milliseconds per picture\n")
-    print("| pictures at once | GPU | CPU | CPU / GPU | int8 multiply-adds | of the peak |")
+    print(f"\n## Decoding {size[0]} x {size[1]}, {len(priors)} maps, milliseconds per image\n")
+    print("| images at once | GPU | CPU | CPU / GPU | int8 multiply-adds | of the peak |")
     print("|-----------------:|----:|----:|----------:|-------------------:|------------:|")
     for batch in batches:
         jobs = [ops.DecodeJob(ours.shapes, ours.streams, (1, 0))] * batch
@@ -111,7 +111,7 @@ def decoding(priors: list, size: tuple[int, int], batches: list[int], rounds: in
             assert all(np.array_equal(a, b) for a, b in zip(maps, ours.codes, strict=True))
         gpu = milliseconds(lambda: ops.wavefront_decode_batch(priors, jobs, backend=device), rounds) / batch
         cpu = milliseconds(lambda: ops.wavefront_decode_batch(priors, jobs[:16]), 3) / min(batch, 16)
-        # A picture alone keeps one multiprocessor per map busy.
+        # An image alone keeps one multiprocessor per map busy.
         peak = min(peaks.int8, peaks.one_multiprocessor * len(priors) * batch)
         share = ours.macs() / (gpu / 1e3) / peak if peak else float("nan")
         print(f"| {batch} | {gpu:.2f} | {cpu:.1f} | {cpu / gpu:.1f}x | {ours.macs() / 1e9:.1f} G | {share:.1%} |")
@@ -133,7 +133,7 @@ def sampling(floats: list, priors: list, rounds: int, device: str, positions: in
         for number, (prior, shape) in enumerate(zip(floats, shapes))
     )
     torch.set_default_device("cpu")
-    print("\n## Sampling 256 x 256, milliseconds per picture\n")
+    print("\n## Sampling 256 x 256, milliseconds per image\n")
     print("| loop | ms | / vqcodec |\n|------|---:|----------:|")
     for name, taken in (("vqcodec", one), ("vqcodec, 128 at once", many), ("naive PyTorch (extrapolated)", naive)):
         print(f"| {name} | {taken:.2f} | {taken / one:.1f}x |")
@@ -142,15 +142,15 @@ def sampling(floats: list, priors: list, rounds: int, device: str, positions: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", type=int, default=0)
-    parser.add_argument("--size", default="768x512", help="of the picture, WIDTHxHEIGHT")
+    parser.add_argument("--size", default="768x512", help="image size, WIDTHxHEIGHT")
     parser.add_argument("--rows", type=int, default=1 << 20)
     parser.add_argument("--codes", type=int, default=512)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16, 128])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--naive-positions", type=int, default=20, help="of every map")
+    parser.add_argument("--naive-positions", type=int, default=20, help="positions timed per map")
     options = parser.parse_args()
 
-    gpu = cuda.device(options.device)  # BackendError, with the reason, where there is none
+    gpu = cuda.device(options.device)  # BackendError, with the reason, if there is none
     assert backend.trusted(options.device)
     torch.cuda.set_device(options.device)
     width, height = (int(side) for side in options.size.split("x"))

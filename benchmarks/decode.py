@@ -1,23 +1,23 @@
-"""How fast are the maps of a picture decoded? Against the autoregressive decoders of CompressAI.
+"""How fast are the maps of an image decoded? Compared with the autoregressive decoders of CompressAI.
 
     python -m benchmarks.decode [--size 768x512] [--threads 2] [--rounds 15] [--model FILE]
     VQCODEC_CPU=avx2 python -m benchmarks.decode        # as on a CPU with AVX2 only,
                                                         # also for the peers
 
-All maps of the default hierarchy, from bytes that constriction's coder wrote, with random weights
-unless a model file is named: time does not depend on them. What is decoded is compared with what
-was encoded before anything is timed. Contenders take turns; the tables show medians.
+Decodes all maps of the default hierarchy from bytes written by constriction's coder, with random
+weights unless a model file is given: time does not depend on them. The decoded maps are compared with
+the encoded ones before anything is timed. Contenders take turns; the tables show medians.
 
     GMAC/s   multiply-accumulates of all convolutions (attention not counted) per second
-    peak     share of what benchmarks/roofline.cpp reaches in the same run: the multiply-add
-             instruction alone, operands in registers, all threads together
-    tile     share of what the engine's inner loop reaches when all that it reads is cached
-    weights  bytes of weights that the steps of the wavefront read in all, per second, as a share
+    peak     share of the rate of benchmarks/roofline.cpp in the same run: the multiply-add
+             instruction alone, operands in registers, over all threads
+    tile     share of the rate of the engine's inner loop when everything it reads is cached
+    weights  total bytes of weights read by the steps of the wavefront, per second, as a share
              of the second-level cache's bandwidth
 
-CompressAI is optional and may live in an environment of its own (`--compressai PYTHON`). Its models
-have random weights, too, which makes no difference to the number of their steps: one per latent
-position. Their decoders make a picture, so the loop over positions is timed apart, and only it is
+CompressAI is optional and may be in its own environment (`--compressai PYTHON`). Its models also
+have random weights, which does not affect the number of steps: one per latent position. Their
+decoders produce an image, so the loop over positions is timed separately, and only that is
 compared.
 """
 
@@ -62,7 +62,7 @@ FLAGS = {
 
 
 def random_priors(config: configs.ModelConfig) -> tuple[list[Prior], list[IntegerPrior]]:
-    """The float priors of a model and their integer networks, with weights of usual size."""
+    """The float priors of a model and their integer networks, with weights of typical size."""
     maps = config.autoencoder.maps
     levels = config.autoencoder.levels
     torch.manual_seed(0)
@@ -91,7 +91,7 @@ def random_words(shapes: Sequence[tuple[int, int]], seed: int = 0) -> list[np.nd
 
 @dataclass(frozen=True)
 class Roofline:
-    """10^9 per second, all threads together; see roofline.cpp."""
+    """10^9 per second, over all threads; see roofline.cpp."""
 
     registers: float  #: multiply-accumulates
     tile: float  #: multiply-accumulates, in the engine's inner loop
@@ -112,7 +112,7 @@ class Roofline:
 
 
 class Ours:
-    """All maps of one picture."""
+    """All maps of one image."""
 
     def __init__(self, priors: list[IntegerPrior], shapes: list[tuple[int, int]]) -> None:
         self.priors, self.shapes = priors, shapes
@@ -139,7 +139,7 @@ class Ours:
 
 
 class Peers:
-    """CompressAI in a process of its own: see compressai_peer.py."""
+    """CompressAI in a separate process: see compressai_peer.py."""
 
     def __init__(self, python: str, size: tuple[int, int], threads: int) -> None:
         script = Path(__file__).with_name("compressai_peer.py")
@@ -172,7 +172,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def report_ours(ours: Ours, size: tuple[int, int], rounds: int, max_threads: int) -> list[float]:
-    """Prints the table of our own figures; seconds with all threads."""
+    """Prints the table of our figures. Returns the seconds with all threads."""
     variant = cpu.select_variant()
     counts = sorted({1, max_threads})
     times: dict[int, list[float]] = {n: [] for n in counts}
@@ -202,7 +202,7 @@ def report_ours(ours: Ours, size: tuple[int, int], rounds: int, max_threads: int
 
 
 def report_peers(own: list[float], python: str, size: tuple[int, int], threads: int, rounds: int) -> list[Row]:
-    """Prints the table of the peers; our times against those of each."""
+    """Prints the table of the peers. Returns our times compared with each."""
     job = f"decode all maps of {size[0]} x {size[1]} ({cpu.select_variant()}, {threads} threads)"
     try:
         peers = Peers(python, size, threads)
@@ -219,7 +219,7 @@ def report_peers(own: list[float], python: str, size: tuple[int, int], threads: 
                 loop[name].append(taken["loop"])
     peers.close()
     print(f"\nCompressAI {peers.versions['compressai']}, torch {peers.versions['torch']}\n")
-    print("| decoder | s, whole picture | s, loop over positions | loop / all our maps |")
+    print("| decoder | s, whole image | s, loop over positions | loop / all our maps |")
     print("|---------|-----------------:|-----------------------:|--------------------:|")
     for name in PEERS:
         alone = statistics.median(loop[name])
@@ -233,13 +233,13 @@ def report_peers(own: list[float], python: str, size: tuple[int, int], threads: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", default="768x512", help="of the picture, WIDTHxHEIGHT")
+    parser.add_argument("--size", default="768x512", help="image size, WIDTHxHEIGHT")
     parser.add_argument("--threads", type=int, default=cpu.get_num_threads())
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--peer-rounds", type=int, default=5)
     parser.add_argument("--model", type=Path, help="a model file (default: random weights)")
     parser.add_argument(
-        "--compressai", default=sys.executable, metavar="PYTHON", help="of the environment that has CompressAI"
+        "--compressai", default=sys.executable, metavar="PYTHON", help="Python of the environment with CompressAI"
     )
     parser.add_argument("--json", type=Path, help="write rows for python -m benchmarks")
     options = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Are all backends equal on real pictures, with the shipped model? A check to run, not a timing.
+"""Are all backends equal on real images, with the shipped model? A check, not a timing.
 
     python -m benchmarks.equality FOLDER [--reference 2]
 
-Every picture is coded at the default quality. Frequencies, bytes and decoded maps of every
-instruction set with 1 and 2 threads, and of a batch of all pictures, are compared with ==; the
-NumPy reference joins for the first few pictures, because it is slow. Exits with 1 on a difference.
+Every image is coded at the default quality. Frequencies, bytes and decoded maps of every
+instruction set with 1 and 2 threads, and of a batch of all images, are compared with ==; the
+NumPy reference is only run on the first few images, because it is slow. Exits with 1 on a difference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vqcodec.ops import cpu, range_coder
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--reference", type=int, default=2, help="pictures that the NumPy reference does, too")
+    parser.add_argument("--reference", type=int, default=2, help="number of images for the NumPy reference")
     args = parser.parse_args()
     codec = Codec()
     priors = codec.model.priors
@@ -60,7 +60,7 @@ def main() -> int:
         for decoded, maps in zip(ops.wavefront_decode_batch(priors, jobs, backend=backend), truths):
             assert all(np.array_equal(a, b) for a, b in zip(decoded, maps)), ("batch", backend)
             checks += len(maps)
-    print(f"batch of {len(jobs)} pictures equal on {', '.join(backends)}; {checks} comparisons in all")
+    print(f"batch of {len(jobs)} images equal on {', '.join(backends)}; {checks} comparisons in all")
     return 0
 
 

@@ -25,8 +25,8 @@ def tables(report: dict[str, Any]) -> str:
     peers = [codec for codec in report["codecs"][1:] if not codec["missing"]]
     entries = {entry["codec"]: entry for entry in report["bd_rates"]}
     low, high = report["range"]
-    pictures = counted(report["pictures"], "picture")
-    lines = [f"{report['date']}, {pictures} (`{report['command']}`). Real file sizes, means over the pictures.", ""]
+    pictures = counted(report["pictures"], "image")
+    lines = [f"{report['date']}, {pictures} (`{report['command']}`). Real file sizes, means over the images.", ""]
     lines += _table(
         ["quality", "bits per pixel", *labels.values()],
         (_cells(point) for point in _points(report, "vqcodec")),
@@ -57,10 +57,10 @@ def tables(report: dict[str, Any]) -> str:
 
 
 def _points(report: dict[str, Any], codec: str) -> list[list[float]]:
-    """Setting, bits per pixel, and the metrics, of every setting."""
+    """Setting, bits per pixel and metrics, for every setting."""
     curves = [
         curve[codec] for curve in report["curves"].values() if curve[codec]
-    ]  # empty for pictures too small for the metric
+    ]  # empty for images too small for the metric
     return [[same[0]["setting"], same[0]["bpp"], *(point["value"] for point in same)] for same in zip(*curves)]
 
 
@@ -84,7 +84,7 @@ def write(report: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("report", type=Path, help="what --json has written")
+    parser.add_argument("report", type=Path, help="the output of --json")
     write(json.loads(parser.parse_args().report.read_text()))
     return 0
 

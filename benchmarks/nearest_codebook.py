@@ -1,14 +1,14 @@
-"""How fast is nearest_codebook? Against PyTorch (addmm + argmin) and faiss.IndexFlatL2.
+"""How fast is nearest_codebook? Compared with PyTorch (addmm + argmin) and faiss.IndexFlatL2.
 
     python -m benchmarks.nearest_codebook [--threads 2] [--rows 65536] [--codes 512]
     VQCODEC_CPU=avx2 python -m benchmarks.nearest_codebook       # as on a CPU with AVX2 only:
                                                                  # holds for the peers, too
 
-Before any timing the indices are compared with the NumPy definition (all equal) and the peers'
-(equal but for near-ties, which they may round otherwise). Contenders take turns, so that a slow
-moment of the machine hits all of them; the table shows medians.
+Before any timing, the indices are compared with the NumPy definition (all equal) and the peers'
+(equal except for near-ties, which they may round differently). Contenders take turns, so that a
+slow moment of the machine affects all of them; the table shows medians.
 
-    memory  growth of the peak resident size over one call, the result left out
+    memory  growth of the peak resident size during one call, excluding the result
     peak    share of the FMA rate that this machine reaches, for the instruction set in use: N K D
             multiply-accumulates per call, over the best rate that benchmarks/fma_peak.cpp measures
             between the rows of the table
@@ -52,7 +52,7 @@ FLAGS = {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx2", "-mfma", "-mavx512f"]
 
 
 class FmaPeak:
-    """Measures 10^9 multiply-accumulates per second of all threads together, as often as it is called."""
+    """Measures 10^9 multiply-accumulates per second over all threads, each time it is called."""
 
     def __init__(self, variant: str, threads: int) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -66,14 +66,14 @@ class FmaPeak:
 
 
 def peak_growth(call: Callable[[], np.ndarray]) -> float:
-    """Growth of the peak resident size during a call beyond its result, in MB (Linux)."""
+    """Growth of the peak resident size during a call, excluding its result, in MB (Linux)."""
 
     def status(field: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
-    ctypes.CDLL(None).malloc_trim(0)  # or the call would reuse what others have freed
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    ctypes.CDLL(None).malloc_trim(0)  # or the call would reuse memory freed by others
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = status("VmRSS")
     result = call()
     return (status("VmHWM") - before) / 1024 - result.nbytes / 2**20
@@ -106,7 +106,7 @@ def check(calls: dict[str, Callable[[], np.ndarray]], z: np.ndarray, codebook: n
 
 
 def time_call(call: Callable[[], object], warm_up: float = 0.025) -> float:
-    """Seconds of one call, after others that wake its threads and let those of its rivals sleep."""
+    """Seconds of one call, after others that wake its threads and let those of rivals go to sleep."""
     end = time.perf_counter() + warm_up
     while (start := time.perf_counter()) < end:
         call()

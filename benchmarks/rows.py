@@ -1,4 +1,4 @@
-"""What every benchmark hands to ``python -m benchmarks``: rows of ours against a peer."""
+"""What every benchmark passes to ``python -m benchmarks``: rows comparing us with a peer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ END = "<!-- end -->"
 class Row:
     """job: what both do. unit: "s" or "" (bytes relative to the peer's). ours, theirs: median, low and high quartile; less is better.
 
-    ours is None if nothing was measured; theirs if the peer is not there, and ``absent`` says why. command: how to measure this row again.
+    ours is None if nothing was measured; theirs is None if the peer is missing, and ``absent`` says why. command: how to measure this row again.
     """
 
     job: str
@@ -48,12 +48,12 @@ def dump(path: Path | None, rows: Sequence[Row]) -> None:
 
 
 def load(path: Path, command: str) -> list[Row]:
-    """What ``dump`` has written, with the command that did it."""
+    """What ``dump`` has written, with the command that wrote it."""
     return [Row(**{**row, "command": command}) for row in json.loads(path.read_text())]
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    """Cells, the first row is the head."""
+    """Cells; the first row is the header."""
     cells = [["job", "peer", "ours", "peer's", "peer's / ours", "command"]]
     for row in rows:
         ratio = "absent" if row.ratio is None else f"{row.ratio:,.0f}x" if row.ratio >= 100 else f"{row.ratio:.3g}x"
@@ -93,7 +93,7 @@ def plain(rows: Sequence[Row]) -> str:
 
 
 def replaced(document: str, begin: str, content: str) -> str:
-    """``document`` with other content between a marker and the next ``END``. Raises ``ValueError`` without them."""
+    """``document`` with new content between a marker and the next ``END``. Raises ``ValueError`` without them."""
     before, found, rest = document.partition(begin)
     _, end, after = rest.partition(END)
     if not (found and end):

@@ -1,19 +1,19 @@
-"""How fast is a picture's hierarchy of maps sampled? Against the two loops that people write.
+"""How fast is an image's hierarchy of maps sampled? Compared with the two usual loops.
 
     python -m benchmarks.sampling [--size 256x256] [--threads 2] [--rounds 15]
     VQCODEC_CPU=avx2 python -m benchmarks.sampling      # as on a CPU with AVX2 only,
                                                         # also for the peers
 
-    naive    PyTorch: for every position the whole float network on the whole map, as PixelCNN
-             samplers do. Timed on some positions of every map and extrapolated: every position
+    naive    PyTorch: the whole float network on the whole map for every position, as in PixelCNN
+             samplers. Timed on some positions of every map and extrapolated: every position
              costs the same.
     cached   NumPy: position by position with cached features, each layer one matrix-vector
-             product; conditioning once per map; keys and values of attention kept. The logits are
+             product; conditioning once per map; keys and values of attention cached. The logits are
              compared with PyTorch's before anything is timed.
-    vqcodec  the fused loop, `vqcodec.ops.wavefront_sample`, one picture and sixteen at once.
+    vqcodec  the fused loop, `vqcodec.ops.wavefront_sample`, one image and sixteen at once.
 
-All sample the same default hierarchy, with the same random weights; the first two in float, as
-there is no reason for integers there. Medians, in the same run.
+All sample the same default hierarchy with the same random weights; the first two in floating
+point, as they do not need integers. Medians, in the same run.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ class CachedConv:
         self.weight = np.ascontiguousarray(np.concatenate(taps, 1))
         self.bias = conv.bias.detach().numpy()
         self.inputs = weight.shape[1]
-        self.runs = []  # taps that lie side by side: row, first column, end column
+        self.runs = []  # adjacent taps: row, first column, end column
         for row in sorted({r for r, _ in conv.offsets}):
             columns = [c for r, c in conv.offsets if r == row]
             self.runs.append((row, min(columns), max(columns) + 1))
         self.patch = np.empty(self.weight.shape[1], np.float32)
 
     def at(self, plane: np.ndarray, row: int, column: int) -> np.ndarray:
-        """``row`` and ``column`` count in the padded plane."""
+        """``row`` and ``column`` refer to the padded plane."""
         begin = 0
         for dr, first, end in self.runs:
             size = (end - first) * self.inputs
@@ -144,7 +144,7 @@ class Cached:
     def sample(
         self, shape: tuple[int, int], coarser: Maps, words: np.ndarray, known: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The codes, and the logits in coding order; with ``known`` codes only the logits are new."""
+        """The codes, and the logits in coding order; with ``known`` codes, only the logits are computed."""
         height, width = shape
         hidden, pad = self.prior.config.hidden, self.PAD
         start = self.start(shape, coarser)
@@ -194,7 +194,7 @@ class Cached:
 
 
 def check(cached: Cached, prior: Prior, codes: np.ndarray, coarser: Maps) -> None:
-    """The cached loop computes the network's logits."""
+    """Checks that the cached loop computes the network's logits."""
     _, found = cached.sample(codes.shape, coarser, np.zeros(codes.size), known=codes)
     number = torch.zeros(1, dtype=torch.int64)
     with torch.inference_mode():
@@ -205,11 +205,11 @@ def check(cached: Cached, prior: Prior, codes: np.ndarray, coarser: Maps) -> Non
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", default="256x256", help="of the picture, WIDTHxHEIGHT")
+    parser.add_argument("--size", default="256x256", help="image size, WIDTHxHEIGHT")
     parser.add_argument("--threads", type=int, default=cpu.get_num_threads())
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--cached-rounds", type=int, default=5)
-    parser.add_argument("--naive-positions", type=int, default=20, help="of every map")
+    parser.add_argument("--naive-positions", type=int, default=20, help="positions timed per map")
     parser.add_argument("--json", type=Path, help="write rows for python -m benchmarks")
     options = parser.parse_args()
 
@@ -254,7 +254,7 @@ def main() -> None:
         f"{width} x {height}, {len(shapes)} maps, {sum(m.size for m in maps)} codes, {options.threads} threads, "
         f"{cpu.select_variant()} ({platform.machine()}, torch {torch.__version__}, numpy {np.__version__})\n"
     )
-    print("| loop | ms per picture | / vqcodec |")
+    print("| loop | ms per image | / vqcodec |")
     print("|------|---------------:|----------:|")
     for name, taken in median.items():
         print(f"| {name} | {taken * 1e3:.1f} | {taken / median['vqcodec']:.1f}x |")

@@ -1,10 +1,10 @@
-"""Whole processes, from a cold start: what a user of the command line waits for.
+"""Whole processes, from a cold start: how long a user of the command line waits.
 
     python -m benchmarks.startup [--rounds 15]
 
-One picture of 768 x 512 (the package's photograph, resized), compressed to about 0.3 bits per pixel and
-back. Contenders take turns. The peers are programs of Debian's packages webp, libavif-bin, libjxl-tools
-and libjpeg-turbo-progs; those that are not on PATH are named as absent.
+One image of 768 x 512 (the package's photograph, resized), compressed to about 0.3 bits per pixel and
+back. Contenders take turns. The peers are programs from Debian's packages webp, libavif-bin, libjxl-tools
+and libjpeg-turbo-progs; those not on PATH are listed as absent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vqcodec.tools.demo import PHOTO
 SIZE = 768, 512
 PYTHON = [sys.executable, "-c"]
 VQCODEC = [sys.executable, "-m", "vqcodec"]
-#: Peer: how it compresses, and decompresses.
+#: Peer: its commands to compress and to decompress.
 CODERS = {
     "libjpeg-turbo": (["cjpeg", "-quality", "12", "-optimize", "-progressive", "-outfile", "a.jpg", "a.ppm"],
                       ["djpeg", "-outfile", "b.ppm", "a.jpg"]),
@@ -37,7 +37,7 @@ CODERS = {
 
 
 def jobs() -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
-    """What is done, our command, and those of the peers. Every command overwrites what it writes."""
+    """The operation, our command, and those of the peers. Every command overwrites its output."""
     compress = [*VQCODEC, "compress", "-f", "--quiet", "-q", "50", "a.png", "a.vqc"]
     size = f"{SIZE[0]} x {SIZE[1]}"
     return [
@@ -50,7 +50,7 @@ def jobs() -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
 
 
 def run(command: list[str], folder: str) -> None:
-    """In another folder, with the vqcodec that this process uses."""
+    """In another folder, with the same vqcodec as this process."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
@@ -72,7 +72,7 @@ def measure(folder: str, rounds: int) -> list[Row]:
         for number in range(rounds + 1):
             for name, command in {"": ours, **here}.items():
                 taken = seconds(lambda command=command: run(command, folder))
-                if number:  # the first round brings files into memory
+                if number:  # the first round loads files into memory
                     times[name].append(taken)
         rows += [
             Row.timed(job, name, times[""], times.get(name), f"{command[0]} is not on PATH") for name, command in peers

@@ -1,4 +1,4 @@
-"""MkDocs hooks: pages from the top of the repository, and links to files that are no pages."""
+"""MkDocs hooks: pages from the top of the repository, and links to files that are not pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
-#: Documents outside docs/ that become pages, as far as they exist.
+#: Documents outside docs/ that become pages, if they exist.
 TOP = ("CHANGELOG.md", "CONTRIBUTING.md")
 _LINK = re.compile(r"\[`?([^\]`]+)`?\]\(([^)\s#]+)(#[^)]*)?\)")
 
@@ -30,7 +30,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Links to sources become their names: the site has no copy of them."""
+    """Links to source files become their names: the site has no copy of them."""
     folder = (ROOT / config.docs_dir / page.file.src_uri).parent
 
     def replaced(match: re.Match[str]) -> str:

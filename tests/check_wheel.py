@@ -1,7 +1,7 @@
 """Checks a built wheel: ``python tests/check_wheel.py FOLDER`` with one .whl and one .tar.gz in it (``make wheel``).
 
-What it holds and links to; then tests/installed.py in a new environment, which has the dependencies of
-this one but neither its vqcodec nor a compiler on PATH.
+Checks what it contains and links to, then runs tests/installed.py in a new environment, which has the dependencies
+of this one but neither its vqcodec nor a compiler on PATH.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import venv
 import zipfile
 from pathlib import Path
 
-#: 8 MB of weights, a picture, the core.
+#: 8 MB of weights, an image, the core.
 LARGEST = 9_000_000
 NEEDED = {
     "vqcodec/__init__.py", "vqcodec/_native.pyi", "vqcodec/py.typed", "vqcodec/cli/__init__.py", "vqcodec/tools/data/photo.webp",
@@ -81,7 +81,7 @@ def check_installed(wheel: Path, folder: Path) -> None:
         ],
         check=True,
     )
-    # The folder of an editable install is added by a .pth file in this one, which is not read from there.
+    # An editable install is added by a .pth file in this folder, which is not read from there.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VQCODEC"))}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Shared fixtures: a picture of our own making, and a small model built in a second."""
+"""Shared fixtures: a synthetic image, and a small model built in a second."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import torch
 from tests.support import cuda_core
 from tests.support.networks import random_prior
 from training.export import export
-from training.networks.autoencoder import Autoencoder
-from training.networks.quantizer import Rate
 from vqcodec.model import file
 from vqcodec.model.config import preset
 from vqcodec.model.file import Model
+from vqcodec.networks.autoencoder import Autoencoder
+from vqcodec.networks.quantizer import Rate
 from vqcodec.ops import cpu
 
 
 def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A synthetic picture, H x W x 3 uint8: gradients, an edge, a disc, texture."""
+    """A synthetic image, H x W x 3 uint8: gradients, an edge, a disc, texture."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / 64
     picture = np.stack([0.5 + 0.4 * np.sin(x * a + seed) * np.cos(y * b) for a, b in ((1, 2), (1.5, 1), (0.7, 2.5))], 2)

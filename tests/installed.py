@@ -1,9 +1,9 @@
-"""Checks the vqcodec that is installed: a wheel, or the core on another processor (tests/cross.sh).
+"""Checks the installed vqcodec: a wheel, or the core on another processor (tests/cross.sh).
 
     python tests/installed.py [--maps-only]
 
 Golden networks (`vqcodec.ops.selftest`) and the code maps of the golden files, computed by every variant that
-the processor has; then, unless ``--maps-only`` says that there is no PyTorch, a picture through API and command line.
+the processor supports; then, unless ``--maps-only`` says that there is no PyTorch, an image through API and command line.
 """
 
 from __future__ import annotations

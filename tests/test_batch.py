@@ -1,4 +1,4 @@
-"""Many pictures by processes: order and records, bad pictures, killed workers, interrupts."""
+"""Many images in several processes: order and records, bad images, killed workers, interrupts."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def model(small_model, tmp_path_factory) -> str:
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
-    """Pictures in two folders, one of them no picture, and things that are none of our business."""
+    """Images in two folders, one of them not an image, and unrelated files."""
     folder = tmp_path / "photos"
     (folder / "deep").mkdir(parents=True)
     (folder / ".hidden").mkdir()
     for i, name in enumerate(["a.png", "b.JPG", "deep/c.png", ".hidden/d.png", ".e.png"]):
         Image.fromarray(scene(24 + i, 32, i)).save(folder / name)
-    (folder / "bad.png").write_bytes(b"no picture")
+    (folder / "bad.png").write_bytes(b"no image")
     (folder / "notes.txt").write_text("hello")
     return folder
 
@@ -53,6 +53,7 @@ def names(folder: Path) -> set[str]:
 # -- records -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_folder_there_and_back(photos, tmp_path, model, jobs):
     records = list(batch.compress(photos, tmp_path / "out", jobs=jobs, quality=70, model=model))
@@ -94,7 +95,7 @@ def test_folders_without_their_folders(photos, tmp_path, model):
 
 
 def test_pictures_are_known_in_a_new_process(photos):
-    """Where nothing has made Pillow load its formats yet."""
+    """In a process where Pillow has not loaded its formats yet."""
     script = f"from vqcodec import batch; print(*batch.pictures_in({str(photos)!r}, '.vqc', False), sep='\\n')"
     found = subprocess.check_output([sys.executable, "-c", script], text=True)
     assert found.split() == [str(photos / name) for name in ("a.png", "b.JPG", "bad.png")]
@@ -110,7 +111,7 @@ def test_records_as_json(tmp_path):
     for error, kind, text in [
         (ImageError("bad"), "ImageError", "bad"),
         (missing, "FileNotFoundError", "a.png: No such file"),
-        (MemoryError(), "MemoryError", "not enough memory for this picture"),
+        (MemoryError(), "MemoryError", "not enough memory for this image"),
         (KeyError("x"), "KeyError", "KeyError: 'x'"),
     ]:
         assert batch.Record("a", "b", error=error).as_dict()["error"] == {"type": kind, "message": text}
@@ -119,7 +120,7 @@ def test_records_as_json(tmp_path):
 def test_wrong_arguments_at_once(photos, tmp_path, model, small_model):
     for options, error, message in [
         ({"quality": 101}, InvalidArgument, "quality"), ({"effort": 10}, InvalidArgument, "effort"),
-        ({"jobs": 0}, InvalidArgument, "jobs must be"), ({"model": small_model}, InvalidArgument, "model must be a file's name"),
+        ({"jobs": 0}, InvalidArgument, "jobs must be"), ({"model": small_model}, InvalidArgument, "model must be a file name"),
     ]:  # fmt: skip
         with pytest.raises(error, match=message):
             batch.compress(photos, tmp_path / "out", **{"model": model, **options})
@@ -144,7 +145,7 @@ def run(tasks: list[str], folder: Path, jobs: int = 2, kind: str = "work") -> di
 
 
 def test_a_killed_worker_is_replaced(tmp_path):
-    """Its task is done again; one that always kills is given up, and alone."""
+    """Its task is retried; one that always kills its worker is abandoned without affecting others."""
     found = run(["1", "once", "2", "always", "3", "raise", "odd", "4"], tmp_path)
     assert all(found[task][0] == task for task in ("1", "2", "3", "4", "once"))
     assert (tmp_path / "died").read_text() == ".."
@@ -188,8 +189,9 @@ def test_closing_does_not_wait(tmp_path):
     assert time.monotonic() - begun < 60 and not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 def test_a_worker_killed_at_a_picture(tmp_path, model):
-    """From outside, at any moment: everything is there in the end, and nothing else."""
+    """From outside, at any moment: in the end every output exists, and nothing else."""
     paths = [tmp_path / f"{i}.png" for i in range(12)]
     for i, path in enumerate(paths):
         Image.fromarray(scene(40, 56, i)).save(path)
@@ -204,9 +206,10 @@ def test_a_worker_killed_at_a_picture(tmp_path, model):
         assert (tmp_path / "out" / f"{path.stem}.vqc").read_bytes() == vqcodec.compress(path, model=model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 2])
 def test_a_worker_killed_while_it_writes(tmp_path, after):
-    """What it left is no hindrance to the next one."""
+    """Its leftovers do not hinder the next one."""
     pairs = [(tmp_path / "died", tmp_path / "out" / "a")]
     (record,) = batch.run(workers.KilledAtWriting(after=after), pairs, jobs=2)
     assert record.error is None
@@ -231,6 +234,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole_group", [True, False], ids=["control-C", "kill -INT"])
 def test_interrupt_leaves_whole_files_only(tmp_path, model, whole_group):
     for i in range(40):

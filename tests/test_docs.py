@@ -1,7 +1,7 @@
-"""The documentation: every example runs, every command parses and runs, every link leads somewhere.
+"""The documentation: every example runs, every command parses and runs, every link works.
 
-Blocks of Python and commands of a page run in its order, in a folder with photo.png, photos/ and what else a reader has;
-blocks share their names. One is left out only if a comment before it says why, and those are counted.
+The Python blocks and commands of a page run in order, in a folder with photo.png, photos/ and whatever else a reader has;
+blocks share a namespace. One is skipped only if a comment before it says why, and those are counted.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from vqcodec.tools.demo import PHOTO
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-#: What the "not run" comments give as reasons, and how often. Add only what no machine of ours can run.
+#: The reasons given in "not run" comments, with counts. Add only what none of our machines can run.
 NOT_RUN = {"needs a GPU": 1, "needs a server": 1, "needs a cluster": 1}
 #: Modules whose docstrings have examples that need a cluster.
 DOCSTRINGS_NOT_RUN = {"vqcodec.ray"}
-#: Pages that read the checkout's own files, and write nothing.
+#: Pages that read files of the checkout, and write nothing.
 AT_ROOT = {"docs/porting.md"}
-#: Commands that are parsed but take too long to run here. Other tests do.
+#: Commands that are parsed but take too long to run here. Other tests run them.
 SLOW = {"demo", "bench"}
 
 FENCE = re.compile(r"^(?:<!-- not run: (?P<reason>.+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
@@ -65,7 +65,7 @@ def script(path: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def belongings(tmp_path_factory: pytest.TempPathFactory, small_model: file.Model) -> Path:
-    """What a reader of the pages has: a photograph, a folder of some, a file or two, and a model of their own."""
+    """What a reader has: a photograph, a folder of photographs, a file or two, and their own model."""
     root = tmp_path_factory.mktemp("reader")
     photo = Image.open(PHOTO).convert("RGB").crop((100, 60, 484, 316))
     photo.save(root / "photo.png")
@@ -81,7 +81,7 @@ def belongings(tmp_path_factory: pytest.TempPathFactory, small_model: file.Model
 
 @pytest.fixture
 def folder(belongings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The same, to write into: the current folder."""
+    """A writable copy, as the current folder."""
     shutil.copytree(belongings, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pool, "cores", lambda: 1)  # workers would each load torch and the model
@@ -94,7 +94,7 @@ def folder(belongings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def steps(page: Path) -> list[tuple[int, str, str]]:
-    """(line, "python" or "command", text) of everything on a page that can be run, in its order."""
+    """(line, "python" or "command", text) of everything on a page that can be run, in order."""
     text = page.read_text(encoding="utf-8")
     found = [
         (m.start("code"), "python", m["code"])
@@ -107,7 +107,7 @@ def steps(page: Path) -> list[tuple[int, str, str]]:
 
 
 def words(command: str) -> tuple[list[str], str | None]:
-    """A command's arguments as a shell gives them, and where its output goes."""
+    """A command's arguments as a shell would pass them, and its output file."""
     given = shlex.split(command, comments=True)[1:]
     target = None
     if ">" in given:
@@ -117,7 +117,7 @@ def words(command: str) -> tuple[list[str], str | None]:
 
 
 def run_command(command: str) -> None:
-    """Run a command in this process. It may overwrite: examples use the same names again."""
+    """Run a command in this process. It may overwrite files: examples reuse names."""
     given, target = words(command)
     parsed = arguments.parser().parse_args(given)
     if parsed.command in SLOW:
@@ -134,6 +134,7 @@ def run_command(command: str) -> None:
         Path(target).write_bytes(stdout.buffer.getvalue())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if steps(page)], ids=name)
 def test_examples_of_pages(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     if name(page) in AT_ROOT:
@@ -150,7 +151,7 @@ def test_examples_of_pages(page: Path, folder: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_there_are_examples():
-    """Fences and commands are found at all, and in the forms that are looked for."""
+    """Fences and commands are found, in the expected forms."""
     kinds = Counter(kind for page in PAGES for _, kind, _ in steps(page))
     assert kinds["python"] > 40 and kinds["command"] > 30
     languages = {m["language"] for page in PAGES for m in FENCE.finditer(page.read_text(encoding="utf-8"))}
@@ -224,6 +225,7 @@ def docstrings() -> list[tuple[str, str, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module, owner, text",
     [pytest.param(*each, id=f"{each[0]}.{each[1]}") for each in docstrings() if each[0] not in DOCSTRINGS_NOT_RUN],
@@ -265,7 +267,7 @@ def test_errors_are_documented():
         assert error in listed and getattr(errors, error).__doc__
 
 
-# -- pictures ----------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------
 
 
 def test_drawings_are_those_of_their_script():
@@ -273,8 +275,9 @@ def test_drawings_are_those_of_their_script():
         assert (DOCS / "pictures" / path).read_text(encoding="utf-8") == svg, "run python docs/examples/diagrams.py"
 
 
+@pytest.mark.slow
 def test_gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Its script runs (one picture of it here), and what is committed is what it makes, and small."""
+    """Its script runs (for one image here), and the committed images are the ones it makes, and small."""
     gallery = script("gallery.py")
     committed = [DOCS / "pictures" / f"{figure}.webp" for figure in gallery.FIGURES]
     assert sum(path.stat().st_size for path in committed) < 400_000

@@ -1,4 +1,4 @@
-"""The house: one rule a folder says what its files may import, no cycle runs through any file, and light things stay light."""
+"""Imports: one rule per folder says what its files may import, there are no cycles between files, and light modules stay light."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FOUNDATION = {"errors", "tiling", "__init__"}
 RULES = {
     "errors": set(),
     "tiling": set(),
-    "__init__": set(),  # what it hands on is loaded when it is asked for
-    "format": FOUNDATION | {"format"},  # bytes; never what they mean
+    "__init__": set(),  # what it exports is loaded on demand
+    "format": FOUNDATION | {"format"},  # bytes, not what they mean
     "model": FOUNDATION | {"model"},  # descriptions and integer tensors; never torch
     "ops": FOUNDATION | {"ops", "model", "_native"},
     "networks": FOUNDATION | {"networks", "ops", "model"},  # torch
@@ -34,7 +34,7 @@ RULES = {
     "cli": FOUNDATION | {"api", "batch", "cli", "codec", "format", "tools"},
     "__main__": {"cli"},
 }
-#: The only files that may import torch, and the only importers of what holds them.
+#: The only files that may import torch, and the only importers of their folders.
 TORCH = {"networks", "ops/torch_ops"}
 SEAM = {"networks": {"codec/engine", "codec/codec"}, "ops/torch_ops": {"ops/nearest"}}
 
@@ -50,7 +50,7 @@ def name_of(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Names that a file imports anywhere, except for type checkers only: of vqcodec as files ("ops/cpu"), others dotted."""
+    """Names that a file imports anywhere, except imports for type checkers only: of vqcodec as files ("ops/cpu"), others dotted."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = {
         inner
@@ -86,7 +86,7 @@ def covers(rule: str, name: str) -> bool:
 
 
 def rule_of(name: str) -> str:
-    """The most special rule for a file."""
+    """The most specific rule for a file."""
     found = [rule for rule in RULES if covers(rule, name)]
     assert found, f"vqcodec/{name}.py has no rule"
     return max(found, key=len)
@@ -114,6 +114,7 @@ def test_no_cycle_runs_through_any_file():
         visit(name, ())
 
 
+@pytest.mark.slow
 def test_torch_has_its_places():
     found = {name_of(path) for path in modules() if "torch" in {name.split(".")[0] for name in imports(path)}}
     assert all(any(covers(place, name) for place in TORCH) for name in found), found
@@ -171,6 +172,7 @@ print(" ".join({HEAVY} & set(sys.modules)), file=sys.stderr)
     assert done.stderr.strip() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [

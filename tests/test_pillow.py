@@ -1,4 +1,4 @@
-"""``import vqcodec.pillow``: Pillow opens and saves .vqc files as it does its own formats."""
+"""``import vqcodec.pillow``: Pillow opens and saves .vqc files like its own formats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHARE = Path(__file__).parent.parent / "share"
 
 @pytest.fixture(autouse=True)
 def model(small_model):
-    """Pictures are decoded by the small model."""
+    """Images are decoded by the small model."""
     vqcodec.pillow.use(small_model)
     yield small_model
     vqcodec.pillow.use(None)
@@ -40,7 +40,7 @@ def picture() -> Image.Image:
 
 
 def damaged(data: bytes, tag: str, number: int = 0) -> bytes:
-    """``data`` with one bit of a chunk's check turned."""
+    """``data`` with one bit of a chunk's checksum flipped."""
     chunk = [c for c in vqcodec.info(data)["chunks"] if c["tag"] == tag][number]
     at = chunk["offset"] + chunk["bytes"] - 1
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
@@ -93,8 +93,9 @@ def test_draft_loads_a_reduced_picture(model, size, scale):
     assert image.draft("RGB", (1, 1)) is None  # too late
 
 
+@pytest.mark.slow
 def test_thumbnails_and_opening_read_what_they_need(model):
-    """Opening takes heads and metadata, a thumbnail its maps."""
+    """Opening reads chunk headers and metadata; a thumbnail reads the maps it needs."""
 
     class Recorder(io.BytesIO):
         count = 0
@@ -127,11 +128,11 @@ def test_metadata_given_to_save(picture, model):
     back = Image.open(stream)
     assert back.getexif()[0x010E] == "a garden"
     assert "icc_profile" not in back.info and back.info["xmp"] == b"<x/>"
-    assert picture.info["icc_profile"] == b"a profile"  # the picture itself is not changed
+    assert picture.info["icc_profile"] == b"a profile"  # the image itself is not changed
 
 
 def test_opening_decodes_nothing(picture, model, tmp_path):
-    """Nor does it load torch; pixels do."""
+    """Nor does it load torch; only pixels do."""
     picture.save(tmp_path / "a.vqc", model=model)
     script = f"""
 import sys
@@ -169,7 +170,7 @@ def test_damaged_header_is_no_picture(picture, model):
 
 
 def test_truncated_files(picture, model, monkeypatch):
-    """Size is known, pixels are an OSError, unless Pillow is told to accept what is there."""
+    """The size is known; pixels raise OSError unless Pillow is told to accept truncated files."""
     data = vqcodec.compress(picture, quality=90, model=model)
     maps = [c["offset"] for c in vqcodec.info(data)["chunks"] if c["tag"] == "M"]
     cut = data[: maps[2] + 3]
@@ -193,7 +194,7 @@ def test_damage_is_found(picture, model, tag):
 
 
 def test_damaged_metadata_is_left_out_if_asked(picture, model, monkeypatch):
-    """The pixels and the alpha plane behind it are whole."""
+    """The pixels and the alpha plane after it are intact."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     data = vqcodec.compress(picture, model=model)
     image = Image.open(io.BytesIO(damaged(data, "i")))
@@ -224,7 +225,7 @@ def test_what_cannot_be_saved(picture, model, tmp_path):
         Image.new("F", (8, 8)).save(tmp_path / "a.vqc", model=model)
     with pytest.raises(ValueError, match="quality must be a number from 0 to 100"):
         picture.save(tmp_path / "a.vqc", quality=101, model=model)
-    assert not list(tmp_path.iterdir())  # Pillow removes what it began
+    assert not list(tmp_path.iterdir())  # Pillow removes the partial file
 
 
 def test_bombs(picture, model, monkeypatch):
@@ -243,7 +244,7 @@ def test_bombs(picture, model, monkeypatch):
 
 
 def test_magic_for_file(picture, model, tmp_path):
-    """share/vqcodec.magic, by ``file`` itself where it is installed."""
+    """share/vqcodec.magic, with ``file`` itself if it is installed."""
     entry = (SHARE / "vqcodec.magic").read_text()
     assert "0\tstring\t\\x8fVQC\t" in entry and container.MAGIC == b"\x8fVQC"
     assert f"!:mime\t{vqcodec.pillow.MIME}" in entry
@@ -255,7 +256,7 @@ def test_magic_for_file(picture, model, tmp_path):
 
 
 def test_mime_description():
-    """share/mime/packages/vqcodec.xml, as freedesktop.org's shared-mime-info wants it."""
+    """share/mime/packages/vqcodec.xml, as freedesktop.org's shared-mime-info requires."""
     space = "{http://www.freedesktop.org/standards/shared-mime-info}"
     (kind,) = xml.parse(SHARE / "mime/packages/vqcodec.xml").getroot()
     assert kind.attrib == {"type": vqcodec.pillow.MIME}

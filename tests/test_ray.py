@@ -1,4 +1,4 @@
-"""Datasets of Ray: two workers, bad pictures, and one worker killed in the middle."""
+"""Datasets of Ray: two workers, bad images, and one worker killed in the middle."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def model(small_model, tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """Ray on this machine, with two processors and little memory, that talks to nobody."""
+    """Ray on this machine, with two CPUs and little memory, without network access."""
     folder = tempfile.mkdtemp(prefix="ray")  # short, because the paths of sockets are
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
@@ -75,11 +75,12 @@ def pictures(tmp_path) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_round_trip_with_bad_pictures(cluster, pictures, model):
     """Every name gives one row, in which there is a file or a reason."""
     import ray
 
-    Path(pictures[3]).write_bytes(b"no picture")
+    Path(pictures[3]).write_bytes(b"no image")
     os.remove(pictures[5])
     rows = vqcodec.ray.compress(pictures[:10], quality=70, model=model).take_all()
     assert sorted(row["path"] for row in rows) == sorted(pictures[:10])
@@ -94,7 +95,7 @@ def test_round_trip_with_bad_pictures(cluster, pictures, model):
 
     kept = ray.data.from_items([{"vqc": row["vqc"], "note": row["path"]} for row in rows])
     back = vqcodec.ray.decompress(kept, model=model, workers=1).take_all()
-    assert sorted(row["note"] for row in back) == sorted(pictures[:10])  # other columns stay
+    assert sorted(row["note"] for row in back) == sorted(pictures[:10])  # other columns are kept
     for row in back:
         vqc = next(r["vqc"] for r in rows if r["path"] == row["note"])
         if vqc:
@@ -105,6 +106,7 @@ def test_round_trip_with_bad_pictures(cluster, pictures, model):
             assert row["error"].startswith("NotVqcodec: ")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(cluster, pictures, model, monkeypatch):
     """Ray replaces it and repeats its batch."""
     monkeypatch.setattr(vqcodec.ray, "BATCH", 1)
@@ -150,7 +152,7 @@ def test_wrong_arguments(cluster, model):
 
 
 def test_bytes_keep_their_zeros(model):
-    """NumPy's own type for bytes drops zeros at the end, which files may have."""
+    """NumPy's own bytes type drops trailing zeros, which files may have."""
     code = vqcodec.ray.Coder(batch.Decoder(model), "vqc", "picture", "a.bmp", paths=False)
     black = vqcodec.compress(np.zeros((16, 16, 3), np.uint8), quality=100, model=model)
     made = code({"vqc": np.array([black], object), "name": np.array(["x"])})

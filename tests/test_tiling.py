@@ -1,4 +1,4 @@
-"""vqcodec/tiling.py: tiles and areas cover every pixel once, and nothing is looked at in vain."""
+"""vqcodec/tiling.py: tiles and areas cover every pixel exactly once, and no others are visited."""
 
 from __future__ import annotations
 

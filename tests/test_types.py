@@ -1,4 +1,4 @@
-"""What type checkers are told of the compiled core is what it is."""
+"""The type stub of the compiled core matches the core."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def arguments(function: ast.FunctionDef) -> list[tuple[str, str]]:
 
 
 def signature(function: object) -> list[tuple[str, str]]:
-    """The same of the compiled function, from the first line of its docstring."""
+    """The same for the compiled function, from the first line of its docstring."""
     text = function.__doc__.splitlines()[0]
     depth, parts = 0, [""]
     for character in text[text.index("(") + 1 : text.rindex(") ->")]:

@@ -1,4 +1,4 @@
-"""The functions that users call. Each is a line or two over :class:`vqcodec.codec.Codec`."""
+"""The functions that users call: thin wrappers around :class:`vqcodec.codec.Codec`."""
 
 from __future__ import annotations
 
@@ -40,29 +40,29 @@ def compress(
     model: ModelLike = None,
     device: str = "cpu",
 ) -> bytes:
-    """Compress a picture into the bytes of a ``.vqc`` file.
+    """Compress an image into the bytes of a ``.vqc`` file.
 
     ``image``: PIL image, path, uint8 array (H x W, H x W x 3 or x 4; a memory-mapped one is read piece by
     piece) or torch tensor (3 x H x W, uint8 or float in [0, 1]). ``quality``: 0 (smallest) to 100. ``effort``:
-    0 (fastest) to 9, how many candidates are compared for every code. ``class_id``:
-    number or name of a class of the model, if known; it only saves bits.
+    0 (fastest) to 9, how many candidates are compared for each code. ``class_id``:
+    number or name of one of the model's classes, if known; it only saves bits.
 
-    Instead of a quality: ``target_bytes``, the best picture in at most so many bytes, or ``target_psnr``, the
-    smallest file with at least so many decibels (of the colours, without alpha); both try several qualities and
-    come within 2 % or 0.05 dB, where qualities reach so far.
+    Instead of a quality, give ``target_bytes`` for the best image in at most that many bytes, or ``target_psnr`` for the
+    smallest file with at least that PSNR in dB (of the colours, without alpha). Both try several qualities and
+    come within 2 % or 0.05 dB of the target if some quality reaches it.
 
-    ``tile``: side of the tiles in pixels, a multiple of 64, or 0 for one tile. Tiles are what a region is decoded
-    from and what processors share; small ones cost bytes. The default: one tile up to 1024 x 1024 pixels, else 512.
-    ``metadata``: keep ICC profile, EXIF and XMP. ``limits``: how many pixels a picture may have. ``model``: a model
+    ``tile``: side of the tiles in pixels, a multiple of 64, or 0 for one tile. Tiles allow
+    decoding of regions and parallel work; small ones cost bytes. Default: one tile up to 1024 x 1024 pixels, else 512.
+    ``metadata``: keep ICC profile, EXIF and XMP. ``limits``: the largest number of pixels allowed. ``model``: a model
     file, a loaded model, or None for the shipped one. ``device``: "cpu", "cuda" or "cuda:1", see :class:`~vqcodec.Codec`.
 
-    Pictures become 8-bit RGB or grey, with alpha where they have any: 16-bit grey (integers from 0 to 65535) is divided by
-    257 and rounded, palettes, inks and other colour spaces are converted, an orientation in the EXIF is applied to the
-    pixels, and of an animation the first frame is taken, with a warning. Float pictures (mode F) are refused.
+    Images are converted to 8-bit RGB or grey, with alpha if they have it: 16-bit grey (integers from 0 to 65535) is divided
+    by 257 and rounded, palettes, CMYK and other colour spaces are converted, the EXIF orientation is applied to the
+    pixels, and the first frame of an animation is used, with a warning. Float images (mode F) are rejected.
 
-    Raises :class:`~vqcodec.errors.ImageError` for an unusable picture,
-    :class:`~vqcodec.errors.LimitExceeded` for one of more than ``limits`` allow (2**28 pixels),
-    :class:`~vqcodec.errors.InvalidArgument` for the rest, such as a target that cannot be reached.
+    Raises :class:`~vqcodec.errors.ImageError` for an unusable image,
+    :class:`~vqcodec.errors.LimitExceeded` for one larger than ``limits`` allows (by default 2**28 pixels), and
+    :class:`~vqcodec.errors.InvalidArgument` for anything else, such as a target that cannot be reached.
 
         >>> data = vqcodec.compress("photo.png", quality=50)
         >>> vqcodec.decompress(data).save("back.png")
@@ -85,21 +85,21 @@ def decompress(
     model: ModelLike = None,
     device: str = "cpu",
 ) -> PIL.Image.Image:
-    """The picture in ``data``: bytes, a path or a seekable binary file.
+    """The image in ``data``: bytes, a path or a seekable binary file.
 
     Mode RGB or L, with A if the file has alpha; metadata in ``.info``.
 
-    ``region``: (x0, y0, x1, y1) in pixels; only the tiles that it needs are read and decoded. ``scale``: 1, 2, 4, 8
-    or 16, how much smaller the picture becomes; only the maps that it needs are read. ``maps``: use so many maps
-    only, for a coarser picture of full size.
+    ``region``: (x0, y0, x1, y1) in pixels; only the tiles it needs are read and decoded. ``scale``: 1, 2, 4, 8
+    or 16, the factor by which to shrink the image; only the maps it needs are read. ``maps``: use only this many
+    maps, for a coarser image at full size.
 
-    ``partial`` accepts a truncated or damaged file and returns the coarser picture of the
-    maps that are whole. Otherwise any damage raises a
-    :class:`~vqcodec.errors.FormatError` that names the chunk. ``complete="sample"`` draws the maps of the file that are
-    missing (because of ``partial`` or ``maps``) from the prior: a picture with details that look right and
-    are invented; ``seed`` chooses which.
+    ``partial`` accepts a truncated or damaged file and returns the coarser image given by its intact
+    maps. Otherwise any damage raises a
+    :class:`~vqcodec.errors.FormatError` that names the chunk. ``complete="sample"`` draws the missing maps
+    (because of ``partial`` or ``maps``) from the prior: the details look plausible but are invented;
+    ``seed`` determines them.
 
-    ``limits``: :class:`~vqcodec.format.container.Limits` of what a file may ask for (pixels, chunks, bytes, memory).
+    ``limits``: :class:`~vqcodec.format.container.Limits` on what a file may require (pixels, chunks, bytes, memory).
     """
     asked = DecodeOptions(partial, region, scale, maps, complete, seed, limits or LIMITS)
     return images.to_pil(Codec(model, device=device).decompressed(_source(data), asked))
@@ -108,12 +108,12 @@ def decompress(
 def open(
     source: Source, *, partial: bool = False, limits: Limits | None = None, model: ModelLike = None, device: str = "cpu"
 ) -> CodedImage:
-    """A file whose picture is decoded as far as is asked for: bytes, a path or a seekable binary file.
+    """Open a file (bytes, a path or a seekable binary file) whose image is decoded on demand.
 
     >>> with vqcodec.open("map.vqc") as coded:
     ...     print(coded.size, coded.header.quality)
     ...     corner = coded.decode(region=(0, 0, 256, 256)).pixels
-    ...     for strip in coded.rows():  # h x W x 3 uint8: any picture in little memory
+    ...     for strip in coded.rows():  # h x W x 3 uint8: any image size, little memory
     ...         sink.write(strip)
     """
     return Codec(model, device=device).open(_source(source), partial=partial, limits=limits)
@@ -127,7 +127,7 @@ class Decoder:
         ...     if preview := decoder.feed(block):
         ...         show(preview)
 
-    Raises what :func:`decompress` raises, as soon as the bytes that are wrong arrive.
+    Raises the same errors as :func:`decompress`, as soon as the invalid bytes arrive.
     """
 
     def __init__(self, *, limits: Limits | None = None, model: ModelLike = None, device: str = "cpu") -> None:
@@ -139,7 +139,7 @@ class Decoder:
         return self._progressive.finished
 
     def feed(self, data: bytes) -> PIL.Image.Image | None:
-        """Take the next bytes. The picture as far as it is known, if they brought a code map; otherwise None."""
+        """Take the next bytes. Returns the image as far as it is known if they completed a code map, otherwise None."""
         image = self._progressive.feed(_bytes(data))
         return None if image is None else images.to_pil(image)
 
@@ -181,17 +181,17 @@ def sample(
     model: ModelLike = None,
     device: str = "cpu",
 ) -> list[PIL.Image.Image]:
-    """``n`` new pictures of a class (number or name; 0 or None for no class).
+    """``n`` new images of a class (number or name; 0 or None for no class).
 
-    ``size`` is (width, height) in pixels. The code maps depend on the arguments alone, not
-    on the machine. ``temperature`` below 1 prefers likely codes. ``top_p`` draws every code from
-    the likeliest ones that together have this probability (Holtzman et al. 2020).
+    ``size`` is (width, height) in pixels. The code maps depend only on the arguments, not
+    on the machine. ``temperature`` below 1 favours likely codes. ``top_p`` draws each code from
+    the most likely ones that together have this probability (Holtzman et al. 2020).
 
-    ``candidates`` draws so many pictures, scores them, and returns the best ``n``, best first
-    (section 3.3): truer to the class, less diverse. ``keep`` is another word for ``n`` there.
-    ``classifier``: any ``f(images, class number) -> one score for each, higher is better``, or None
-    for the classifier that ships with the shipped model, which scores how probable the class is.
-    Scores are floats: another machine may swap pictures whose scores are as good as equal.
+    ``candidates``: draw this many images, score them, and return the best ``n``, best first
+    (section 3.3): truer to the class, but less diverse. ``keep`` is then another name for ``n``.
+    ``classifier``: any ``f(images, class number) -> one score per image, higher is better``, or None
+    for the classifier of the shipped model, which scores how probable the class is.
+    Scores are floats: another machine may swap images whose scores are almost equal.
 
         >>> vqcodec.sample("flower-roses", n=4, seed=1)[0].save("rose.png")
         >>> best = vqcodec.sample("flower-roses", candidates=8, keep=2)
@@ -211,10 +211,10 @@ def inpaint(
     model: ModelLike = None,
     device: str = "cpu",
 ) -> PIL.Image.Image:
-    """``image`` with what ``mask`` covers drawn anew by the prior, given all that is around it.
+    """``image``, with the area covered by ``mask`` redrawn by the prior, given its surroundings.
 
-    ``mask``: bool array H x W, or a PIL image of which everything that is not black counts. Pixels
-    outside stay as they are. ``quality``: how much detail is drawn. Sides up to 2048 pixels.
+    ``mask``: bool array H x W, or a PIL image whose non-black pixels are redrawn. Other pixels
+    stay as they are. ``quality``: how much detail is drawn. Sides may be up to 2048 pixels long.
     """
     raster = images.to_array(image)
     covered = np.asarray(mask.convert("L") if hasattr(mask, "convert") else mask) != 0
@@ -227,12 +227,12 @@ def inpaint(
 
 
 def info(data: bytes) -> dict[str, Any]:
-    """What the header and the chunks of a file say, without decoding it (and without torch)."""
+    """What the header and the chunks of a file contain, without decoding it (and without torch)."""
     return container.describe(_bytes(data))
 
 
 def set_num_threads(n: int) -> None:
-    """Use ``n`` threads from now on. Code maps and files do not depend on it."""
+    """Use ``n`` threads from now on. Code maps and files do not depend on ``n``."""
     codec.set_num_threads(n)
 
 

@@ -1,16 +1,17 @@
-"""Many pictures at once, on all cores.
+"""Many images at once, on all cores.
 
     >>> if __name__ == "__main__":  # because workers are processes that import the script
     ...     for record in vqcodec.batch.compress("photos", "out", quality=40):
     ...         print(record.output, record.bytes, record.error)
 
-A picture that cannot be used stops nothing: its record says why. Files appear whole or not at
-all, whatever is killed. :mod:`vqcodec.ray` does the same on many machines.
+If an image cannot be used, its record says why and the others continue. Files appear complete or
+not at all, even if a process is killed. :mod:`vqcodec.ray` does the same on many machines.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 import warnings
@@ -39,11 +40,11 @@ SUFFIX = ".vqc"
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one file.
+    """The result for one file.
 
-    input, output: file names. bytes: size of the .vqc file, wherever that is. width, height: pixels.
-    seconds: reading, coding and writing. warnings: what the codec had to say. error: what went
-    wrong, and there is no output; or None.
+    input, output: file names. bytes: size of the .vqc file, whether input or output. width, height: pixels.
+    seconds: reading, coding and writing. warnings: the codec's warnings. error: what went
+    wrong, in which case there is no output; or None.
     """
 
     input: str
@@ -56,12 +57,12 @@ class Record:
     error: Exception | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold; ``error`` is None or has ``type`` and ``message``."""
+        """Plain, JSON-compatible values; ``error`` is None or has ``type`` and ``message``."""
         error = self.error and {"type": type(self.error).__name__, "message": message(self.error)}
         return {**vars(self), "seconds": round(self.seconds, 4), "warnings": list(self.warnings), "error": error}
 
 
-#: From what to read and the output's name to the output's content and a record.
+#: (what to read, output name) -> the output's content and a record.
 Coding = Callable[[Any, str], tuple[files.Content, Record]]
 
 
@@ -74,7 +75,7 @@ class Encoder:
     options: EncodeOptions = EncodeOptions()
 
     def start(self) -> Coding:
-        """Load the model; returns a function from a picture and the output's name to bytes and a record."""
+        """Load the model; returns a function from an image and the output's name to bytes and a record."""
         from vqcodec.codec import images
         from vqcodec.codec.codec import Codec
         from vqcodec.format import container
@@ -91,7 +92,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Decoder:
-    """``.vqc`` files to images, in the format that the output's extension asks for."""
+    """``.vqc`` files to images, in the format given by the output's extension."""
 
     model: Path_ | None = None
     device: str = "cpu"
@@ -117,9 +118,9 @@ class Decoder:
 
 
 def _rows(coded: CodedImage, asked: DecodeOptions, format: str) -> files.Content:
-    """PPM, or PGM of a grey image, written as it is decoded."""
+    """PPM, or PGM for a grey image, written as it is decoded."""
     if coded.has_alpha:
-        warnings.warn(f"{format} holds no alpha channel; it is left out", stacklevel=1)
+        warnings.warn(f"{format} cannot store an alpha channel; it is left out", stacklevel=1)
     if asked.whole:
         coded.verify()
     rows = coded.strips(asked)
@@ -146,16 +147,16 @@ def compress(
     source: Path_ | Iterable[Path_], output: Path_, *, jobs: int | None = None, recursive: bool = True, force: bool = False,
     model: Path_ | None = None, device: str = "cpu", **options: Any,
 ) -> Iterator[Record]:  # fmt: skip
-    """Compress pictures into the folder ``output``, in ``jobs`` processes; a record for each, as it is done.
+    """Compress images into the folder ``output`` in ``jobs`` processes; yields a record as each is done.
 
-    ``source``: a folder, whose pictures keep their places below ``output``; or paths. ``jobs``: None
-    for all cores (1 on a GPU); 1 works in this process, on all its threads, while every process of
-    several uses one thread. ``force``: overwrite existing files. ``options``: ``quality``, ``effort``,
+    ``source``: a folder, whose images keep their relative paths in ``output``; or paths. ``jobs``: None
+    for all cores (1 on a GPU); 1 works in this process, with all its threads, whereas each of several
+    processes uses one thread. ``force``: overwrite existing files. ``options``: ``quality``, ``effort``,
     ``class_id`` and the others of :func:`vqcodec.compress`.
 
-    The iterator does the work as it is read, and stops it when it is closed. Memory holds one
-    picture for each process. Raises :class:`~vqcodec.errors.VqcodecError` at once for what is wrong with
-    every picture: model, device, options.
+    The work is done as the iterator is consumed, and stops when it is closed. Memory holds one
+    image per process. Raises :class:`~vqcodec.errors.VqcodecError` at once for errors that concern
+    all images: model, device, options.
     """
     asked = checked(EncodeOptions, options)
     pairs = _pairs(source, output, SUFFIX, recursive)
@@ -166,7 +167,7 @@ def decompress(
     source: Path_ | Iterable[Path_], output: Path_, *, extension: str = ".png", jobs: int | None = None, recursive: bool = True,
     force: bool = False, model: Path_ | None = None, device: str = "cpu", **options: Any,
 ) -> Iterator[Record]:  # fmt: skip
-    """Decompress ``.vqc`` files into the folder ``output``; ``extension`` chooses the format. As :func:`compress`."""
+    """Decompress ``.vqc`` files into the folder ``output``; ``extension`` determines the format. Otherwise like :func:`compress`."""
     format_of(f"name{extension}")
     asked = checked(DecodeOptions, options)
     pairs = _pairs(source, output, extension, recursive)
@@ -176,22 +177,22 @@ def decompress(
 def run(
     coder: Encoder | Decoder, pairs: Iterable[tuple[Path_, Path_]], *, jobs: int | None = None, force: bool = False
 ) -> Iterator[Record]:
-    """As :func:`compress`, for any (input, output) names. Folders of outputs are made."""
+    """Like :func:`compress`, for arbitrary (input, output) names. Output folders are created."""
     if jobs is None:
         jobs = pool.cores() if coder.device == "cpu" else 1
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise InvalidArgument(f"jobs must be a whole number from 1, got {jobs!r}")
     if not (coder.model is None or isinstance(coder.model, (str, os.PathLike))):
         raise InvalidArgument(
-            f"model must be a file's name, which all processes can load, got {type(coder.model).__name__}"
+            f"model must be a file name, so that all processes can load it, got {type(coder.model).__name__}"
         )
     return _run(coder, pairs, jobs, force)
 
 
 def pictures_in(folder: Path_, suffix: str, recursive: bool) -> Iterator[Path]:
-    """The files that compressing to (``.vqc``) or decompressing to another ``suffix`` would take, in order.
+    """The files that compressing to (``.vqc``) or decompressing to another ``suffix`` would use, in order.
 
-    Pictures are known by the extensions that Pillow reads. Hidden files and folders are passed over, as are
+    Images are recognised by the extensions that Pillow knows. Hidden files and folders are skipped, as are
     pipes and devices; links to folders are not followed.
     """
     wanted = _readable() if suffix == SUFFIX else {SUFFIX}
@@ -202,7 +203,7 @@ def pictures_in(folder: Path_, suffix: str, recursive: bool) -> Iterator[Path]:
             path = Path(place, name)
             if not name.startswith(".") and path.suffix.lower() in wanted and not files.is_device(str(path)):
                 yield path
-    yield from closed  # each fails as an input does, instead of being passed over
+    yield from closed  # each fails like an input, instead of being skipped
 
 
 # -- work --------------------------------------------------------------------------------
@@ -219,7 +220,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Start:
-    """Begins a worker: one thread, one model."""
+    """Starts a worker: one thread, one model."""
 
     coder: Encoder | Decoder
 
@@ -229,7 +230,7 @@ class _Start:
         from vqcodec import set_num_threads
 
         set_num_threads(1)
-        PIL.Image.MAX_IMAGE_PIXELS = None  # a process of our own, which has the limits of ``compress``
+        PIL.Image.MAX_IMAGE_PIXELS = None  # our own process, which applies the limits of ``compress``
         code = self.coder.start()
 
         def work(task: _Task) -> Record:
@@ -241,7 +242,7 @@ class _Start:
 
 
 def attempt(code: Coding, source: Any, output: str, write: Callable[[files.Content], None]) -> Record:
-    """Code one file and hand its content to ``write``: a record, whatever happens."""
+    """Code one file and pass its content to ``write``. Returns a record, whatever happens."""
     begun = time.perf_counter()
     name = files.STANDARD if hasattr(source, "read") else os.fspath(source)
     record = Record(name, output)
@@ -250,7 +251,7 @@ def attempt(code: Coding, source: Any, output: str, write: Callable[[files.Conte
             content, record = code(source, output)
             try:
                 write(content)
-            except OSError as error:  # its file name would be that of the temporary file
+            except OSError as error:  # it would name the temporary file
                 raise (type(error)(error.errno, error.strerror, output) if error.errno else error) from None
         except Exception as error:
             record = Record(name, output, error=error)
@@ -265,9 +266,7 @@ def _run(coder: Encoder | Decoder, pairs: Iterable[tuple[Path_, Path_]], jobs: i
         code = coder.start()
         for task in tasks:
             yield from _drained(refused)
-            yield attempt(
-                code, task.input, task.output, lambda content, to=task.output: files.write(to, content, force)
-            )  # type: ignore[misc]
+            yield attempt(code, task.input, task.output, functools.partial(files.write, task.output, force=force))
     else:
         yield from _run_in_processes(coder, tasks, jobs, force, refused)
     yield from _drained(refused)
@@ -305,7 +304,7 @@ def _run_in_processes(
 
 
 def _accepted(pairs: Iterable[tuple[Path_, Path_]], force: bool, refused: list[Record]) -> Iterator[_Task]:
-    """The pairs that may be worked on; the others go to ``refused``."""
+    """The pairs that can be processed; the others go to ``refused``."""
     outputs: dict[str, str] = {}
     for source, target in ((os.fspath(a), os.fspath(b)) for a, b in pairs):
         try:
@@ -335,7 +334,7 @@ def _pairs(
 ) -> Iterator[tuple[Path_, Path_]]:
     if isinstance(source, (str, os.PathLike)):
         if not os.path.isdir(source):
-            raise InvalidArgument(f"{os.fspath(source)} must be a folder; a file goes into a list")
+            raise InvalidArgument(f"{os.fspath(source)} must be a folder; pass a single file in a list")
         return (
             (path, Path(output, path.relative_to(source)).with_suffix(suffix))
             for path in pictures_in(source, suffix, recursive)
@@ -343,27 +342,27 @@ def _pairs(
     return ((path, Path(output, Path(path).with_suffix(suffix).name)) for path in source)
 
 
-# -- pictures and their formats ----------------------------------------------------------
+# -- images and their formats ----------------------------------------------------------
 
 
 def message(error: Exception) -> str:
-    """What to tell the user of an error, in one line."""
+    """What to tell the user about an error, in one line."""
     if isinstance(error, MemoryError):
-        return "not enough memory for this picture"
+        return "not enough memory for this image"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) if isinstance(error, (VqcodecError, OSError)) else f"{type(error).__name__}: {error}"
 
 
 def format_of(path: str) -> str:
-    """Pillow's name for the format that a file name asks for, PNG for ``-``. Raises :class:`ImageError`."""
+    """Pillow's name for the format of a file name, PNG for ``-``. Raises :class:`ImageError`."""
     import PIL.Image
 
     if path == files.STANDARD:
         return "PNG"
     format = PIL.Image.registered_extensions().get(Path(path).suffix.lower())
     if format is None or format not in PIL.Image.SAVE:
-        raise ImageError(f"{path}: must have the extension of a format that Pillow writes, such as .png")
+        raise ImageError(f"{path}: must have the extension of a format that Pillow can write, such as .png")
     return format
 
 
@@ -375,24 +374,24 @@ def encoded(image: PIL.Image.Image, format: str) -> bytes:
 def save(image: PIL.Image.Image, format: str, file: BinaryIO) -> None:
     """Write an image file, with the metadata that the format can hold. Raises :class:`ImageError`, and ``OSError`` of the file."""
     if format in ("JPEG", "BMP", "PPM", "GIF") and "A" in image.getbands():
-        warnings.warn(f"{format} holds no alpha channel; it is left out", stacklevel=1)
+        warnings.warn(f"{format} cannot store an alpha channel; it is left out", stacklevel=1)
         image = image.convert(image.mode.removesuffix("A"))
     metadata = {name: image.info[name] for name in ("icc_profile", "exif", "xmp") if name in image.info}
-    # Without the file's number, to which Pillow would write by itself and lose the reason of a failure.
+    # Hides the file descriptor: Pillow would write to it directly and lose the reason for a failure.
     stream: Any = SimpleNamespace(**{name: getattr(file, name) for name in ("write", "read", "seek", "tell", "flush")})
     try:
         image.save(stream, format, **metadata)
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        raise ImageError(f"{format} cannot hold this picture: {error}") from error
+        raise ImageError(f"{format} cannot hold this image: {error}") from error
 
 
 def _readable() -> set[str]:
     import PIL.Image
 
     PIL.Image.init()
-    readable = set(PIL.Image.OPEN) - {"BUFR", "GRIB", "HDF5", "MPEG"}  # of which Pillow knows the names only
+    readable = set(PIL.Image.OPEN) - {"BUFR", "GRIB", "HDF5", "MPEG"}  # Pillow only knows their names
     return {extension for extension, format in PIL.Image.registered_extensions().items() if format in readable} - {
         SUFFIX
     }

@@ -1,16 +1,16 @@
 """Every exception that vqcodec raises on purpose.
 
     VqcodecError
-    ├── InvalidArgument    (ValueError)    the caller passed something unusable
-    ├── ImageError         (ValueError)    a picture cannot be read or is unsupported
-    ├── FormatError        (ValueError)    a .vqc file is not what the format says
+    ├── InvalidArgument    (ValueError)    the caller passed something invalid
+    ├── ImageError         (ValueError)    an image cannot be read or is unsupported
+    ├── FormatError        (ValueError)    a .vqc file does not follow the format
     │   ├── NotVqcodec                     wrong magic bytes
-    │   ├── UnsupportedVersion             a newer format than this library reads
+    │   ├── UnsupportedVersion             a newer format than this library can read
     │   ├── CorruptChunk       .chunk      a chunk is damaged or contradicts the header
     │   ├── TruncatedFile      .chunk      the file ends inside or before a chunk
     │   └── LimitExceeded                  valid, but larger than the caller's ``Limits``
-    ├── ModelError         (ValueError)    a model file is unusable
-    │   └── ModelMismatch                  the file was made by another model
+    ├── ModelError         (ValueError)    a model file is invalid
+    │   └── ModelMismatch                  the file was made with another model
     └── BackendError       (RuntimeError)  the compiled core or a device failed
 
 The built-in bases let ``except ValueError`` work for callers who do not know
@@ -37,15 +37,15 @@ __all__ = [
 
 
 class VqcodecError(Exception):
-    """Base of all errors of this library."""
+    """Base class of all errors in this library."""
 
 
 class InvalidArgument(VqcodecError, ValueError):
-    """An argument has a wrong type, shape, dtype or range."""
+    """An argument has the wrong type, shape, dtype or range."""
 
 
 class ImageError(VqcodecError, ValueError):
-    """A picture cannot be read, or is of a kind that cannot be coded."""
+    """An image cannot be read, or is of a kind that cannot be coded."""
 
 
 class FormatError(VqcodecError, ValueError):
@@ -63,7 +63,7 @@ class UnsupportedVersion(FormatError):
 class _ChunkError(FormatError):
     """A ``FormatError`` about one chunk.
 
-    chunk: what it is about, in words for people: "header", "map 3", "ICC profile".
+    chunk: its human-readable name: "header", "map 3", "ICC profile".
     detail: what was expected and what was found.
     """
 
@@ -85,7 +85,7 @@ class TruncatedFile(_ChunkError):
 
 
 class LimitExceeded(FormatError):
-    """The file asks for more than the given limits allow (pixels, bytes, chunks)."""
+    """The file requires more than the given limits allow (pixels, bytes, chunks)."""
 
 
 class ModelError(VqcodecError, ValueError):
@@ -93,10 +93,10 @@ class ModelError(VqcodecError, ValueError):
 
 
 class ModelMismatch(ModelError):
-    """A file was made by another model than the one at hand.
+    """A file was made with a different model from the one in use.
 
-    expected: fingerprint that the file names (hexadecimal).
-    found: fingerprint of the model at hand (hexadecimal).
+    expected: fingerprint given in the file (hexadecimal).
+    found: fingerprint of the model in use (hexadecimal).
     """
 
     def __init__(self, expected: str, found: str) -> None:
@@ -105,8 +105,8 @@ class ModelMismatch(ModelError):
         self.found = found
 
     def __str__(self) -> str:
-        return f"the file needs model {self.expected}, but the model at hand is {self.found}"
+        return f"the file needs model {self.expected}, but the model in use is {self.found}"
 
 
 class BackendError(VqcodecError, RuntimeError):
-    """The compiled core or a device could not do its work."""
+    """The compiled core or a device failed."""

@@ -3,9 +3,9 @@
     >>> import vqcodec.pillow
     >>> Image.open("photo.vqc").resize((300, 200)).save("small.vqc", quality=40)
 
-Opening reads the heads of the chunks and the metadata: size and mode are there at once, and
-torch is imported when the pixels are first asked for. ``draft`` and ``thumbnail`` decode a
-reduced picture only. Pillow looks for no plugins by itself, so the import is needed once per process.
+Opening reads only the chunk headers and the metadata: size and mode are available at once, and
+torch is imported when the pixels are first accessed. ``draft`` and ``thumbnail`` decode only a
+reduced image. Pillow does not discover plugins by itself, so the import is needed once per process.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _decoder: dict[str, Any] = {}
 
 
 def use(model: str | os.PathLike[str] | Any = None, device: str = "cpu", limits: Limits | None = None) -> None:
-    """The model, device and limits for pictures that are loaded from now on, see :func:`vqcodec.open`.
+    """Set the model, device and limits for images loaded from now on, see :func:`vqcodec.open`.
 
-    Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds as well.
+    Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, also applies.
     """
     _decoder.update(model=model, device=device, limits=limits)
 
@@ -46,7 +46,7 @@ def use(model: str | os.PathLike[str] | Any = None, device: str = "cpu", limits:
 class VqcImageFile(ImageFile.ImageFile):
     """A ``.vqc`` file as Pillow sees it: modes L, LA, RGB and RGBA.
 
-    With ``ImageFile.LOAD_TRUNCATED_IMAGES`` a damaged file gives the coarser picture of what is whole.
+    With ``ImageFile.LOAD_TRUNCATED_IMAGES``, a damaged file gives a coarser image from its intact maps.
     """
 
     format = FORMAT
@@ -71,7 +71,7 @@ class VqcImageFile(ImageFile.ImageFile):
         ]  # tells Pillow that there is something to load
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
-        """Load the picture reduced by 2, 4, 8 or 16, as far as it stays as large as ``size``. The mode stays."""
+        """Load the image reduced by 2, 4, 8 or 16, but no smaller than ``size``. The mode is kept."""
         if not self.tile or self._scale > 1 or size is None:
             return None
         width, height = self.size
@@ -87,7 +87,7 @@ class VqcImageFile(ImageFile.ImageFile):
             decoded = _pillow_errors(
                 vqcodec.decompress, file, partial=ImageFile.LOAD_TRUNCATED_IMAGES, scale=self._scale, **_decoder
             )
-            self.im = decoded.convert(self.mode).im  # the mode may not change any more
+            self.im = decoded.convert(self.mode).im  # the mode must not change now
             self.tile = []
             self.readonly = 0
             self._release()
@@ -132,7 +132,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
 
 
 def _pillow_errors(function: Any, *arguments: Any, **options: Any) -> Any:
-    """Call ``function``, and raise what users of Pillow expect."""
+    """Call ``function``, and raise the errors that users of Pillow expect."""
     try:
         return function(*arguments, **options)
     except LimitExceeded as error:

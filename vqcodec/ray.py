@@ -1,21 +1,21 @@
-"""Pictures by the million, over a cluster: ``pip install 'vqcodec[ray]'``.
+"""Millions of images, on a cluster: ``pip install 'vqcodec[ray]'``.
 
     >>> files = vqcodec.ray.compress(["s3://bucket/a.png", "s3://bucket/b.png"], quality=40, workers=64)
     >>> files.select_columns(["path", "vqc"]).write_parquet("s3://bucket/compressed")
     >>> pictures = vqcodec.ray.decompress(ray.data.read_parquet("s3://bucket/compressed"), workers=64)
 
-Both take and give a dataset of Ray Data, which is lazy and streams: a picture is in memory only while it
-is worked on. Each worker is an actor that holds the model. Ray starts a worker that dies again
-and repeats its pictures. A picture that cannot be used gets a row, too, which says why.
+Both take and return a Ray Data dataset, which is lazy and streams: an image is in memory only while it
+is processed. Each worker is an actor that holds the model. Ray restarts a worker that dies
+and repeats its images. An image that cannot be used also gets a row, which says why.
 
 | column | | |
 |---|---|---|
-| ``picture`` | bytes | a file of any format that Pillow reads; what :func:`decompress` makes |
-| ``vqc`` | bytes | a ``.vqc`` file; what :func:`compress` makes |
-| ``width``, ``height``, ``seconds`` | | of the picture, of the work |
-| ``error`` | str | empty, or what went wrong; ``width`` is 0 and the bytes are empty then |
+| ``picture`` | bytes | a file of any format that Pillow can read; the output of :func:`decompress` |
+| ``vqc`` | bytes | a ``.vqc`` file; the output of :func:`compress` |
+| ``width``, ``height``, ``seconds`` | | size of the image, time taken |
+| ``error`` | str | empty, or what went wrong; then ``width`` is 0 and the bytes are empty |
 
-All other columns stay, such as ``path``. The column of bytes that is read does not.
+All other columns, such as ``path``, are kept. The column of bytes that is read is not.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Coder", "compress", "decompress"]
 
-#: Pictures that one call of a worker takes, and that are repeated if it dies.
+#: Images per call of a worker, which are repeated if it dies.
 BATCH = 8
 
 
 class Coder:
-    """The actor: a model in memory, and batches of a dataset through it.
+    """The actor: holds a model in memory and processes batches of a dataset.
 
-    coder: what it does. column, made: the columns that it reads and makes. output: a file name whose
-    extension says what to make. paths: the column holds names of files, and stays.
+    coder: what it does. column, made: the columns that it reads and writes. output: a file name whose
+    extension determines the format. paths: the column holds file names, and is kept.
     """
 
     def __init__(self, coder: batch.Encoder | batch.Decoder, column: str, made: str, output: str, paths: bool) -> None:
@@ -60,7 +60,7 @@ class Coder:
         self._column, self._made, self._output, self._paths = column, made, output, paths
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
-        """A batch with other columns; see the table above."""
+        """Replaces the columns of a batch; see the table above."""
         records, contents = [], []
         for value in rows[self._column] if self._paths else rows.pop(self._column):
             contents.append(b"")
@@ -78,7 +78,7 @@ class Coder:
 
 
 def _open(path: str) -> io.BytesIO:
-    """A file of any file system that Arrow knows: a local path, or a URI such as ``s3://bucket/name``."""
+    """A file on any file system that Arrow supports: a local path, or a URI such as ``s3://bucket/name``."""
     from pyarrow import fs
 
     system, name = fs.FileSystem.from_uri(path)
@@ -90,13 +90,13 @@ def compress(
     source: ray.data.Dataset | Sequence[Path_], *, column: str | None = None, workers: int | tuple[int, int] = 2,
     resources: dict[str, Any] | None = None, model: Path_ | None = None, device: str = "cpu", **options: Any,
 ) -> ray.data.Dataset:  # fmt: skip
-    """Compress the pictures of a dataset, or of files, by ``workers`` actors.
+    """Compress the images of a dataset, or files, with ``workers`` actors.
 
-    ``source``: a dataset with the column ``column`` (default: ``picture``), or names of files
-    (paths or URIs, which all workers can read), which then are in the column ``path``. ``workers``: how many,
-    or (least, most); leave a processor of the cluster for Ray's own reading of a dataset. ``resources``: for each
-    worker, as ``ray.data.Dataset.map_batches`` knows them (default: ``num_cpus=1``; for
-    ``device="cuda"`` ``num_gpus=1``, too). ``model``: a file that all machines have. ``options``: those of
+    ``source``: a dataset with the column ``column`` (default: ``picture``), or file names
+    (paths or URIs that all workers can read), which are returned in the column ``path``. ``workers``: how many,
+    or (least, most); leave one CPU of the cluster free for Ray's own reading of the dataset. ``resources``: for each
+    worker, as for ``ray.data.Dataset.map_batches`` (default: ``num_cpus=1``; for
+    ``device="cuda"`` also ``num_gpus=1``). ``model``: a file that all machines have. ``options``: those of
     :func:`vqcodec.compress`.
     """
     return _mapped(
@@ -115,7 +115,7 @@ def decompress(
     workers: int | tuple[int, int] = 2, resources: dict[str, Any] | None = None, model: Path_ | None = None,
     device: str = "cpu", **options: Any,
 ) -> ray.data.Dataset:  # fmt: skip
-    """Decompress the ``.vqc`` files of a dataset, or of paths, into picture files. As :func:`compress`."""
+    """Decompress the ``.vqc`` files of a dataset, or of paths, into image files. Otherwise like :func:`compress`."""
     batch.format_of(f"a{extension}")
     coder = batch.Decoder(_name(model), device, checked(DecodeOptions, options))
     return _mapped(coder, source, column or "vqc", "picture", f"a{extension}", workers, resources)

@@ -1,4 +1,4 @@
-"""Rectangles of pixels, and how an image is cut into tiles of them. Imports nothing, so that every layer may."""
+"""Rectangles of pixels, and how an image is divided into tiles. Imports nothing, so that every layer may import it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 #: The side of a tile is a multiple of this many pixels.
 UNIT = 64
-#: Images up to the side WHOLE are one tile unless the caller says otherwise; larger ones have tiles of USUAL.
+#: By default, images with sides up to WHOLE are one tile; larger ones have tiles of side USUAL.
 WHOLE, USUAL = 1024, 512
-#: Encoder and decoder work on areas of about this side: as many tiles as fit, at least one.
+#: Encoder and decoder work on areas of about this side: as many tiles as fit, but at least one.
 AREA = 1536
 
 
@@ -35,7 +35,7 @@ class Box(NamedTuple):
         return self.width * self.height
 
     def seen_from(self, origin: Box) -> Box:
-        """The same box, counted from the corner of another."""
+        """The same box, relative to the corner of another."""
         return Box(self.x0 - origin.x0, self.y0 - origin.y0, self.x1 - origin.x0, self.y1 - origin.y0)
 
     def within(self, outer: Box) -> bool:
@@ -44,7 +44,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiling:
-    """The size of an image, and its tiles: squares in raster order, of which those at the right and bottom may be smaller.
+    """The size of an image, and its tiles: squares in raster order; those at the right and bottom may be smaller.
 
     height, width: pixels. side: of a tile in pixels; 0 means that the image is one tile.
     """
@@ -55,7 +55,7 @@ class Tiling:
 
     @classmethod
     def usual(cls, height: int, width: int, side: int | None = None) -> Tiling:
-        """Tiles of ``side``, or for None of the usual side; one tile where that is all that the image has."""
+        """Tiles of ``side``, or of the default side for None; one tile if the image is no larger than that."""
         if side is None:
             side = USUAL if max(height, width) > WHOLE else 0
         return cls(height, width, side if side < max(height, width) else 0)
@@ -73,7 +73,7 @@ class Tiling:
         return -(-self.width // self.side) * -(-self.height // self.side)
 
     def __iter__(self) -> Iterator[Box]:
-        """The tiles. Lazy, because a hostile header may ask for millions of them.
+        """The tiles. Lazy, because a hostile header may call for millions of them.
 
         >>> [tuple(box) for box in Tiling(height=64, width=100, side=64)]
         [(0, 0, 64, 64), (64, 0, 100, 64)]
@@ -81,7 +81,7 @@ class Tiling:
         return (box for _, box in self.touching(self.whole))
 
     def touching(self, box: Box) -> Iterator[tuple[int, Box]]:
-        """The tiles that share pixels with a box, each with its number, without a look at the others.
+        """The tiles that overlap a box, each with its number, without visiting the others.
 
         >>> [(number, tuple(tile)) for number, tile in Tiling(128, 100, 64).touching(Box(70, 60, 90, 65))]
         [(1, (64, 0, 100, 64)), (3, (64, 64, 100, 128))]

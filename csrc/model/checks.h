@@ -28,8 +28,8 @@ class Checks {
                      std::int64_t high);
 
   // A convolution of int8 features: its sizes, its shifts, and that its largest sum fits int32.
-  bool require_convolution(const std::string& name, const ConvTensors& tensors,
-                           std::int64_t inputs, std::int64_t outputs, std::int64_t taps);
+  bool require_convolution(const std::string& name, const ConvTensors& tensors, std::int64_t inputs,
+                           std::int64_t outputs, std::int64_t taps);
 
  private:
   void fail(const std::string& message);

@@ -64,9 +64,8 @@ struct IntegerTile {
     for (int p = 0; p < kPanels; ++p) {
       const int output = (panel + p) * kPanel;
       for (int r = 0; r < kRows; ++r) {
-        const Sums result = conv.shift == nullptr
-                                ? sum[r][p]
-                                : Simd::shifted(sum[r][p], conv.shift + output);
+        const Sums result =
+            conv.shift == nullptr ? sum[r][p] : Simd::shifted(sum[r][p], conv.shift + output);
         Simd::store(sums + (first + r) * sums_stride + output, result);
       }
     }

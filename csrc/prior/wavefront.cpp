@@ -9,10 +9,10 @@
 #include <thread>
 #include <utility>
 
+#include "base/thread_pool.h"
 #include "coding/frequency_table.h"
 #include "coding/range_decoder.h"
 #include "prior/prior_pass.h"
-#include "base/thread_pool.h"
 
 namespace vqcodec {
 namespace {
@@ -124,8 +124,7 @@ class WavefrontLoop {
   using Job = WavefrontJob<typename Source::Stream>;
 
   WavefrontLoop(const std::vector<const PriorNetwork*>& networks, const std::vector<Job>& jobs,
-                const SamplingRule& rule, Variant variant,
-                const std::function<bool()>& interrupted)
+                const SamplingRule& rule, Variant variant, const std::function<bool()>& interrupted)
       : networks_(networks),
         jobs_(jobs),
         rule_(rule),
@@ -246,9 +245,8 @@ class WavefrontLoop {
 
 template <class Source>
 Status run(const std::vector<const PriorNetwork*>& networks,
-           const std::vector<WavefrontJob<typename Source::Stream>>& jobs,
-           const SamplingRule& rule, Variant variant, const std::function<bool()>& interrupted,
-           WavefrontOutcome* outcome) {
+           const std::vector<WavefrontJob<typename Source::Stream>>& jobs, const SamplingRule& rule,
+           Variant variant, const std::function<bool()>& interrupted, WavefrontOutcome* outcome) {
   if (Status status = check_rule(rule); !status.ok()) return status;
   if (Status status = check_jobs(networks, jobs); !status.ok()) return status;
   WavefrontLoop<Source>(networks, jobs, rule, variant, interrupted).run(outcome);
@@ -265,8 +263,8 @@ Status wavefront_decode(const std::vector<const PriorNetwork*>& networks,
 
 Status wavefront_sample(const std::vector<const PriorNetwork*>& networks,
                         const std::vector<SampleJob>& jobs, const SamplingRule& rule,
-                        Variant variant,
-                        const std::function<bool()>& interrupted, WavefrontOutcome* outcome) {
+                        Variant variant, const std::function<bool()>& interrupted,
+                        WavefrontOutcome* outcome) {
   return run<Samplers>(networks, jobs, rule, variant, interrupted, outcome);
 }
 

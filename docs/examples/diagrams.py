@@ -84,7 +84,7 @@ def overview() -> str:
     d.text(495, 292, "coarse to fine", "small soft")
     for y, name in ((70, "compress"), (165, "decompress"), (260, "sample")):
         d.text(8, y - 38, name, "left bold")
-    d.box(8, 45, 110, 50, "picture")
+    d.box(8, 45, 110, 50, "image")
     d.box(150, 45, 100, 50, "encoder")
     d.box(282, 45, 106, 50, "nearest", "code")
     d.box(602, 45, 200, 50, "prior + range coder", "integers only", kind="code")
@@ -92,8 +92,8 @@ def overview() -> str:
     for a, b in ((118, 150), (250, 282), (388, 420), (570, 602), (802, 846)):
         d.arrow((a, 70), (b, 70))
     rows = (
-        (165, "picture", "range decoder", ("file", "bytes")),
-        (260, "new picture", "sampler", ("random", "and a class")),
+        (165, "image", "range decoder", ("file", "bytes")),
+        (260, "new image", "sampler", ("random", "and a class")),
     )
     for y, made, step, source in rows:
         d.box(8, y - 25, 110, 50, made)
@@ -109,7 +109,7 @@ def hierarchy(model: vqcodec.Codec) -> str:
     """The shipped model's code maps."""
     maps = model.model.config.autoencoder.maps
     d = Drawing(960, 200, f"the {len(maps)} code maps of the shipped model")
-    d.box(8, 62, 96, 96, "picture", "256 x 256")
+    d.box(8, 62, 96, 96, "image", "256 x 256")
     d.arrow((104, 110), (136, 110))
     x = 144.0
     for number, m in enumerate(maps):
@@ -126,12 +126,12 @@ def hierarchy(model: vqcodec.Codec) -> str:
         f"map 0 at 1/16 of the side, maps 1 to {len(maps) - 1} at 1/8: groups of channels, from narrow to wide",
         "soft",
     )
-    d.text(500, 192, "any prefix is a picture", "small soft")
+    d.text(500, 192, "any prefix is an image", "small soft")
     return d.svg()
 
 
 def wavefront(lag: int = 3, height: int = 5, width: int = 9, shown: int = 8) -> str:
-    """The number of the step of every position, and what a position of one step looks at."""
+    """The step number of every position, and what a position of one step depends on."""
     side, x0, y0 = 46, 20, 52
     d = Drawing(960, 330, "the wavefront order")
     steps = reference_prior.wavefront_steps(height, width, lag)
@@ -158,7 +158,7 @@ def wavefront(lag: int = 3, height: int = 5, width: int = 9, shown: int = 8) -> 
 
 
 def prior() -> str:
-    """The network of one map, from the codes that are known to the interval of the next."""
+    """The network of one map, from the known codes to the interval of the next."""
     d = Drawing(960, 400, "the integer prior of one code map")
     d.box(8, 40, 170, 56, "codes before it", "embeddings, int8")
     d.box(8, 120, 170, 56, "coarser maps", "conditioning stack, int8")
@@ -218,10 +218,7 @@ def file_layout(data: bytes) -> str:
         d.text(at, 50 if high else 34, name, "small bold")
         d.text(at, 128 if high else 144, str(size), "small")
     d.text(
-        480,
-        14,
-        "chunks, coarse to fine: in a file that is cut off, the maps that are whole are a picture",
-        "small soft",
+        480, 14, "chunks, coarse to fine: in a file that is cut off, the maps that are whole are an image", "small soft"
     )
     d.text(
         480,
@@ -249,11 +246,11 @@ def tiles() -> str:
     d.rect(x - margin, y - margin, w + 2 * margin, h + 2 * margin, "dash", 0)
     d.rect(x, y, w, h, "hot", 0)
     d.text(x + w / 2, y + h / 2 + 5, "region")
-    d.text(220, 258, "picture of 4 x 2 tiles", "soft")
+    d.text(220, 258, "image of 4 x 2 tiles", "soft")
     for i, (kind, line) in enumerate(
         (
-            ("hot", "the pixels that are asked for"),
-            ("dash", "the codes that they depend on: the networks look past tiles,"),
+            ("hot", "the requested pixels"),
+            ("dash", "the codes they depend on: the networks look past tiles,"),
             ("warm", "the tiles that are read, checked and decoded"),
         )
     ):

@@ -1,4 +1,4 @@
-"""The pictures of the gallery: ``python docs/examples/gallery.py [FOLDER]`` writes them, to docs/pictures unless told otherwise.
+"""The images of the gallery: ``python docs/examples/gallery.py [FOLDER]`` writes them, to docs/pictures unless told otherwise.
 
 Made of the photograph that ships with vqcodec (vqcodec/tools/data/README.md says whose), and of nothing.
 """
@@ -32,7 +32,7 @@ def qualities(photo: Image.Image) -> Image.Image:
 
 
 def progressive(photo: Image.Image) -> Image.Image:
-    """What a file gives while it arrives."""
+    """The images that a file gives while it arrives."""
     data = vqcodec.compress(photo, quality=50)
     decoder, begin, cells = vqcodec.Decoder(), 0, []
     maps = [chunk for chunk in vqcodec.info(data)["chunks"] if chunk["name"].startswith("map")]
@@ -49,13 +49,13 @@ def progressive(photo: Image.Image) -> Image.Image:
 
 
 def parts(photo: Image.Image) -> Image.Image:
-    """A region, and the picture at a fraction of its size."""
+    """A region, and the image at a fraction of its size."""
     data = vqcodec.compress(photo, quality=60)
     box = (330, 40, 530, 240)
     whole = vqcodec.decompress(data)
     ImageDraw.Draw(whole).rectangle(box, outline="red", width=3)
     sheet = Image.new("RGB", (300 + 10 + 200 + 10 + 150, 270), "white")
-    sheet.paste(labelled("the picture, by half", whole.resize((300, 200))), (0, 0))
+    sheet.paste(labelled("the image at half size", whole.resize((300, 200))), (0, 0))
     sheet.paste(labelled("region, 200 x 200", vqcodec.decompress(data, region=box)), (310, 0))
     x, y = 520, 0
     for scale in (4, 8, 16):
@@ -67,7 +67,7 @@ def parts(photo: Image.Image) -> Image.Image:
 
 
 def inpainting(photo: Image.Image) -> Image.Image:
-    """A part is covered and drawn anew, twice."""
+    """A part is covered and redrawn, twice."""
     square = photo.crop((330, 130, 586, 386))
     mask = Image.new("L", square.size)
     ImageDraw.Draw(mask).ellipse((150, 130, 215, 195), fill=255)
@@ -78,7 +78,7 @@ def inpainting(photo: Image.Image) -> Image.Image:
 
 
 def samples(_: Image.Image) -> Image.Image:
-    """Four of each of four classes, as they are drawn."""
+    """Four samples of each of four classes, as drawn."""
     drawn = [picture for name in CLASSES for picture in vqcodec.sample(name, n=4, seed=1)]
     return grid([picture.resize((160, 160), Image.Resampling.LANCZOS) for picture in drawn], columns=4)
 

@@ -45,9 +45,9 @@ def model(small_model, tmp_path_factory) -> str:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """An empty working folder with one picture in it."""
+    """An empty working folder with one image in it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(vqcodec.__file__).parent.parent))  # for processes of their own
+    monkeypatch.setenv("PYTHONPATH", str(Path(vqcodec.__file__).parent.parent))  # for separate processes
     Image.fromarray(scene(40, 56)).save("photo.png")
     return tmp_path
 
@@ -102,6 +102,7 @@ def test_extension_chooses_the_format(run, folder, extension):
     assert image.format == {"jpg": "JPEG"}.get(extension, extension.upper())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["RGB", "L", "RGBA"])
 @pytest.mark.parametrize("options, parts", [
     ([], {}), (["--region", "3,5,50,38"], {"region": (3, 5, 50, 38)}), (["--scale", "4"], {"scale": 4}), (["--maps", "1"], {"maps": 1}),
@@ -112,14 +113,14 @@ def test_strips_are_what_pillow_writes(run, folder, model, monkeypatch, kind, op
     Image.open("photo.png").convert(kind).save("given.png")
     run("compress", "given.png", "photo.vqc")
     status, _, err = run("decompress", "photo.vqc", "back.ppm", *options)
-    assert status == 0 and ("PPM holds no alpha" in err) == (kind == "RGBA")
+    assert status == 0 and ("PPM cannot store an alpha" in err) == (kind == "RGBA")
     expected = io.BytesIO()
     vqcodec.decompress("photo.vqc", model=model, **parts).convert("L" if kind == "L" else "RGB").save(expected, "PPM")
     assert Path("back.ppm").read_bytes() == expected.getvalue()
 
 
 def test_strips_of_a_damaged_file(run, folder, monkeypatch):
-    """It is checked before anything is written; what fails later leaves nothing; with --partial, the coarser picture."""
+    """Checked before anything is written; a later failure leaves nothing; --partial gives the coarser image."""
     run("compress", "photo.png", "-q", "90")
     data = bytearray(Path("photo.vqc").read_bytes())
     at = [c["offset"] for c in vqcodec.info(bytes(data))["chunks"] if c["tag"] == "M"][2] + 4
@@ -151,8 +152,9 @@ def test_limits(run, folder):
     assert run("decompress", "photo.vqc", "x.png", "--max-memory", "1G", "--max-metadata", "1")[0] == 0
 
 
+@pytest.mark.slow
 def test_our_limit_takes_the_place_of_pillows(run, folder, monkeypatch):
-    """Also in processes of their own."""
+    """Also in separate processes."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     status, _, err = run("compress", "photo.png")
     assert status == 0 and "bomb" not in err
@@ -170,7 +172,7 @@ def test_metadata_and_alpha_reach_the_file(run, folder):
     assert back.info["icc_profile"] == b"profile"
     assert np.array_equal(np.asarray(back)[..., 3], picture[..., 3])
     status, _, err = run("decompress", "alpha.vqc", "back.jpg")
-    assert status == 0 and "warning: JPEG holds no alpha" in err
+    assert status == 0 and "warning: JPEG cannot store an alpha" in err
     assert Image.open("back.jpg").mode == "RGB"
 
 
@@ -188,6 +190,7 @@ def test_threads_change_nothing(run, folder):
     assert Path("1.vqc").read_bytes() == Path("2.vqc").read_bytes()
 
 
+@pytest.mark.slow
 def test_sample_on_a_grid(run, folder, model):
     status, out, err = run("sample", "owl", "-n", "3", "--seed", "1", "--size", "48x32", "-o", "s.png")
     assert (status, out) == (0, "")
@@ -219,6 +222,7 @@ def test_info(run, folder, model):
     assert json.loads(out) == container.describe(data) == vqcodec.info(data)
 
 
+@pytest.mark.slow
 def test_demo(run, folder, monkeypatch):
     small = folder / "small.webp"
     Image.open(demo.PHOTO).resize((90, 60)).save(small, lossless=True)
@@ -246,7 +250,7 @@ def test_demo_photograph_is_whole():
 
 @pytest.fixture
 def tree(folder) -> Path:
-    """a.png, b.jpg, deep/c.png and what is no picture."""
+    """a.png, b.jpg, deep/c.png and files that are not images."""
     Path("in/deep").mkdir(parents=True)
     for i, name in enumerate(["a.png", "b.jpg", "deep/c.png"]):
         Image.fromarray(scene(24 + i, 32, i)).save(f"in/{name}")
@@ -264,10 +268,11 @@ def test_many_files_and_folders(run, tree):
     assert tree_of("out") == {"a.vqc", "b.vqc", "deep/c.vqc", "photo.vqc"}
     assert re.search(r"^out/deep/c\.vqc: 32 x 26, [\d,]+ bytes, [\d.]+ bits per pixel, [\d.]+ s$", err, re.MULTILINE)
     assert vqcodec.info(Path("out/a.vqc").read_bytes())["quality"] == 70
-    assert run("decompress", "out", "--jobs", "1", "--quiet") == (0, "", "")  # beside the inputs, and not into folders
+    assert run("decompress", "out", "--jobs", "1", "--quiet") == (0, "", "")  # next to the inputs, and not into folders
     assert tree_of("out") == {"a.vqc", "b.vqc", "deep/c.vqc", "photo.vqc", "a.png", "b.png", "photo.png"}
 
 
+@pytest.mark.slow
 def test_processes(run, tree):
     assert run("compress", "in", "photo.png", "-o", "out/", "--jobs", "2", "--quiet") == (0, "", "")
     for name in ("in/a.png", "in/b.jpg", "photo.png"):
@@ -327,13 +332,13 @@ def test_outputs_that_make_no_sense(tree, given, output, message):
 
 
 def test_one_bad_file_does_not_stop_the_others(run, tree):
-    Path("in/a.png").write_text("no picture")
+    Path("in/a.png").write_text("no image")
     Path("in/photo.gif").write_bytes(Path("photo.png").read_bytes())
     status, out, err = run("compress", "in", "photo.png", "none.png", "-j1", "-o", "out/")
     assert status == 1 and tree_of("out") == {"b.vqc", "photo.vqc"}
     lines = [line for line in err.splitlines() if line.startswith("vqcodec: ")]
     assert len(lines) == 3
-    assert "vqcodec: in/a.png: must be an image that Pillow reads, found something else" in lines
+    assert "vqcodec: in/a.png: must be an image that Pillow can read, found something else" in lines
     assert "vqcodec: none.png: no such file" in lines
     assert "vqcodec: photo.png: out/photo.vqc is already the output of in/photo.gif" in lines
 
@@ -360,7 +365,7 @@ def test_json(run, tree):
     status, out, err = run("compress", "in/a.png", "--json")  # one file: the same
     assert (status, err) == (1, "") and "exists" in json.loads(out)["error"]["message"]
     status, out, err = run("decompress", "in/a.vqc", "-", "--json")
-    assert status == 1 and out == "" and "--json and the output -" in err
+    assert status == 1 and out == "" and "--json and output to -" in err
 
 
 def test_options_are_passed_on_as_given(folder, monkeypatch):
@@ -395,13 +400,14 @@ def test_progress_is_for_terminals(run, tree, monkeypatch):
         assert run("compress", "in", "photo.png", "-j1")[0] == 0
     shown = screen.getvalue()
     assert [text.strip() for text in re.findall(r"\d/3", shown)] == ["0/3", "1/3", "2/3", "3/3"]
-    visible = re.sub(r"[^\n]*\r", "", shown)  # what is drawn over is gone
+    visible = re.sub(r"[^\n]*\r", "", shown)  # overwritten text disappears
     assert visible.count("bits per pixel") == 3 and "/3" not in visible
     assert progress_line(3, 4, 30, 50) == "[###############     ] 3/4  0:10 left"
     assert progress_line(5, 1000, 100, 30) == "[      ] 5/1000  5:31:40 left"
     assert all(len(progress_line(1, 2, 1, columns)) < columns for columns in range(1, 40))
 
 
+@pytest.mark.slow
 def test_interrupted_processes_leave_nothing_half(folder, model):
     for i in range(40):
         Image.fromarray(scene(120, 160, i)).save(f"{i}.png")
@@ -443,7 +449,7 @@ def test_verify(run, tree):
 
 
 def test_verify_decodes_unless_quick(run, folder, small_model):
-    """All checks of this file are right, but it is of another model."""
+    """All checksums of this file are right, but it was made with another model."""
     run("compress", "photo.png")
     found = container.read(Path("photo.vqc").read_bytes())
     found.header = dataclasses.replace(found.header, fingerprint=bytes(16))
@@ -468,7 +474,7 @@ def test_compare(run, folder, model):
     assert np.array_equal(side[-40:, :56], np.asarray(Image.open("photo.png"))) and np.array_equal(
         side[-40:, 60:], back
     )
-    status, out, err = run("compare", "photo.png", "photo.png")  # any picture; this one is equal
+    status, out, err = run("compare", "photo.png", "photo.png")  # any image; this one is equal
     assert status == 0 and "psnr" not in out and "bits per pixel" in out
     Image.fromarray(scene(40, 57)).save("wide.png")
     status, _, err = run("compare", "photo.png", "wide.png")
@@ -488,7 +494,7 @@ def test_ms_ssim(run, folder):
 
 
 def completed(line: str, script: str) -> list[str]:
-    """What bash would offer for the last word of a command line."""
+    """The completions bash would offer for the last word of a command line."""
     words = line.split(" ")
     quoted = " ".join(f"'{word}'" for word in words)
     run = f'{script}\nCOMP_WORDS=({quoted}) COMP_CWORD={len(words) - 1}\n_vqcodec\nprintf "%s\\n" "${{COMPREPLY[@]}}"'
@@ -513,7 +519,7 @@ def test_completion_for_bash(capsys):
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_completion_for_other_shells(capsys, shell):
-    """Every option of every command; the shell itself reads it where it is installed."""
+    """Every option of every command; read by the shell itself if it is installed."""
     assert cli.main(["completion", shell]) == 0
     script = capsys.readouterr().out
     for name, (sub, summary) in completion.commands(parser()).items():
@@ -557,6 +563,7 @@ def piped(arguments: list[str], data: bytes = b"", **options) -> subprocess.Comp
     return subprocess.run([*COMMAND, *arguments], input=data, capture_output=True, **options)
 
 
+@pytest.mark.slow
 def test_pipes(folder, model):
     picture = Path("photo.png").read_bytes()
     compressed = piped(["compress", "-", "-", "--model", model], picture, check=True)
@@ -568,8 +575,9 @@ def test_pipes(folder, model):
     assert files_in(folder) == {"photo.png"}
 
 
+@pytest.mark.slow
 def test_nobody_reads(folder, model):
-    """A reader that goes away early is not an error worth a traceback."""
+    """A reader that closes early must not cause a traceback."""
     vqc = Path("photo.vqc")
     vqc.write_bytes(vqcodec.compress("photo.png", model=model))
     for arguments in (["info", "photo.vqc"], ["compress", "photo.png", "-", "--model", model, "--quiet"]):
@@ -593,8 +601,8 @@ def test_missing_and_wrong_inputs(run, folder):
     for arguments, message in [
         (["compress", "none.png"], "none.png: no such file"),
         (["compress", "text.txt"], "text.txt: must be an image"),
-        (["compress", "empty"], "empty: no pictures in this folder"),
-        (["decompress", "."], ".: no .vqc files in this folder (-r looks into its folders, too)"),
+        (["compress", "empty"], "empty: no images in this folder"),
+        (["decompress", "."], ".: no .vqc files in this folder (-r includes its subfolders)"),
         (["verify", "none.vqc"], "none.vqc: No such file or directory"),
         (["compare", "photo.png", "text.txt"], "text.txt: must be an image"),
         (["decompress", "none.vqc"], "none.vqc: No such file or directory"),
@@ -687,7 +695,7 @@ def test_pictures_that_a_format_cannot_hold(run, folder, monkeypatch):
     run("compress", "photo.png")
     monkeypatch.setattr(Image.Image, "save", lambda *_, **__: (_ for _ in ()).throw(ValueError("too large")))
     status, _, err = run("decompress", "photo.vqc", "back.webp")
-    assert status == 1 and err.endswith("vqcodec: WEBP cannot hold this picture: too large\n")
+    assert status == 1 and err.endswith("vqcodec: WEBP cannot hold this image: too large\n")
 
 
 # -- whole files or none -----------------------------------------------------------------
@@ -705,9 +713,10 @@ def test_full_disk_leaves_nothing(run, folder, monkeypatch):
     assert files_in(folder) == {"photo.png", "photo.vqc"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extension", ["ppm", "png", "tif"])
 def test_files_that_may_not_grow_leave_nothing(folder, model, extension):
-    """A real failure in the midst of writing, for each way of writing."""
+    """A real failure in the middle of writing, for each way of writing."""
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)).save("noise.png")
     Path("a.vqc").write_bytes(vqcodec.compress("noise.png", quality=100, effort=0, model=model))
     os.remove("noise.png")
@@ -738,7 +747,7 @@ def test_interrupted_write_leaves_nothing(run, folder, monkeypatch):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_signals(folder, sent):
-    """A process that waits for its input ends at once, and without a traceback."""
+    """A process waiting for input ends at once, without a traceback."""
     os.mkfifo("pipe")
     process = subprocess.Popen(
         [*COMMAND, "info", "pipe"],
@@ -798,7 +807,7 @@ def test_links_are_written_through(folder):
 
 
 def test_folders_with_more_than_pictures(run, folder):
-    """A pipe is passed over, links that lead round are not followed, and those that lead nowhere fail alone."""
+    """Pipes are skipped, circular links are not followed, and broken ones fail without affecting others."""
     os.makedirs("in/named.png")
     shutil.copy("photo.png", "in/a.png")
     os.symlink(".", "in/loop")
@@ -833,8 +842,9 @@ def test_links_that_lead_round(run, folder):
     assert files_in(folder) == {"photo.png", "a.vqc", "b.vqc"}
 
 
+@pytest.mark.slow
 def test_any_name(folder, model):
-    """A line break, bytes that are no text: each file has one line, and nothing fails where only UTF-8 may be printed."""
+    """A line break, bytes that are not text: each file has one line, and nothing fails where only UTF-8 can be printed."""
     for name in (b"new\nline.png", b"caf\xe9.png"):
         shutil.copy("photo.png", name)
     os.remove("photo.png")

@@ -1,4 +1,4 @@
-"""The whole codec on a small model: what goes in comes out, and damage is noticed."""
+"""The whole codec on a small model: what goes in comes out, and damage is detected."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def test_any_size(small_model, height, width):
     assert error < np.mean((picture - picture.mean((0, 1))) ** 2) or height * width < 300
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 70),
     st.integers(1, 70),
@@ -191,7 +192,7 @@ def test_nothing_whole_is_an_error_even_when_partial(small_model, coded):
 
 
 def test_valid_checksums_around_noise(small_model):
-    """Streams of random bytes in a sound container: an error or codes in range, never a crash."""
+    """Streams of random bytes in an intact container: an error or codes in range, never a crash."""
     codec = Codec(small_model)
     rng = np.random.default_rng(1)
     for _ in range(40):
@@ -250,7 +251,7 @@ class TestEffort:
         grey = np.full((21, 30, 3), 128, np.uint8)
         assert np.array_equal(
             visibility(grey, 8, (4, 4)), np.ones((4, 4), np.float32)
-        )  # a row of codes more than the picture has
+        )  # one row of codes more than the image has
         rough = grey.copy()
         rough[8:16, 8:16:2] = 0  # one block: variance 0.063
         expected = np.ones((3, 4), np.float32)
@@ -261,6 +262,7 @@ class TestEffort:
         )
         assert visibility(rough, 4, (6, 8)).shape == (6, 8)
 
+    @pytest.mark.slow
     def test_effort_pays(self):
         """Fewer bits for the same error, or less error for the bits, with the shipped model."""
         picture = np.asarray(Image.open(PHOTO).convert("RGB"))[:256, :256]
@@ -274,7 +276,7 @@ class TestEffort:
         assert costs[1] < 0.99 * costs[0] and costs[2] < 0.99 * costs[0]
 
     def test_residual_maps_and_tiles(self, small_model):
-        """Maps that quantise the error of others come after them; every tile is chosen by itself."""
+        """Maps that quantise the residual of others come after them; every tile is chosen separately."""
         picture = scene(70, 90)
         whole = vqcodec.encode_maps(picture, model=small_model, effort=2)
         zero = vqcodec.encode_maps(picture, model=small_model, effort=0)
@@ -345,7 +347,7 @@ class TestSample:
             vqcodec.sample(**{"class_id": 1, "size": (16, 16), "model": small_model, **wrong})
 
     def test_words_are_pinned(self):
-        """Golden words: a seed means the same codes for ever."""
+        """Golden words: a seed gives the same codes forever."""
         words = uniform_words(1, 2, [(2, 2), (1, 3)])
         assert [w.tolist() for w in words] == [[4529421, 13623752, 13914496, 5509640], [4115969, 1189584, 14052622]]
         assert all(w.dtype == np.uint32 for w in words)

@@ -17,6 +17,7 @@ def victims(small_model) -> list[Victim]:
     return archive.victims(model=small_model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
 @pytest.mark.parametrize("partial", [False, True], ids=["whole", "partial"])
 def test_random_damage(victims, number, partial):
@@ -29,8 +30,9 @@ def test_random_damage(victims, number, partial):
     assert set(found) == (accepted if partial else {"error"})
 
 
+@pytest.mark.slow
 def test_every_cut_between_chunks(victims):
-    """From one chunk to the next a truncated file gains a map, and at last the alpha plane."""
+    """From one chunk to the next, a truncated file gains a map, and finally the alpha plane."""
     for victim in victims:
         gained = []
         for chunk in victim.chunks[1:]:
@@ -48,7 +50,7 @@ def test_every_cut_between_chunks(victims):
 
 
 def test_wrong_pictures_are_noticed(victims):
-    """That of one map too many, of no damage at all, and an error where something is whole."""
+    """The image of one map too many, of no damage at all, and an error where something is intact."""
     victim = victims[0]
     maps = [c for c in victim.chunks if c["tag"] == "M"]
     cut = maps[2]["offset"] + 1

@@ -1,4 +1,4 @@
-"""Pictures of any size: windows of the networks, tiles of the file, parts of a picture."""
+"""Images of any size: windows of the networks, tiles of the file, parts of an image."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vqcodec
 from tests.conftest import scene
-from tests.support.autoencoders import integer_autoencoder, random_autoencoder
 from vqcodec import tiling
 from vqcodec.codec import decoder
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.engine import Engine
-from vqcodec.codec.windows import Windows
 from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded
 from vqcodec.format import container
 from vqcodec.format.container import Container, Header, Limits
 from vqcodec.model.config import preset
+from vqcodec.networks.autoencoder import Autoencoder
+from vqcodec.networks.windows import Windows
 from vqcodec.tiling import Box
 
 HEIGHT, WIDTH = 200, 330
@@ -44,7 +45,7 @@ def pixels(image) -> np.ndarray:
 
 
 class Recorder(io.BytesIO):
-    """A file that remembers how much of it was read."""
+    """A file that records how much of it was read."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -62,26 +63,29 @@ class Recorder(io.BytesIO):
 
 
 class TestWindows:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["tiny", "default", "imagenet256", "ffhq1024"])
     def test_windows_give_what_the_whole_gives(self, name):
-        """A margin one pixel too small would show."""
+        """In double precision, so that a margin one pixel too small would show."""
         config = preset(name).autoencoder
-        config = dataclasses.replace(config, hidden=max(12, *(m.dim for m in config.maps)), residual=6, refine=8)
-        if config.transform == "lapped":
-            config = dataclasses.replace(config, hidden=max(config.latent_dim(8), 12))
-        autoencoder = integer_autoencoder(random_autoencoder(config, 0))
+        config = dataclasses.replace(config, hidden=12, residual=6, refine=8)
+        torch.manual_seed(0)
+        model = Autoencoder(config).double().eval()
+        for p in model.parameters():
+            torch.nn.init.normal_(p, std=p[0].numel() ** -0.5 if p.ndim > 1 else 0.1)
         unit = config.strides[0]
         rng = np.random.default_rng(0)
         height, width = max(13 * unit + 3, 250), max(8 * unit + 5, 270)
         image = rng.integers(0, 256, (height, width, 3), np.uint8)
-        whole, small = Windows(autoencoder, height, width), Windows(autoencoder, height, width, side=2 * unit)
-        everything = Box(0, 0, -(-width // unit) * unit, -(-height // unit) * unit)
+        whole, small = Windows(model, height, width), Windows(model, height, width, side=2 * unit)
+        everything = Box(0, 0, whole.width, whole.height)
         maps: list[np.ndarray] = []
         for stride in config.strides:
             expected = whole.latents(image, stride, maps, everything)
-            assert np.array_equal(small.latents(image, stride, maps, everything), expected)
+            found = small.latents(image, stride, maps, everything)
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
             maps += [
-                rng.integers(0, m.codes, (everything.height // stride, everything.width // stride))
+                rng.integers(0, m.codes, (whole.height // stride, whole.width // stride))
                 for m in config.maps_at(stride)
             ]
         expected = whole.pixels(maps, Box(0, 0, width, height))
@@ -89,12 +93,14 @@ class TestWindows:
         assert np.array_equal(small.pixels(maps, Box(0, 0, width, height)), expected)
         assert np.array_equal(small.pixels(maps, Box(37, 51, 97, 141)), expected[51:141, 37:97])
 
+    @pytest.mark.slow
     def test_no_seams(self, small_model, picture, tiled, monkeypatch):
-        """Areas of the encoder and strips of the decoder: the same file and picture, whatever their size."""
+        """Areas of the encoder and strips of the decoder: the same file and image, whatever their size."""
         whole = pixels(vqcodec.decompress(tiled, model=small_model))
         monkeypatch.setattr(tiling, "AREA", 64)
         assert vqcodec.compress(picture, model=small_model, tile=64, quality=80) == tiled
-        assert np.array_equal(pixels(vqcodec.decompress(tiled, model=small_model)), whole)
+        again = pixels(vqcodec.decompress(tiled, model=small_model))
+        assert np.abs(again.astype(int) - whole).max() <= 1  # floats of another shape
 
 
 class TestTile:
@@ -111,6 +117,7 @@ class TestTile:
 
 
 class TestParts:
+    @pytest.mark.slow
     @given(st.data())
     @settings(max_examples=30, deadline=None)
     def test_region_is_a_crop(self, small_model, tiled, data):
@@ -137,7 +144,7 @@ class TestParts:
 
     @pytest.mark.parametrize("scale", [1, 2, 4, 8, 16])
     def test_scale(self, small_model, tiled, scale):
-        """About the means of the whole picture, from less of the file."""
+        """Close to the means of the whole image, from less of the file."""
         whole = vqcodec.decompress(tiled, model=small_model)
         small = vqcodec.decompress(tiled, model=small_model, scale=scale)
         expected = whole.reduce(scale) if scale > 1 else whole
@@ -180,7 +187,7 @@ class TestParts:
         assert vqcodec.decompress(grey, model=small_model, region=(70, 10, 140, 60)).mode == "L"
 
     def test_damage_elsewhere_does_not_matter(self, small_model, tiled):
-        """A region decodes if its own tiles are whole; the whole picture does not."""
+        """A region can be decoded if its own tiles are intact; the whole image cannot."""
         last = vqcodec.info(tiled)["chunks"][-2]
         damaged = bytearray(tiled)
         damaged[last["offset"] + last["bytes"] - 5] ^= 1  # the last byte of the last stream
@@ -204,8 +211,9 @@ class TestParts:
             vqcodec.open(path, model=small_model)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_picture(small_model, tmp_path):
-    """100 megapixels there and back, from a memory-mapped file, in much less than they take unpacked three times."""
+    """A round trip of 100 megapixels, from a memory-mapped file, in much less than three times their uncompressed size."""
     from vqcodec.model import file as model_file
 
     model_file.save(tmp_path / "m.safetensors", small_model.config, small_model.tensors)
@@ -248,14 +256,12 @@ class TestMemory:
     def test_refusal_names_both_figures(self, small_model, tiled):
         with vqcodec.open(tiled, model=small_model, limits=Limits(memory=20_000)) as coded:
             for ask in (coded.decode, coded.rows, coded.code_maps):
-                with pytest.raises(
-                    LimitExceeded, match=rf"20000 bytes .* about \d+ of a picture of {WIDTH} x {HEIGHT}"
-                ):
+                with pytest.raises(LimitExceeded, match=rf"20000 bytes .* about \d+ of an image of {WIDTH} x {HEIGHT}"):
                     ask()
             assert coded._canvas.known == [0] * 24  # nothing was decoded
 
     def test_a_hostile_header_costs_nothing(self, small_model):
-        """2**28 pixels, of which no byte is there: refused at once, before a page of the maps was touched."""
+        """2**28 pixels without any data: rejected at once, before any page of the maps is touched."""
         fields = Header(small_model.fingerprint[:16], width=1 << 14, height=1 << 14, maps=1)
         data = container.write(Container(fields, maps=[[b""]]))
         with vqcodec.open(data, model=small_model, limits=Limits(memory=1 << 28)) as coded:
@@ -264,7 +270,7 @@ class TestMemory:
             assert coded._canvas.known == [0]
 
     def test_less_is_asked_of_parts(self, small_model):
-        """Strips need less than the picture, a region less than strips, code maps least."""
+        """Strips need less than the image, a region less than strips, code maps least."""
         fields = Header(small_model.fingerprint[:16], width=20_000, height=12_000, tile=512, maps=1)
         canvas = decoder.Canvas(Engine(small_model), fields)
         whole, all_tiles = Box(0, 0, 20_000, 12_000), range(len(canvas.boxes))
@@ -273,7 +279,7 @@ class TestMemory:
         codes = sum(a * b for a, b in small_model.config.map_shapes(12_000, 20_000))
         assert region < strip < canvas.memory(all_tiles, whole)
         assert 4 * codes < canvas.memory(all_tiles) < strip
-        assert strip < 3 * 20_000 * 12_000 + 4 * codes  # although that is the picture alone
+        assert strip < 3 * 20_000 * 12_000 + 4 * codes  # although the image alone takes that much
 
     def test_progressive(self, small_model, tiled):
         decoder = vqcodec.Decoder(model=small_model, limits=Limits(memory=20_000))

@@ -1,4 +1,4 @@
-"""The shipped model: golden files, sizes and distortions that it must reach, overhead."""
+"""The shipped model: golden files, sizes and distortions it must reach, overhead."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class TestGolden:
         assert codec.model.fingerprint.hex() == EXPECTED["model"]
         assert {f.stem for f in FILES} == set(EXPECTED["maps"]) == set(make.pictures())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("backend", BACKENDS)
     @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
     def test_maps(self, path: Path, backend, monkeypatch):
@@ -59,6 +60,7 @@ class TestGolden:
             == data
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("backend", BACKENDS)
     @pytest.mark.parametrize("class_id, seed", make.SAMPLES)
     def test_samples(self, class_id, seed, backend, codec, monkeypatch):
@@ -87,6 +89,7 @@ def test_sixteen_classes(codec):
     assert codec.model.config.card["data"]
 
 
+@pytest.mark.slow
 def test_quality_orders_size_and_distortion(photo):
     rows = []
     for quality in (0, 25, 50, 75, 100):
@@ -99,8 +102,9 @@ def test_quality_orders_size_and_distortion(photo):
     assert distortions[0] > 24.5 and distortions[2] > 27.5 and distortions[4] > 30.5
 
 
+@pytest.mark.slow
 def test_smaller_than_jpeg_at_equal_psnr(photo, tmp_path):
-    """A far from close call: two thirds of JPEG's size at JPEG's own PSNR."""
+    """With a wide margin: two thirds of JPEG's size at JPEG's own PSNR."""
     photo.save(tmp_path / "p.jpg", quality=30, optimize=True, progressive=True)
     jpeg = psnr(photo, Image.open(tmp_path / "p.jpg")), (tmp_path / "p.jpg").stat().st_size
     fitting = (
@@ -111,6 +115,7 @@ def test_smaller_than_jpeg_at_equal_psnr(photo, tmp_path):
     assert len(next(fitting)) < 0.67 * jpeg[1]
 
 
+@pytest.mark.slow
 def test_overhead(codec):
     """Everything but the information content of the codes: under 1 % + 64 bytes of a 768 x 512 file."""
     picture = Image.open(PHOTO).convert("RGB").resize((768, 512))
@@ -125,8 +130,9 @@ def test_overhead(codec):
     assert len(data) - bits / 8 < 0.01 * len(data) + 64
 
 
+@pytest.mark.slow
 def test_priors_save_bits():
-    """The zero-order entropy is what a file would need without priors: they save a quarter and more."""
+    """The zero-order entropy is what a file would need without priors: they save at least a quarter."""
     picture = np.asarray(Image.open(PHOTO).convert("RGB"))
     codec = Codec()
     maps = codec.encode_maps(picture, 50)
@@ -138,6 +144,7 @@ def test_priors_save_bits():
     assert 8 * len(codec.write(maps, *picture.shape[:2], quality=50)) < 0.8 * zero_order
 
 
+@pytest.mark.slow
 def test_partial_pictures_get_better(photo):
     data = vqcodec.compress(photo, quality=75)
     chunks = vqcodec.info(data)["chunks"]

@@ -1,4 +1,4 @@
-"""vqcodec/codec/images.py: a zoo of modes, files and arrays goes in, and comes out as documented."""
+"""vqcodec/codec/images.py: many modes, files and arrays are read as documented."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Orientation = ExifTags.Base.Orientation
 
 
 def colours(height: int = 6, width: int = 9) -> np.ndarray:
-    """Any picture, H x W x 3 uint8."""
+    """Any image, H x W x 3 uint8."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x * 20, y * 30, 255 - x * 10 - y * 10], 2).astype(np.uint8)
 
@@ -50,7 +50,7 @@ def saved(picture: Image.Image, format: str, **options) -> io.BytesIO:
     ],
 )  # fmt: skip
 def test_modes_convert_as_pillow_does(mode, out):
-    if mode in ("La", "RGBa"):  # Pillow comes to these only through their unmultiplied forms
+    if mode in ("La", "RGBa"):  # Pillow can only convert to these from their unmultiplied forms
         given = image({"La": "LA", "RGBa": "RGBA"}[mode]).convert(mode)
     elif mode == "LAB":
         srgb = ImageCms.createProfile("sRGB")
@@ -114,7 +114,7 @@ def test_transparent_colour(mode, key):
 
 
 def grey_inks() -> bytes:
-    """An ICC profile that sees each of four inks as a neutral grey of two thirds of white's lightness."""
+    """An ICC profile that maps each of four inks to a neutral grey of two thirds of white's lightness."""
     tables = bytes(range(256))
     grid = [bytes([round(255 * (2 / 3) ** sum(ink)), 128, 128]) for ink in itertools.product((0, 1), repeat=4)]
     identity = b"".join(struct.pack(">i", 65536 * (i % 4 == 0)) for i in range(9))
@@ -176,7 +176,7 @@ def test_missing_and_wrong_files(tmp_path):
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF"])
 def test_truncated_and_damaged_files(format):
-    """Whatever is wrong in a file, the error is an ImageError, or Pillow can still show a picture."""
+    """Whatever is wrong in a file, the error is an ImageError, or Pillow can still show an image."""
     data = saved(Image.fromarray(colours(40, 50)), format).getvalue()
     rng = np.random.default_rng(0)
     refused = 0
@@ -260,7 +260,7 @@ def test_orientation_is_applied_once(format, orientation):
 
 
 def test_exif_is_kept_byte_for_byte():
-    """Cameras' private blocks do not survive being rewritten; only the orientation's value changes."""
+    """Private camera blocks would not survive rewriting; only the orientation's value changes."""
     exif = exif_of(6).tobytes() + b"private block"
     picture = to_array(saved(image(), "PNG", exif=exif))
     kept = picture.metadata["exif"]

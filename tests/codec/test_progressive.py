@@ -1,4 +1,4 @@
-"""Pictures that are not all there: files that arrive, maps that are drawn, holes that are filled."""
+"""Incomplete images: files that are still arriving, maps that are drawn, holes that are filled."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def pixels(image) -> np.ndarray:
 
 
 class TestDecoder:
+    @pytest.mark.slow
     def test_previews_are_the_prefixes(self, small_model, coded):
         decoder = vqcodec.Decoder(model=small_model)
         previews = [found for byte in coded if (found := decoder.feed(bytes([byte]))) is not None]
@@ -41,6 +42,7 @@ class TestDecoder:
             )
         assert np.array_equal(pixels(previews[-1]), pixels(vqcodec.decompress(coded, model=small_model)))
 
+    @pytest.mark.slow
     @given(st.lists(st.integers(0, 4000), max_size=6))
     @settings(max_examples=10, deadline=None)
     def test_any_split(self, small_model, coded, cuts):
@@ -64,6 +66,7 @@ class TestDecoder:
 
 
 class TestComplete:
+    @pytest.mark.slow
     def test_known_maps_stay_and_the_rest_is_drawn(self, small_model, coded):
         whole = Codec(small_model).read(coded)[1]
         found = [
@@ -74,7 +77,7 @@ class TestComplete:
         with vqcodec.open(coded, model=small_model) as opened:
             drawn = opened.decode(maps=2, complete="sample", seed=1).pixels
             assert np.array_equal(drawn, found[0])
-            assert all(np.array_equal(a, b) for a, b in zip(opened.code_maps(), whole))  # nothing drawn is left behind
+            assert all(np.array_equal(a, b) for a, b in zip(opened.code_maps(), whole))  # no drawn codes remain
 
     def test_truncated(self, small_model, coded):
         last = vqcodec.info(coded)["chunks"][-2]
@@ -101,6 +104,7 @@ class TestInpaint:
         mask[20:50, 30:80] = True
         return mask
 
+    @pytest.mark.slow
     def test_outside_stays_and_seeds_matter(self, small_model):
         picture, mask = scene(HEIGHT, WIDTH), self.mask()
         a, b, c = (pixels(vqcodec.inpaint(picture, mask, model=small_model, seed=s)) for s in (1, 1, 2))
@@ -123,8 +127,9 @@ class TestInpaint:
         assert all(np.array_equal(a[~u], b[~u]) for a, b, u in zip(drawn, maps, unknown))
         assert any((a[u] != b[u]).any() for a, b, u in zip(drawn, maps, unknown))
 
+    @pytest.mark.slow
     def test_draws_follow_the_prior(self, small_model):
-        """Of the first code of the first map, drawn 3,000 times: as often as the prior says, also at another temperature."""
+        """The first code of the first map, drawn 3,000 times: as often as the prior says, and at another temperature."""
         engine = Engine(small_model)
         k, prior = small_model.config.autoencoder.maps[0].codes, small_model.priors[0]
         one = [np.zeros((1, 1), np.int32)]

@@ -25,6 +25,7 @@ def photo() -> np.ndarray:
     return np.asarray(Image.open(PHOTO).convert("RGB"))[:256, :256]
 
 
+@pytest.mark.slow
 def test_quality_is_monotone(photo):
     sizes, errors = [], []
     for quality in range(0, 101, 10):
@@ -35,6 +36,7 @@ def test_quality_is_monotone(photo):
     assert all(b > a - 0.05 for a, b in itertools.pairwise(errors)) and errors[-1] > errors[0] + 4
 
 
+@pytest.mark.slow
 def test_sizes_grow_where_the_rate_level_changes(photo):
     sizes = [len(vqcodec.compress(photo, quality=quality)) for quality in range(40, 101, 3)]
     assert sizes == sorted(set(sizes))
@@ -48,7 +50,7 @@ class TestSearch:
     @given(st.floats(2, 12), st.floats(0.005, 0.06), st.floats(1, 3), st.integers(10, 10**6))
     @settings(max_examples=200, deadline=None)
     def test_within_two_per_cent_in_few_tries(self, base, slope, bend, target):
-        """For any smooth, growing size: never above, and 2 % below at most where qualities reach it."""
+        """For any smooth, growing size: never above, and at most 2 % below where qualities reach it."""
         tries = []
 
         def make(quality: float, level: int | None) -> Trial:
@@ -86,12 +88,13 @@ class TestSearch:
         assert 33.3 <= 25 + len(found) / 1000 <= 33.36
 
     def test_steps_end(self):
-        """A quantity that jumps over the goal does not keep the search going."""
+        """A quantity that jumps over the goal does not make the search endless."""
         made = bracket(lambda q: trial(q, q), lambda t: 1.0 if t.quality > 33.3 else -1.0, 0, 0.1, 0, 100)
         assert len(made) <= 14 and min(abs(t.quality - 33.3) for t in made) < 1
 
 
 class TestTargets:
+    @pytest.mark.slow
     @pytest.mark.parametrize("target", [1100, 1500, 2400, 3400])
     def test_bytes(self, photo, target):
         data = vqcodec.compress(photo, target_bytes=target)
@@ -116,6 +119,7 @@ class TestTargets:
         with pytest.raises(InvalidArgument, match="target_bytes must be at least"):  # a file of one map from the start
             vqcodec.compress(np.zeros((16, 16, 3), np.uint8), target_bytes=5, model=small_model)
 
+    @pytest.mark.slow
     def test_psnr(self, photo):
         data = vqcodec.compress(photo, target_psnr=28.5)
         found = psnr(photo, np.asarray(vqcodec.decompress(data)))

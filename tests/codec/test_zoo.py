@@ -16,6 +16,7 @@ from vqcodec.errors import ImageError
 SPECIMENS = [*archive.sizes(most=20_000), *archive.modes(), *archive.files()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", SPECIMENS, ids=lambda specimen: specimen.name)
 def test_there_and_back(specimen):
     there_and_back(specimen)
@@ -35,6 +36,7 @@ def test_sixteen_bits_are_not_clipped():
         assert np.abs(back - ramp / 257).mean() < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change, broken",
     [

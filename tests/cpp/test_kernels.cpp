@@ -37,9 +37,10 @@ TEST(kernels_product_equals_plain_loops) {
           for (int i = 0; i < count; ++i) rows.push_back(uniform(0, 2 * count));
           std::vector<std::ptrdiff_t> taps;
           for (int i = 0; i < num_taps; ++i) taps.push_back(std::ptrdiff_t{stride} * uniform(0, 7));
-          const FeatureRows<const std::int16_t> from = {features.data(), rows.data(), stride, count};
+          const FeatureRows<const std::int16_t> from = {features.data(), rows.data(), stride,
+                                                        count};
           kernels_of(variant).integer.product(conv.packed(), from, taps.data(), found.data(),
-                                        conv.num_panels() * kPanel);
+                                              conv.num_panels() * kPanel);
           for (int i = 0; i < count; ++i) {
             for (int o = 0; o < outputs; ++o) {
               std::int32_t sum = bias[o] + rounding_half(shift[o]);
@@ -73,7 +74,7 @@ TEST(kernels_product_uses_all_of_int32) {
     std::vector<std::int32_t> sums(kPanel);
     for (Variant variant : variants()) {
       kernels_of(variant).integer.product(conv.packed(), {features.data(), &row, inputs, 1}, &tap,
-                                    sums.data(), kPanel);
+                                          sums.data(), kPanel);
       CHECK_EQ(sums[0], bias + inputs * 127 * features[0]);
     }
   }
@@ -124,8 +125,7 @@ TEST(kernels_elementwise_are_the_same_in_every_variant) {
       const std::int32_t top = kernel.maximum(sums.data(), stride * count);
       CHECK_EQ(top, *std::max_element(sums.begin(), sums.end()));
       std::vector<std::uint16_t> weights(sums.size());
-      kernel.weigh(sums.data(), stride * count, top, 3, exp.data(), last,
-                   weights.data());
+      kernel.weigh(sums.data(), stride * count, top, 3, exp.data(), last, weights.data());
       std::uint64_t total = 0;
       for (std::size_t i = 0; i < sums.size(); ++i) {
         const std::int64_t distance = (std::int64_t{top} - sums[i]) >> 3;

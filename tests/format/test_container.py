@@ -1,4 +1,4 @@
-"""vqcodec/format/container.py, header.py, wire.py and alpha.py: what is written is read, and damage is noticed."""
+"""vqcodec/format/container.py, header.py, wire.py and alpha.py: what is written is read, and damage is detected."""
 
 from __future__ import annotations
 
@@ -89,6 +89,7 @@ def containers(draw) -> Container:
     )
 
 
+@pytest.mark.slow
 @given(containers())
 def test_what_is_written_is_read(content):
     data = container.write(content)
@@ -98,6 +99,7 @@ def test_what_is_written_is_read(content):
     assert container.read_header(data) == content.header
 
 
+@pytest.mark.slow
 @given(containers())
 def test_independent_reader_agrees(content):
     found = reference_container.read(container.write(content))
@@ -120,7 +122,7 @@ def test_accepts_any_buffer():
 
 
 def test_overhead_of_a_small_file():
-    """Everything but the streams stays under 1 % + 64 bytes at 10 kB, of which 2 bytes a map are the coder's."""
+    """Everything but the streams stays under 1 % + 64 bytes at 10 kB, including the coder's 2 bytes per map."""
     head = Header(FINGERPRINT, width=768, height=512, maps=11, class_id=16, level=3, quality=50)
     streams = [[bytes(10_000 // 11)] for _ in range(11)]
     data = container.write(Container(head, maps=streams))
@@ -166,6 +168,7 @@ def test_write_refuses(change, message):
 # -- damage ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [0, 64])
 def test_every_changed_byte_is_noticed(tile):
     content = example()
@@ -396,6 +399,7 @@ def test_limits(limits, message):
         container.read(data, limits=limits)
 
 
+@pytest.mark.slow
 def test_bombs_are_not_inflated():
     """A small chunk that would inflate to 100 MB costs no more than its limit."""
     import tracemalloc
@@ -413,7 +417,7 @@ def test_bombs_are_not_inflated():
 
 
 def test_huge_grids_cost_nothing():
-    """A hostile header promises 2**24 tiles of which no byte is there."""
+    """A hostile header promises 2**24 tiles without any data."""
     head = chunk("H", header(width=2**30, height=2, tile=64, maps=1).to_bytes())
     with pytest.raises(CorruptChunk, match="index of 16777216 tiles does not fit"):
         container.read(file_of(head, MAP, END))

@@ -28,7 +28,7 @@ from tests.format.test_container import (
     header,
 )
 from vqcodec.errors import CorruptChunk, FormatError, InvalidArgument, LimitExceeded, NotVqcodec, TruncatedFile
-from vqcodec.format import container
+from vqcodec.format import container, framing
 from vqcodec.format.container import Container, Limits
 from vqcodec.format.parser import Parser
 from vqcodec.format.reader import Reader
@@ -50,7 +50,7 @@ def parsed(parser: Parser) -> Container:
 
 
 def failure(function: Callable[..., object], *arguments: object, **options: object) -> tuple[type, str] | None:
-    """Type and words of the error that a call raises, which must be a ``FormatError``."""
+    """Type and message of the error that a call raises, which must be a ``FormatError``."""
     try:
         function(*arguments, **options)
     except FormatError as error:
@@ -71,6 +71,7 @@ def parse(data: bytes, **options) -> None:
 # -- reading parts -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(containers())
 def test_reader_reads_what_was_written(written):
     data = container.write(written)
@@ -84,6 +85,7 @@ def test_reader_reads_what_was_written(written):
             assert [bytes(c.payload) for c in reader.chunks] == [bytes(c.payload) for c in container.chunks(data)]
 
 
+@pytest.mark.slow
 @given(containers(), st.data())
 def test_streams_of_some_tiles(written, data):
     tiles = data.draw(st.lists(st.integers(0, written.header.tiling.count - 1), max_size=5))
@@ -95,7 +97,7 @@ def test_streams_of_some_tiles(written, data):
 
 
 class Recording(io.BytesIO):
-    """Remembers which bytes were read."""
+    """Records which bytes were read."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -119,6 +121,7 @@ def many_tiles() -> Container:
     return Container(header(width=1000, height=1000, tile=64), {"icc": rng.bytes(9000)}, streams, plane)
 
 
+@pytest.mark.slow
 def test_one_tile_touches_only_heads_indexes_and_its_streams():
     written = many_tiles()
     data = container.write(written)
@@ -213,7 +216,7 @@ def test_a_file_that_shrinks(partial):
 
 
 def check_reader(damaged: bytes, written: Container, choices: tuple = (None, [0])) -> None:
-    """What is read of these tiles is right or a typed error; with ``partial`` a true part, without one."""
+    """What is read from these tiles is correct or a typed error; with ``partial`` a correct part, without an error."""
     source = io.BytesIO(damaged)
     for tiles in choices:
         wanted = [streams if tiles is None else [streams[t] for t in tiles] for streams in written.maps]
@@ -246,6 +249,7 @@ def check_equals_read(damaged: bytes) -> None:
     assert (type(reader.error), str(reader.error)) == (type(found.error), str(found.error))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [example(), tiled()], ids=["one tile", "two tiles"])
 def test_every_truncation(written):
     data = container.write(written)
@@ -256,6 +260,7 @@ def test_every_truncation(written):
         assert failure(parse, data[:size]) == failure(container.read, data[:size])
 
 
+@pytest.mark.slow
 def test_every_changed_byte():
     written = tiled()
     data = container.write(written)
@@ -264,6 +269,7 @@ def test_every_changed_byte():
             check_reader(data[:at] + bytes([value]) + data[at + 1 :], written, ([1],))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [example(), tiled()], ids=["one tile", "two tiles"])
 def test_every_changed_bit(written):
     data = container.write(written)
@@ -277,7 +283,7 @@ def test_every_changed_bit(written):
 
 
 def parser_finds(damaged: bytes) -> None:
-    """The error of ``container.read``, or, of a length that is more than the file has, of the limits."""
+    """The error of ``container.read``, or, for a length beyond the end of the file, that of the limits."""
     expected, found = failure(container.read, damaged), failure(parse, damaged)
     assert found == expected or (found[0], expected[0]) == (LimitExceeded, TruncatedFile)
 
@@ -310,6 +316,7 @@ def damages(draw) -> bytes:
     return data
 
 
+@pytest.mark.slow
 @given(damages())
 def test_any_damage(damaged):
     check_equals_read(damaged)
@@ -357,7 +364,7 @@ def test_partial_drops_damaged_metadata_alone():
 
 @pytest.mark.parametrize("tag", [b"i", b"e", b"x", b"n"])
 def test_partial_takes_no_map_for_its_predecessor(tag):
-    """Map 0 looks like something else, and the count that would tell is cut off."""
+    """Map 0 looks like something else, and the count that would show it is cut off."""
     data = damage(container.write(example()), "map 0", tag)
     for part in (data, data[:-1], data[:-8]):
         assert Reader(part, partial=True).streams() == []
@@ -411,7 +418,7 @@ def test_limits(limits, message):
 
 @pytest.mark.parametrize("tag", list("iexAMZn"))
 def test_chunks_that_are_too_long(tag):
-    """Compared with what they may hold; the parser need not see their bytes for that."""
+    """Compared with their limits; the parser need not see their bytes for that."""
     data = file_of(HEADER, *[MAP] * (tag in "AZ"), chunk(tag, bytes(1200)), END)
     limits = Limits(metadata=60, map_bytes=1100)
     for read in (container.read, verify, parse):
@@ -430,6 +437,7 @@ def peak(function: Callable[[], object]) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_verify_needs_little_memory(tmp_path):
     """A plane of 16 MB, a stream of 16 MB, one of zeros that inflates to more than it may."""
     sides = dict(width=4096, height=4096, tile=2048, maps=1)
@@ -485,9 +493,10 @@ def test_parser_has_every_chunk_with_its_last_byte(written):
     assert equal(parsed(parser), written)
 
 
+@pytest.mark.slow
 @given(damages(), st.data())
 def test_parser_finds_the_same_damage_however_it_is_fed(damaged, data):
-    """And keeps the same; only the words may count other bytes (as missing, as surplus)."""
+    """And keeps the same; only the byte counts in the message may differ (missing, surplus)."""
 
     def run(pieces: list[bytes]) -> tuple:
         parser = Parser()
@@ -547,9 +556,9 @@ def test_parser_holds_one_chunk_and_looks_at_it_once(monkeypatch):
 
     looks = []
     for name in ("head", "judge"):
-        method = getattr(container.Order, name)
+        method = getattr(framing.Order, name)
         monkeypatch.setattr(
-            container.Order, name, lambda *a, method=method, name=name: (looks.append(name), method(*a))[1]
+            framing.Order, name, lambda *a, method=method, name=name: (looks.append(name), method(*a))[1]
         )
     parser = Parser()
     for at in range((1 << 18) + 300):

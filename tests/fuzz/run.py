@@ -1,9 +1,9 @@
 """Build and run the fuzz targets: ``python -m tests.fuzz.run [--seconds N | --runs N] [TARGET ...]``.
 
-Each target runs for the given time or number of executions; without names, all do, one after another.
-What is new to a corpus is kept under ``build/fuzz`` for the next run, and so are inputs that break a
-property, with the log that says how. Exit status 1 if there are any. ``--minimise`` instead writes the
-smallest inputs that reach what all found so far reach into ``tests/fuzz/corpus``.
+Each target runs for the given time or number of executions; without names, all run, one after another.
+New corpus inputs are kept under ``build/fuzz`` for the next run, and so are inputs that break a
+property, with a log. Exit status 1 if there are any. ``--minimise`` instead writes to
+``tests/fuzz/corpus`` the smallest inputs that reach the same code as all inputs found so far.
 
 Needs Clang with its fuzzer runtime (Debian: ``apt install clang libclang-rt-14-dev libfuzzer-14-dev``) for
 the C++ targets and ``pip install atheris`` for the Python ones.
@@ -26,10 +26,10 @@ CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 BUILD = ROOT / "build" / "fuzz"
 NATIVE = ("range_decoder", "wavefront", "prior_network")
 PYTHON = ("header", "container", "alpha", "metadata", "model", "codec")
-#: Bytes of an input, and how many of them a corpus in the repository has at most.
+#: Maximum bytes of an input, and maximum number of inputs in a corpus in the repository.
 MAX_LENGTH, MAX_FILES = 640, 40
 OPTIONS = [f"-max_len={MAX_LENGTH}", "-timeout=60", "-rss_limit_mb=3072", "-print_final_stats=1", "-entropic=0"]
-#: A small quarantine and short stacks: half of the time otherwise goes into remembering allocations.
+#: A small quarantine and short stacks: otherwise half of the time goes into tracking allocations.
 ENVIRONMENT = {"ASAN_OPTIONS": "quarantine_size_mb=8:malloc_context_size=2", "OMP_NUM_THREADS": "1"}
 
 
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def clang() -> str:
-    """The newest clang++ there is; ends the program if there is none."""
+    """The newest clang++ available; exits if there is none."""
     for name in ("clang++", *(f"clang++-{version}" for version in range(25, 13, -1))):
         if found := shutil.which(name):
             return found
@@ -109,7 +109,7 @@ def fuzz(name: str, limit: str) -> Outcome:
 
 
 def minimise(name: str) -> int:
-    """Write the corpus of a target anew from all inputs found so far; how many there are."""
+    """Rewrite the corpus of a target from all inputs found so far. Returns their number."""
     merged = BUILD / "merged" / name
     shutil.rmtree(merged, ignore_errors=True)
     merged.mkdir(parents=True)
@@ -135,7 +135,7 @@ def main() -> None:
     limits = parser.add_mutually_exclusive_group()
     limits.add_argument("--seconds", type=int, help="how long each target runs (default: 60)")
     limits.add_argument("--runs", type=int, help="how many executions each target gets")
-    limits.add_argument("--minimise", action="store_true", help="write the corpora anew from what was found")
+    limits.add_argument("--minimise", action="store_true", help="rewrite the corpora from what was found")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join((*NATIVE, *PYTHON)))
     arguments = parser.parse_args()
     names = arguments.targets or [*NATIVE, *PYTHON]

@@ -1,8 +1,8 @@
-"""The Python fuzz targets: what reads bytes that nobody vouches for.
+"""The Python fuzz targets: everything that reads untrusted bytes.
 
-A target takes any bytes. It returns, or raises ``Violation`` (or whatever the library let out) if a
-property does not hold: nothing but ``VqcodecError`` comes out, and what is read whole and written
-again reads the same.
+A target takes any bytes. It returns, or raises ``Violation`` (or whatever error escaped the library) if a
+property does not hold: only ``VqcodecError`` may be raised, and what is read completely and
+written again must read the same.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from vqcodec.format.header import Header
 from vqcodec.format.wire import Cursor, encode_varint, inflate
 from vqcodec.model import file, fixed_point
 from vqcodec.model.config import AutoencoderConfig, CodeMap, ModelConfig, PriorConfig
+from vqcodec.networks import loading
 
 if TYPE_CHECKING:
     from vqcodec.codec.codec import Codec
@@ -52,7 +53,7 @@ def require(condition: object, what: str) -> None:
 
 
 def header(data: bytes) -> None:
-    """The header chunk: every number has one form, so that what is read is written to the same bytes."""
+    """The header chunk: every number has only one form, so what is read is written to the same bytes."""
     try:
         found = Header.from_bytes(memoryview(data))
     except CorruptChunk:
@@ -62,7 +63,7 @@ def header(data: bytes) -> None:
 
 
 def container(data: bytes) -> None:
-    """A whole file, as it is and with its checks repaired, whole and cut off."""
+    """A whole file, as it is and with corrected checksums, complete and truncated."""
     for file_bytes in {data, repaired(data)}:
         _container(file_bytes)
 
@@ -138,7 +139,7 @@ def _description(data: bytes, whole: Container | None) -> None:
 
 
 def repaired(data: bytes) -> bytes:
-    """The file with the CRCs of its chunks and tiles made right, as far as it has chunks."""
+    """The file with the CRCs of its chunks and tiles corrected, as far as it has chunks."""
     start = framing.MAGIC + bytes([file_format.VERSION])
     cursor = Cursor(memoryview(data), "", CorruptChunk)
     parts, tiles = [start], 1
@@ -178,7 +179,7 @@ def alpha(data: bytes) -> None:
         plane = alpha_plane.decode(data[2:], width, height)
     except CorruptChunk:
         return
-    require(plane.shape == (height, width) and plane.dtype == np.uint8, "a plane must have the size of the picture")
+    require(plane.shape == (height, width) and plane.dtype == np.uint8, "a plane must have the size of the image")
     again = alpha_plane.decode(alpha_plane.encode(plane), width, height)
     require(np.array_equal(again, plane), "a plane that is written again must read the same")
 
@@ -213,9 +214,9 @@ def metadata(data: bytes) -> None:
 def model(data: bytes) -> None:
     """A model file. The first byte says what the others are:
 
-    0: the file. 1: JSON of changes to a sound model, {"config": {"path.to.entry": value}, "tensors":
+    0: the file. 1: JSON of changes to a valid model, {"config": {"path.to.entry": value}, "tensors":
     {name: [dtype, shape, seed] or null}}. 2: pairs of an offset (2 bytes) and a byte, changes to a
-    sound file.
+    valid file.
     """
     if not data:
         return
@@ -240,6 +241,8 @@ def _model(content: bytes) -> None:
     if sum(f * f for f in factors) <= 256 and all(m.codes <= 256 for m in maps):
         with contextlib.suppress(VqcodecError):
             ops.wavefront_decode(found.priors, [(f, f) for f in factors], [b"\x51\x33"] * len(maps), (0, 0))
+    with contextlib.suppress(ModelError):
+        loading.autoencoder(found)
 
 
 @contextlib.contextmanager
@@ -252,7 +255,7 @@ def _scratch(content: bytes) -> Iterator[Path]:
 
 
 def _edited(text: bytes) -> bytes | None:
-    """The sound model with changes, as a file; None if ``text`` is not a list of changes."""
+    """The valid model with changes, as a file; None if ``text`` is not a list of changes."""
     from safetensors.numpy import save
 
     config, tensors = micro()
@@ -282,7 +285,7 @@ def _edited(text: bytes) -> bytes | None:
             tensors[name] = np.ascontiguousarray(values.view(dtype).reshape(shape))
         return save(tensors, {"format": file.FORMAT, "config": json.dumps(description)})
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError):
-        return None  # not a change, rather than one that the library refuses
+        return None  # not a change, rather than one that the library rejects
 
 
 def _patched(patches: bytes) -> bytes:
@@ -305,7 +308,7 @@ def micro() -> tuple[ModelConfig, dict[str, np.ndarray]]:
     import torch
 
     from tests.support.networks import random_prior
-    from training.networks.autoencoder import Autoencoder
+    from vqcodec.networks.autoencoder import Autoencoder
 
     maps = (CodeMap(16, 1, 3), CodeMap(8, 1, 4), CodeMap(8, 1, 3, residual=True))
     top = PriorConfig(
@@ -335,7 +338,12 @@ def micro() -> tuple[ModelConfig, dict[str, np.ndarray]]:
         exported = random_prior(prior, maps[: m + 1], m, classes=1, levels=auto.levels).export()
         tensors |= {f"prior.{m}/{name}": np.ascontiguousarray(array) for name, array in exported.items()}
     torch.manual_seed(0)
-    return config, tensors | {f"autoencoder/{name}": array for name, array in Autoencoder(auto).export().items()}
+    for name, value in Autoencoder(auto).state_dict().items():
+        if not file.training_only(name):
+            tensors |= {
+                f"autoencoder/{part}": array for part, array in file.stored(name, value.float().numpy()).items()
+            }
+    return config, tensors
 
 
 @functools.cache
@@ -346,7 +354,7 @@ def _codec() -> Codec:
 
 
 def codec(data: bytes) -> None:
-    """The code maps of a file, with its checks repaired and made a file of a small model."""
+    """The code maps of a file, with its checksums corrected and its model replaced by a small one."""
     coder = _codec()
     data = repaired(data)
     with contextlib.suppress(FormatError):
@@ -380,7 +388,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def prepare(name: str) -> None:
-    """What the first run of a target would do once: imports, and the small model."""
+    """One-time work of a target's first run: imports, and the small model."""
     if name in ("model", "codec"):
         _micro_file()
         _codec()

@@ -12,10 +12,11 @@ import pytest
 
 from tests.fuzz import targets
 from tests.fuzz.run import CORPUS, MAX_FILES, NATIVE, PYTHON, ROOT
+from vqcodec.networks import loading
 
 BUILD = ROOT / "build" / "fuzz_replay"
 MUTATIONS = 300
-SECONDS = 10  #: of processor time that one input may take
+SECONDS = 10  #: of CPU time that one input may take
 
 
 def corpus(name: str) -> list[bytes]:
@@ -23,7 +24,7 @@ def corpus(name: str) -> list[bytes]:
 
 
 def mutations(seeds: list[bytes], count: int) -> Iterator[bytes]:
-    """Inputs with a few bytes changed, put in, taken out, or copied from another; always the same."""
+    """Inputs with a few bytes changed, inserted, removed, or copied from another; deterministic."""
     source = random.Random(1)
     for _ in range(count):
         data = bytearray(source.choice(seeds))
@@ -64,19 +65,19 @@ def test_every_target_has_a_name_and_a_corpus() -> None:
 
 
 def test_the_small_model_of_the_targets_is_sound(tmp_path: Path) -> None:
-    """Otherwise every change to it would be refused for what it had before."""
+    """Otherwise every change to it would be rejected for an existing error."""
     path = tmp_path / "micro.safetensors"
     path.write_bytes(targets._micro_file())
     model = targets.file.load(path)
     assert model.config == targets.micro()[0] and len(model.priors) == 3
-    assert model.autoencoder.config == model.config.autoencoder
+    assert loading.autoencoder(model).config == model.config.autoencoder
 
 
 @pytest.mark.parametrize(
     "break_it", [lambda: None, lambda: (_ for _ in ()).throw(KeyError("x"))], ids=["silent", "untyped"]
 )
 def test_targets_notice(monkeypatch: pytest.MonkeyPatch, break_it) -> None:
-    """A library that returned nonsense, or let an untyped error out, would not pass."""
+    """A library that returned nonsense, or raised an untyped error, would not pass."""
     good = next(data for data in corpus("alpha") if len(data) > 3 and data[2] == 0)
     targets.alpha(good)
     monkeypatch.setattr(targets.alpha_plane, "decode", lambda *_: break_it())
@@ -86,7 +87,7 @@ def test_targets_notice(monkeypatch: pytest.MonkeyPatch, break_it) -> None:
 
 @pytest.fixture(scope="module")
 def replay() -> Path:
-    """The C++ targets with a main of their own, compiled quickly: `make sanitize` runs them with sanitizers."""
+    """The C++ targets with their own main, compiled quickly: `make sanitize` runs them with sanitizers."""
     configure = [
         "cmake",
         "-S",

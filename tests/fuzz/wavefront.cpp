@@ -1,8 +1,8 @@
-// Fuzz target: the loop that decodes, draws or chooses the code maps of several pictures.
+// Fuzz target: the loop that decodes, draws or chooses the code maps of several images.
 //
-// An input chooses one of some small hierarchies, what to do, the pictures' shapes and known maps,
+// An input chooses one of some small hierarchies, what to do, the images' shapes and known maps,
 // and holds their streams. The loop must refuse the job, or end with codes in range and, for a
-// stream that no encoder wrote, the number of its map; a picture must come out the same alone as
+// stream that no encoder wrote, the number of its map; an image must come out the same alone as
 // among others. Codes that were decoded are encoded again and must come back.
 #include <array>
 #include <memory>
@@ -50,7 +50,7 @@ class Hierarchy {
   std::array<std::shared_ptr<const PriorNetwork>, kMaps> networks;
 };
 
-// Maps of one picture and what they are made from.
+// Maps of one image and what they are made from.
 struct Picture {
   Picture(const Hierarchy& hierarchy, int known, Input& input) {
     class_id = input.below(32) == 31 ? 2 : input.below(2);  // 2: no such class
@@ -81,7 +81,8 @@ struct Picture {
   std::uint32_t word(int m, std::size_t i) const {
     const auto& from = bytes[m];
     const std::uint32_t byte = from.empty() ? 0 : from[i % from.size()];
-    const std::uint32_t near = (byte << 16 | byte << 8 | byte) + static_cast<std::uint32_t>(i % 3) - 1;
+    const std::uint32_t near =
+        (byte << 16 | byte << 8 | byte) + static_cast<std::uint32_t>(i % 3) - 1;
     return near & (kFrequencyTotal - 1);
   }
 
@@ -109,7 +110,7 @@ void check_codes(const Hierarchy& hierarchy, const Picture& picture) {
   }
 }
 
-// Encodes the codes of a picture anew.
+// Encodes the codes of an image again.
 void encode(const Hierarchy& hierarchy, int known, Picture& picture) {
   std::vector<CodeMap> maps;
   for (int m = 0; m < kMaps; ++m) maps.push_back(picture.map(m));
@@ -117,8 +118,9 @@ void encode(const Hierarchy& hierarchy, int known, Picture& picture) {
     const std::size_t size = picture.codes[m].size();
     std::vector<std::int64_t> start(size), frequency(size);
     const PriorTile tile = {picture.class_id, picture.level, maps.data(), maps[m]};
-    REQUIRE(prior_frequencies(*hierarchy.networks[m], tile, variants().front(),
-                                   start.data(), frequency.data()).ok());
+    REQUIRE(prior_frequencies(*hierarchy.networks[m], tile, variants().front(), start.data(),
+                              frequency.data())
+                .ok());
     RangeEncoder encoder;
     RangeDecoder reader(picture.bytes[m].data(), picture.bytes[m].size());
     for (std::size_t i = 0; i < size; ++i) {
@@ -198,8 +200,8 @@ class Run {
     for (int m = known_; m < kMaps; ++m) {
       std::fill(picture.codes[m].begin(), picture.codes[m].end(), -1);
     }
-    REQUIRE(wavefront_decode(networks_, {decode_job(picture)}, variants().front(), never,
-                                  &outcome).ok());
+    REQUIRE(wavefront_decode(networks_, {decode_job(picture)}, variants().front(), never, &outcome)
+                .ok());
     REQUIRE(outcome.corrupt == std::vector<int>{corrupt});
     REQUIRE(picture.codes == expected);
   }

@@ -1,4 +1,4 @@
-"""Write the section "A real file" of docs/FORMAT.md anew: ``python -m tests.golden.listing``.
+"""Regenerate the section "A real file" of docs/FORMAT.md: ``python -m tests.golden.listing``.
 
 A golden file, byte by byte, and what it decodes to, as the independent decoder sees it.
 """
@@ -56,7 +56,7 @@ def rows(part: bytes, remark: str) -> Iterator[str]:
 
 
 def dump(data: bytes) -> Iterator[str]:
-    """The bytes of a file of one tile, with remarks."""
+    """The bytes of a file of one tile, annotated."""
     yield from rows(data[:4], "magic")
     yield from rows(data[4:5], "version")
     at, maps = 5, 0

@@ -1,8 +1,8 @@
-"""Write the golden files anew: ``python -m tests.golden.make``.
+"""Regenerate the golden files: ``python -m tests.golden.make``.
 
-Only for a new shipped model or a new format version; files of released versions stay.
-The pictures are generated, so that nothing else is needed to check them. docs/FORMAT.md, which
-shows one of the files, is brought up to date, too (`tests.golden.listing`).
+Only for a new shipped model or a new format version; files of released versions are kept.
+The images are generated, so that nothing else is needed to check them. docs/FORMAT.md, which
+shows one of the files, is also updated (`tests.golden.listing`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SAMPLES = [("flower-roses", 1), ("clothing-shoes", 2), (None, 3)]
 
 
 def pictures() -> dict[str, tuple[RasterImage, dict]]:
-    """Name -> picture and options of compress."""
+    """Name -> image and options of compress."""
     colour = scene(96, 144)
     ramp = np.tile(np.arange(48, dtype=np.uint8) * 5, (40, 1))
     return {

@@ -33,6 +33,7 @@ def equal(a: list[Image.Image], b: list[Image.Image]) -> bool:
 
 
 class TestCandidates:
+    @pytest.mark.slow
     def test_the_best_come_first(self, small_model):
         drawn = vqcodec.sample("dog", 6, size=SIZE, seed=3, model=small_model)
         best = vqcodec.sample("dog", 3, size=SIZE, seed=3, candidates=6, classifier=brightness, model=small_model)
@@ -41,6 +42,7 @@ class TestCandidates:
         again = vqcodec.sample("dog", candidates=6, keep=3, size=SIZE, seed=3, classifier=brightness, model=small_model)
         assert equal(best, again)
 
+    @pytest.mark.slow
     def test_what_the_classifier_is_given(self, small_model):
         calls = []
 
@@ -81,6 +83,7 @@ class TestCandidates:
         with pytest.raises(ZeroDivisionError):
             vqcodec.sample(1, candidates=2, size=(16, 16), classifier=lambda p, c: 1 / 0, model=small_model)
 
+    @pytest.mark.slow
     def test_on_the_command_line(self, tmp_path, monkeypatch, capsys):
         assert (
             cli.main(
@@ -126,6 +129,7 @@ class TestShipped:
     def test_its_classes_are_the_shipped_models(self):
         assert classifier.shipped().classes == vqcodec.Codec().model.config.classes
 
+    @pytest.mark.slow
     def test_scores_are_probabilities_of_any_size_of_picture(self):
         pictures = [Image.fromarray(scene(h, w)) for h, w in ((256, 256), (40, 300), (1, 1), (128, 128))]
         pictures += [pictures[0].convert("L"), pictures[0].convert("RGBA")]
@@ -135,6 +139,7 @@ class TestShipped:
         assert np.allclose(found[0], found[5])  # without alpha the same picture
         assert classifier.shipped().probabilities([]).shape == (0, 16)
 
+    @pytest.mark.slow
     def test_batches_do_not_matter(self):
         pictures = [scene(64, 64, s) for s in range(18)]
         together = classifier.shipped().score(pictures, 1)
@@ -145,6 +150,7 @@ class TestShipped:
         with pytest.raises(InvalidArgument, match="classes 1 to 16"):
             classifier.shipped()([], class_id)
 
+    @pytest.mark.slow
     def test_it_raises_the_score_of_samples(self):
         drawn = vqcodec.sample("flower-sunflowers", 8, size=(128, 128), seed=5)
         best = vqcodec.sample("flower-sunflowers", 2, candidates=8, size=(128, 128), seed=5)
@@ -250,6 +256,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_training_is_deterministic_and_goes_on_from_its_checkpoint(pictures, tmp_path, monkeypatch, capsys, one_thread):
     def train(name: str) -> Path:
         out = tmp_path / f"{name}.safetensors"

@@ -1,4 +1,4 @@
-"""GPUs as users meet them, and the kernels under conditions that a GPU would vary.
+"""GPUs from the user's point of view, and the kernels under conditions that vary between GPUs.
 
 That the kernels compute what the others do is tested where those are: `test_engine`,
 `test_nearest_codebook` and `test_default_model` run them as the variant "cuda".
@@ -46,7 +46,7 @@ every_condition = pytest.mark.parametrize("condition", CONDITIONS, ids=lambda c:
 
 @pytest.fixture
 def stranger(host_core: ModuleType, monkeypatch: pytest.MonkeyPatch):
-    """The kernels compiled for the CPU, behind vqcodec.ops.cuda: a device that nobody has tested yet."""
+    """The kernels compiled for the CPU, behind vqcodec.ops.cuda: a device that has not been self-tested."""
     cuda_core.use(host_core, monkeypatch)
     yield host_core
     host_core.configure()
@@ -63,12 +63,14 @@ def core(stranger: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 # -- the kernels ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_simulator_catches_what_it_claims(host_core):
     """Its own tests: good kernels pass, deliberately broken ones are reported."""
     done = subprocess.run([cuda_core.BUILD / "cuda_simulator_tests"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @every_condition
 def test_hierarchy(core, condition):
     """Decoding, sampling and whole maps of a batch of unequal tiles, whatever the order of threads."""
@@ -92,6 +94,7 @@ def test_hierarchy(core, condition):
             assert_same_maps(maps, wanted)
 
 
+@pytest.mark.slow
 @every_condition
 def test_nearest_codebook(core, condition):
     core.configure(**condition)
@@ -104,6 +107,7 @@ def test_nearest_codebook(core, condition):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @every_condition
 def test_shipped_model_decodes_a_real_file(core, condition):
     core.configure(**condition)
@@ -115,11 +119,12 @@ def test_shipped_model_decodes_a_real_file(core, condition):
 # -- the self-test -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_golden_map_is_what_the_reference_computes():
     found = selftest.measure()
     for name in ("FREQUENCIES", "DECODED", "SAMPLED"):
         assert getattr(selftest, name) == found[name]
-    # It is sensitive: codes of many probabilities, none certain, and the sample uses most of them.
+    # The test is sensitive: codes have many probabilities, none is certain, and the sample uses most of them.
     assert 4 < np.log2(2**24 / found["frequency"]).mean() < 14
     assert len(np.unique(found["samples"][0][2])) > 50
 
@@ -138,6 +143,7 @@ def test_golden_vectors_are_near_ties():
     assert len(np.unique(reference_quantizer.nearest_codebook(z, codebook))) > 60
 
 
+@pytest.mark.slow
 def test_golden_maps_on_the_device(stranger):
     assert selftest.failure(cuda.device(0)) is None
     assert backend.trusted(0)
@@ -173,6 +179,7 @@ class Liar:
         return maps, corrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong, what",
     [
@@ -188,11 +195,12 @@ def test_a_device_that_computes_wrongly_is_refused(stranger, wrong, what, monkey
         codec = vqcodec.Codec(device="cuda")
     data = (make.HERE / "colour.vqc").read_bytes()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # it is said once
+        warnings.simplefilter("error")  # the warning comes only once
         assert make.digest(codec.read(data)[1]) == json.loads(make.EXPECTED.read_text())["maps"]["colour"]
         ops.wavefront_sample([], [], [], (0, 0), backend="cuda")
 
 
+@pytest.mark.slow
 def test_devices_without_memory_pools(host_core):
     """Some virtual GPUs have none."""
     code = (
@@ -213,6 +221,7 @@ def test_devices_without_memory_pools(host_core):
 # -- Codec(device=...) ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the autoencoder would run on the GPU and choose other codes")
 def test_codec_with_a_gpu_gives_the_same_files(core):
     picture = Image.fromarray(scene(70, 100))

@@ -88,6 +88,7 @@ fmaf.restype = ctypes.c_float
 any_float = st.floats(width=32)
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(any_float, any_float, any_float)
 @example(2**-24 * (1 + 2**-23), 1 - 2**-23, 1 + 2**-23)
@@ -114,6 +115,7 @@ def test_reference_fma_near_ties():
 # ------------------------------------------------------------------ backends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -157,7 +159,7 @@ def awkward_values(draw):
 @settings(max_examples=100, deadline=None)
 @given(arrays=awkward_values())
 def test_equals_reference_for_any_values(variant, arrays):
-    """Subnormals, huge values, equal rows: whatever hypothesis thinks of."""
+    """Subnormals, huge values, equal rows: whatever hypothesis generates."""
     z, codebook = arrays
     expected = reference_quantizer.nearest_codebook(z, codebook)
     np.testing.assert_array_equal(nearest_codebook(z, codebook, variant=variant), expected)
@@ -189,13 +191,14 @@ def test_near_ties_that_a_coarse_product_decides_wrongly(variant, dims, flip, op
 @pytest.mark.parametrize("bias_of_it", [0, INF])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_one_code_far_away(variant, bias_of_it):
-    """Its offset overflows, or it is disabled: the others are compared as if it were not there."""
+    """Its offset overflows, or it is disabled: the others are compared as if it did not exist."""
     z, codebook, bias = problem(40, 80, 33, 21, ties=False)
     codebook[7], bias[7] = 3e38, bias_of_it
     expected = reference_quantizer.nearest_codebook(z, codebook, bias)
     np.testing.assert_array_equal(nearest_codebook(z, codebook, bias, variant=variant), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_split_and_order_of_rows_do_not_matter(variant):
     z, codebook, bias = problem(1000, 37, 6, 5, ties=True)
@@ -267,7 +270,7 @@ def test_infinite_bias_disables_a_code(variant):
 
 
 def test_subnormals_survive_flush_to_zero():
-    """torch.set_flush_denormal changes the processor's mode; the result must not follow."""
+    """torch.set_flush_denormal changes the processor's mode; the result must not change."""
     z, codebook = np.float32([[2e-39]]), np.float32([[-1e-39], [2e-39]]) * np.float32(1)
     bias = np.float32([0, 1e-45])
     expected = reference_quantizer.nearest_codebook(z, codebook, bias)
@@ -382,6 +385,7 @@ def test_unaligned_memory_is_copied():
 # ------------------------------------------------------------------ PyTorch
 
 
+@pytest.mark.slow
 def test_custom_ops_keep_the_rules_of_torch():
     z, codebook, bias = as_torch(*problem(30, 7, 4, 14, ties=False))
     indices = nearest_codebook(z, codebook)
@@ -417,6 +421,7 @@ def in_new_process(*script: str, **environment: str) -> str:
     return result.stdout.strip()
 
 
+@pytest.mark.slow
 def test_settings_from_the_environment():
     assert in_new_process("print(cpu.get_num_threads())", VQCODEC_NUM_THREADS="3") == "3"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

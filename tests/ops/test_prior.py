@@ -1,4 +1,4 @@
-"""The compiled engine against the definition in NumPy: always ==, for every variant that runs here.
+"""The compiled engine compared with the NumPy definition: always ==, for every variant that runs here.
 
 Variants are printed by the first test; a machine without one of them tests the others.
 """
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("cuda_kernels")
 
 @pytest.fixture(autouse=True)
 def number_of_threads() -> Iterator[None]:
-    """Whatever a test sets, the next one begins with the default."""
+    """Whatever a test sets, the next one starts with the default."""
     before = cpu.get_num_threads()
     yield
     cpu.set_num_threads(before)
@@ -58,7 +58,7 @@ class Hierarchy:
         self.priors = [prior_of(c, self.maps[: m + 1], m) for m, c in enumerate(self.configs)]
 
     def shapes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Of a picture of so many codes at stride 2, rounded up to whole codes of the top map."""
+        """For an image of this many codes at stride 2, rounded up to whole codes of the top map."""
         height, width = -(-height // 4) * 4, -(-width // 4) * 4
         return [(height * 2 // m.stride, width * 2 // m.stride) for m in self.maps]
 
@@ -97,6 +97,7 @@ def test_which_variants_run(capsys):
 # -- equality ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_variant
 @given(prior_cases(), st.integers(0, CLASSES), st.integers(0, LEVELS - 1), st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
@@ -112,6 +113,7 @@ def test_frequencies(variant, case, class_id, level, threads):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @every_variant
 @given(
     prior_cases(),
@@ -137,7 +139,7 @@ def test_sampling(variant, case, class_id, level, sharpness, nucleus):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("size", [(1, 1), (4, 20), (12, 8), (8, 28)])
 def test_decoding_what_constriction_encoded(hierarchy, variant, threads, size):
-    """decode(encode(x)) == x through real bytes, maps of a picture one behind the other."""
+    """decode(encode(x)) == x through real bytes, the maps of an image one after another."""
     cpu.set_num_threads(threads)
     shapes = hierarchy.shapes(*size)
     codes = [
@@ -160,7 +162,7 @@ def test_nucleus_keeps_the_likeliest_codes():
         return np.flatnonzero(np.diff(cumulative[0]) > 1).tolist()
 
     assert kept(0.2) == kept(0.3) == [0]
-    assert kept(0.4) == kept(0.7) == [0, 2, 4]  # equals stay together
+    assert kept(0.4) == kept(0.7) == [0, 2, 4]  # ties stay together
     assert kept(0.9) == [0, 2, 3, 4]
     assert kept(0.99) == kept(1) == [0, 1, 2, 3, 4]
 
@@ -230,6 +232,7 @@ def test_wrong_candidates(hierarchy):
         ops.wavefront_choose([prior], [shape], [(codes, costs)], (0, 0))
 
 
+@pytest.mark.slow
 @every_variant
 @pytest.mark.parametrize("threads", [1, 2])
 def test_batches_equal_single_pictures(hierarchy, variant, threads):
@@ -258,7 +261,7 @@ def test_batches_equal_single_pictures(hierarchy, variant, threads):
 
 @every_backend
 def test_given_maps(hierarchy, backend):
-    """The finer maps alone, the coarser ones known already, from views of larger arrays."""
+    """Only the finer maps, with the coarser ones already known, from views of larger arrays."""
     shapes = hierarchy.shapes(12, 16)
     maps = ops.wavefront_sample(hierarchy.priors, shapes, random_words(shapes, 5), (1, 0), backend=backend)
     streams = hierarchy.encode(maps, 1, 0, backend)
@@ -275,7 +278,7 @@ def test_given_maps(hierarchy, backend):
 
 @every_backend
 def test_a_picture_may_end_inside_a_coarser_code(hierarchy, backend):
-    """Coarser maps may be larger than this one needs; what is outside is not seen."""
+    """Coarser maps may be larger than this one needs; what is outside is ignored."""
     prior = hierarchy.priors[1]
     top = np.arange(12, dtype=np.int32).reshape(3, 4)
     changed = top.copy()
@@ -310,6 +313,7 @@ WIDE = {
 }
 
 
+@pytest.mark.slow
 @every_variant
 @pytest.mark.parametrize("case", WIDE)
 def test_sizes_that_the_random_networks_do_not_reach(case, variant):
@@ -325,6 +329,7 @@ def test_sizes_that_the_random_networks_do_not_reach(case, variant):
 # -- damage --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_variant
 @given(st.data())
 @settings(max_examples=40, deadline=None)
@@ -496,7 +501,7 @@ def test_several_python_threads(hierarchy):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_interrupt(threads):
-    """A signal's handler runs while the core is at work, and its exception ends the call."""
+    """A signal handler runs while the core is working, and its exception ends the call."""
     cpu.set_num_threads(threads)
     maps = (CodeMap(8, 1, 512), CodeMap(8, 1, 512))
     priors = [prior_of(PriorConfig(), maps[: m + 1]) for m in range(2)]

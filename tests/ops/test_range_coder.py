@@ -14,7 +14,7 @@ from vqcodec.ops.range_coder import TOTAL, StreamDecoder, encode_stream
 
 
 def tables(n: int, codes: int, sharpness: float, seed: int) -> np.ndarray:
-    """n cumulative tables (int64, n x codes + 1), from flat to nearly certain; some are as extreme as can be."""
+    """n cumulative tables (int64, n x codes + 1), from flat to nearly certain; some are as extreme as possible."""
     rng = np.random.default_rng(seed)
     weights = rng.random((n, codes)) ** sharpness + 1e-300
     frequency = 1 + np.floor(weights / weights.sum(1, keepdims=True) * (TOTAL - codes)).astype(np.int64)
@@ -79,7 +79,7 @@ def test_is_the_shortest_number_in_the_exact_interval(message):
     assert lower <= int.from_bytes(data.ljust(length, b"\0"), "big") < lower + size
     assert not data.endswith(b"\0")
     if data:
-        unit = 256 ** (length - len(data) + 1)  # of a stream that is one byte shorter
+        unit = 256 ** (length - len(data) + 1)  # for a stream that is one byte shorter
         assert -(-lower // unit) * unit >= lower + size
 
 
@@ -138,12 +138,12 @@ EMPTY = np.zeros(0, np.int64)
     ],
 )
 def test_golden_streams(start, frequency, stream):
-    """Pinned bytes: a change here is a change of the format."""
+    """Pinned bytes: a change here is a change to the format."""
     assert encode_stream(np.array(start, np.int64), np.array(frequency, np.int64)).hex() == stream
 
 
 def test_long_stream():
-    """A million bits and more, in time that grows with the length alone."""
+    """A million bits and more, in time linear in the length."""
     cumulative = np.tile(np.arange(0, TOTAL + 1, TOTAL // 256), (1, 1))
     codes = np.random.default_rng(0).integers(0, 256, 200_000)
     data = encode_stream(codes * (TOTAL // 256), np.full(200_000, TOTAL // 256))

@@ -1,4 +1,4 @@
-"""``vqcodec bench`` on a few generated pictures: the numbers against independent ones, and the page in a browser."""
+"""``vqcodec bench`` on a few generated images: the numbers against independent ones, and the page in a browser."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def decibels(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def found(small_model, tmp_path_factory) -> SimpleNamespace:
-    """One quick run over pictures of several kinds, and one file that is none."""
+    """One quick run over several kinds of images, and one file that is not an image."""
     folder = tmp_path_factory.mktemp("bench")
-    pictures = folder / "pictures & <b>"
+    pictures = folder / "images & <b>"
     pictures.mkdir()
     Image.fromarray(scene(180, 200)).save(pictures / "a.png")
     Image.fromarray(scene(40, 56)).convert("L").save(pictures / "grey.png")
     alpha = Image.fromarray(scene(192, 176, seed=1))
     alpha.putalpha(Image.linear_gradient("L").resize(alpha.size))
     alpha.save(pictures / "z<i>.png")
-    (pictures / "broken.png").write_bytes(b"no picture")
+    (pictures / "broken.png").write_bytes(b"no image")
     (pictures / "notes.txt").write_text("passed over")
     model = folder / "model.safetensors"
     model_file.save(model, small_model.config, small_model.tensors)
@@ -84,7 +84,7 @@ def test_pictures_are_measured_or_named(found):
         ("z<i>.png", 176, 192),
     ]
     assert [s["name"] for s in found.report["skipped"]] == ["broken.png"]
-    assert "must be an image that Pillow reads" in found.report["skipped"][0]["reason"]
+    assert "must be an image that Pillow can read" in found.report["skipped"][0]["reason"]
 
 
 def test_codecs_and_metrics_are_measured_or_named(found):
@@ -104,6 +104,7 @@ def test_codecs_and_metrics_are_measured_or_named(found):
         assert f"<dt>{name}</dt><dd><b>not here</b>" in found.html
 
 
+@pytest.mark.slow
 def test_sizes_and_psnr_agree_with_a_computation_of_our_own(found):
     picture = Image.open(found.folder / "z<i>.png").convert("RGB")
     rows = found.report["pictures"][2]["rows"]
@@ -136,7 +137,7 @@ def test_curves_are_means_and_rates_follow_from_them(found):
 
 
 def slow_bd_rate(ours: list[dict], theirs: list[dict]) -> float | None:
-    """The integral of the difference, by many thin slices of quality."""
+    """The integral of the difference, over many thin slices of quality."""
     low, high = (
         pick(edge(p["value"] for p in curve) for curve in (ours, theirs)) for pick, edge in ((max, min), (min, max))
     )
@@ -167,7 +168,7 @@ def test_metrics_leave_out_what_is_too_small_for_them(found):
 
 
 def test_bits_of_maps(found):
-    """Zero-order entropies and chunks of all three pictures, counted anew."""
+    """Zero-order entropies and chunks of all three images, counted again."""
     entry = found.report["maps"][-1]
     files = [
         vqcodec.compress(
@@ -228,7 +229,7 @@ def test_largest_within():
     sizes = {q: len(jpeg.encode(picture, q)) for q in range(2, 81)}
     assert len(data) == sizes[setting] <= 1500
     assert sizes[setting + 1] > 1500
-    assert gallery.largest_within(jpeg, picture, 10)[0] == 2  # its least, although it is larger
+    assert gallery.largest_within(jpeg, picture, 10)[0] == 2  # its lowest, although the file is larger
 
 
 def test_a_codec_that_does_not_work_is_missing():
@@ -253,7 +254,7 @@ def test_a_picture_that_one_codec_cannot_code_is_left_out_by_name(tmp_path):
 def test_unusable_folders(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["bench", "nothing"]) == 1
-    assert "nothing: must hold a picture" in capsys.readouterr().err
+    assert "nothing: must contain an image" in capsys.readouterr().err
     Path("there.html").write_text("mine")
     assert cli.main(["bench", ".", "-o", "there.html"]) == 1
     assert "there.html exists: use -f" in capsys.readouterr().err
@@ -354,7 +355,7 @@ def test_page_needs_nothing_but_itself(found):
     assert parsed.loaded and all(source.startswith("data:") for source in parsed.loaded)
     assert not re.findall(r"@import|url\((?!#)|https?://(?!www\.w3\.org/2000/svg)", found.html)
     assert "{{" not in found.html.split("<script")[0]
-    assert "<i>.png" not in found.html and "& <b>" not in found.html  # names of files are no markup
+    assert "<i>.png" not in found.html and "& <b>" not in found.html  # file names are not markup
 
 
 def test_page_says_what_the_numbers_say(found):
@@ -412,7 +413,7 @@ def test_figure(found):
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on PATH: the page's script is not run")
 def test_page_in_a_browser(found, tmp_path):
-    """The script runs to its end without an error, draws every curve, and the slider follows its value."""
+    """The script runs to the end without an error, draws every curve, and the slider follows its value."""
     probe = """<script>
     addEventListener("load", () => setTimeout(() => {
       const get = (id) => document.getElementById(id), split = get("split");

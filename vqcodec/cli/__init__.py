@@ -1,16 +1,16 @@
 """The ``vqcodec`` command (docs/CLI.md).
 
-Exit status: 0 done; 1 failed, one line on standard error says why; 2 wrong usage; 130
-interrupted. What pipes goes to standard output, all talk to standard error.
+Exit status: 0 success; 1 failure, one line on standard error says why; 2 usage error; 130
+interrupted. Data goes to standard output, all messages to standard error.
 
 Heavy modules are imported where they are needed, so that ``--help``, ``--version`` and
-``info`` answer at once.
+``info`` respond at once.
 
-    arguments   what can be asked for
-    names       which files that means
-    commands    doing it
-    screen      talking about it
-    completion, manual   made from the arguments
+        arguments   the options
+    names       the files they refer to
+    commands    carrying them out
+    screen      messages to the user
+    completion, manual   generated from the arguments
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ __all__ = ["command", "main"]
 
 
 def command() -> int:
-    """:func:`main` as a process of its own, which spends a third less time on loading and leaving PyTorch.
+    """:func:`main` as a separate process, which spends a third less time on loading and unloading PyTorch.
 
-    Nearly all objects of so short a process live as long as it does, and looking through them for garbage takes a second:
-    the collector comes seldom, and not at the end.
+    Nearly all objects of such a short process live as long as it does, and searching them for garbage takes a second:
+    so the collector runs rarely, and not at the end.
     """
     gc.set_threshold(50_000, 20, 100)
     atexit.register(gc.freeze)
@@ -55,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
         except (VqcodecError, Failure) as error:
             return failed(str(error))
-        except BrokenPipeError:  # whoever read our output has seen enough
+        except BrokenPipeError:  # the reader of our output has stopped reading
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except OSError as error:
             return failed(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
         except MemoryError:
-            return failed("not enough memory for this picture")
+            return failed("not enough memory for this image")
         except KeyboardInterrupt:
             say("vqcodec: interrupted")
             return 130
@@ -70,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """A terminated run cleans up as an interrupted one does."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+    """Makes a terminated run clean up like an interrupted one."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield
         return
 

@@ -1,4 +1,4 @@
-"""The command line's arguments. Also what the manual page and the shells' completions are made from."""
+"""The command line's arguments. The manual page and the shell completions are generated from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXAMPLES = """\
 examples:
   vqcodec compress photo.png                    writes photo.vqc
   vqcodec compress -q 25 photo.png small.vqc
-  vqcodec compress -r photos -o compressed/     all cores, all folders
+  vqcodec compress -r photos -o compressed/     all cores, all subfolders
   vqcodec compress --target-size 20k *.jpg -o 'small/{stem}.vqc'
   vqcodec decompress photo.vqc back.png
   cat photo.vqc | vqcodec decompress - - | display
@@ -42,9 +42,9 @@ def parser() -> argparse.ArgumentParser:
     add = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     model = argparse.ArgumentParser(add_help=False)
     model.add_argument("--model", metavar="FILE", help="model file (default: the one that ships with vqcodec)")
-    model.add_argument("--threads", type=_positive, metavar="N", help="processor threads (default: all cores)")
+    model.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: all cores)")
     model.add_argument("--device", default="cpu", metavar="DEV", help="cpu, cuda or cuda:N (default: cpu)")
-    model.add_argument("--quiet", action="store_true", help="report nothing but warnings and errors")
+    model.add_argument("--quiet", action="store_true", help="print only warnings and errors")
     forced = argparse.ArgumentParser(add_help=False)
     forced.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
     _compress(
@@ -52,9 +52,9 @@ def parser() -> argparse.ArgumentParser:
             add,
             "compress",
             [model, forced],
-            "pictures to .vqc",
-            "Compress pictures.",
-            "any picture that Pillow reads, or a folder",
+            "convert images to .vqc",
+            "Compress images.",
+            "any image that Pillow can read, or a folder",
             "- or a name with .vqc",
         )
     )
@@ -63,18 +63,18 @@ def parser() -> argparse.ArgumentParser:
             add,
             "decompress",
             [model, forced],
-            ".vqc to pictures",
-            "Decompress files; the extension of OUT chooses the format, PNG for - and for folders.",
+            "convert .vqc to images",
+            "Decompress files; the extension of OUT determines the format; PNG for - and for folders.",
             "a .vqc file, or a folder",
-            "no folder, and no name with .vqc",
+            "not a folder, and not a name with .vqc",
         )
     )
     _sample(
         add.add_parser(
             "sample",
             parents=[model, forced],
-            help="draw new pictures of a class",
-            description="Draw new pictures. The same arguments give the same code maps on every machine.",
+            help="draw new images of a class",
+            description="Draw new images. The same arguments give the same code maps on every machine.",
         )
     )
     limits = argparse.ArgumentParser(add_help=False)
@@ -83,43 +83,43 @@ def parser() -> argparse.ArgumentParser:
         add.add_parser(
             "verify",
             parents=[model, limits],
-            help="check that .vqc files are whole",
-            description="Check every CRC, then decode the code maps. Prints a line for each file; the exit status is 1 if any is bad.",
+            help="check that .vqc files are intact",
+            description="Check every CRC, then decode the code maps. Prints one line per file; the exit status is 1 if any is bad.",
         )
     )
     _compare(
         add.add_parser(
             "compare",
             parents=[model, forced],
-            help="what compression did to a picture",
-            description="Size, bits per pixel, PSNR and MS-SSIM (the latter from 176 x 176 pixels).",
+            help="show what compression did to an image",
+            description="Size, bits per pixel, PSNR and MS-SSIM (the latter for images of at least 176 x 176 pixels).",
         )
     )
     _bench(
         add.add_parser(
             "bench",
             parents=[model, forced],
-            help="measure against other codecs",
-            description="Compress the pictures of a folder with vqcodec, JPEG, JPEG 2000, WebP, AVIF and JPEG XL: sizes, PSNR, MS-SSIM, "
-            "SSIMULACRA2, BD-rates, times and memory. Prints tables and writes one page that shows all of it. "
-            "pip install 'vqcodec[bench]' brings what it can use.",
+            help="compare with other codecs",
+            description="Compress the images of a folder with vqcodec, JPEG, JPEG 2000, WebP, AVIF and JPEG XL: sizes, PSNR, MS-SSIM, "
+            "SSIMULACRA2, BD-rates, times and memory. Prints tables and writes one page that shows everything. "
+            "pip install 'vqcodec[bench]' adds the optional codecs and metrics.",
         )
     )
-    p = add.add_parser("info", help="what a .vqc file says of itself", description="Check a file and list its chunks.")
+    p = add.add_parser("info", help="show what a .vqc file contains", description="Check a file and list its chunks.")
     p.add_argument("input", metavar="FILE")
-    p.add_argument("--json", action="store_true", help="for machines")
+    p.add_argument("--json", action="store_true", help="print JSON")
     _limits(p, "chunks", "metadata", "map_bytes")
     p = add.add_parser(
         "demo",
-        help="a tour on a photograph that ships with vqcodec",
-        description="Compress, decompress and sample; prints a table, writes pictures and one contact sheet.",
+        help="a tour, using a photograph that ships with vqcodec",
+        description="Compress, decompress and sample; prints a table and writes images and a contact sheet.",
     )
     p.add_argument("-o", "--output", metavar="FOLDER", type=Path, default=Path("out"), help="default: out")
     p.add_argument("--model", metavar="FILE", help="model file (default: the one that ships with vqcodec)")
     p = add.add_parser(
         "completion",
-        help="completion for a shell",
-        description=("Print what a shell needs to complete vqcodec's arguments; docs/CLI.md says where to put it."),
+        help="shell completion",
+        description=("Print a shell's completion script for vqcodec; docs/CLI.md says where to put it."),
     )
     p.add_argument("shell", choices=["bash", "zsh", "fish"])
     p = add.add_parser("man", help="the manual page", description="Print the manual page: vqcodec man | man -l -")
@@ -146,14 +146,14 @@ def _coding(
     p.add_argument("files", metavar="IN", nargs="+", help=inputs)
     p.add_argument(
         "-o", "--output", metavar="OUT",
-        help="a folder (also a new one, with / at its end), a file, or a name with {name}, {stem} or {parent} "
-             "of the input in it (default: beside the input)",
+        help="a folder (end a new one with /), a file, or a name containing the input's {name}, {stem} or {parent} "
+             "(default: next to the input)",
     )  # fmt: skip
-    p.add_argument("-r", "--recursive", action="store_true", help="look into the folders of folders, too")
-    p.add_argument("-j", "--jobs", type=_positive, metavar="N", help="files at a time (default: --threads; 1 on a GPU)")
+    p.add_argument("-r", "--recursive", action="store_true", help="include subfolders")
     p.add_argument(
-        "--json", action="store_true", help="for each file, one line of JSON on standard output; errors, too"
+        "-j", "--jobs", type=_positive, metavar="N", help="files processed in parallel (default: --threads; 1 on a GPU)"
     )
+    p.add_argument("--json", action="store_true", help="print one line of JSON per file, errors included")
     return p
 
 
@@ -166,9 +166,9 @@ def _compress(p: argparse.ArgumentParser) -> None:
         dest="target_bytes",
         type=_bytes,
         metavar="BYTES",
-        help="instead of a quality: at most so large, such as 20k or 1.5M (k is 1000)",
+        help="instead of a quality: the largest file size allowed, such as 20k or 1.5M (k is 1000)",
     )
-    p.add_argument("--target-psnr", type=float, metavar="DB", help="instead of a quality: at least so good")
+    p.add_argument("--target-psnr", type=float, metavar="DB", help="instead of a quality: the lowest PSNR allowed")
     p.add_argument(
         "-e", "--effort", type=_natural, metavar="E", help=f"0 (fastest) to 9 (default: {EncodeOptions.effort})"
     )
@@ -176,9 +176,9 @@ def _compress(p: argparse.ArgumentParser) -> None:
         "--class",
         dest="class_id",
         metavar="CLASS",
-        help="what the picture shows, if it is a class of the model: name or number; saves some bytes",
+        help="what the image shows, if it is a class of the model: name or number; saves some bytes",
     )
-    p.add_argument("--tile", type=_natural, metavar="PIXELS", help="side of a tile, a multiple of 64; 0: one tile")
+    p.add_argument("--tile", type=_natural, metavar="PIXELS", help="side of a tile, a multiple of 64; 0 for one tile")
     p.add_argument(
         "--strip", dest="metadata", action="store_const", const=False, help="leave out ICC profile, EXIF and XMP"
     )
@@ -187,68 +187,66 @@ def _compress(p: argparse.ArgumentParser) -> None:
 
 def _decompress(p: argparse.ArgumentParser) -> None:
     p.add_argument(
-        "--partial", action="store_const", const=True, help="of a damaged or truncated file, give the coarser picture"
+        "--partial", action="store_const", const=True, help="decode a damaged or truncated file to a coarser image"
     )
     p.add_argument(
         "--region", type=_region, metavar="X0,Y0,X1,Y1", help="only these pixels: x0 <= x < x1, y0 <= y < y1"
     )
-    p.add_argument(
-        "--scale", type=_positive, metavar="N", help="reduce by 2, 4, 8 or 16; faster than the whole picture"
-    )
-    p.add_argument("--maps", type=_positive, metavar="N", help="use the first N code maps: a coarser picture")
+    p.add_argument("--scale", type=_positive, metavar="N", help="reduce by 2, 4, 8 or 16; faster than full size")
+    p.add_argument("--maps", type=_positive, metavar="N", help="use only the first N code maps: a coarser image")
     _limits(p, "pixels", "chunks", "metadata", "map_bytes", "memory")
 
 
 def _sample(p: argparse.ArgumentParser) -> None:
-    p.add_argument("class_id", metavar="CLASS", help="name or number; 0 for none")
+    p.add_argument("class_id", metavar="CLASS", help="name or number; 0 for no class")
     p.add_argument(
         "-o",
         "--output",
         metavar="OUT",
         required=True,
-        help="one picture, all on a grid; or, with %%d in the name, a file for each",
+        help="one image with all samples in a grid; or, with %%d in the name, one file each",
     )
-    p.add_argument("-n", type=_positive, default=1, metavar="N", help="how many (default: 1)")
-    p.add_argument("--seed", type=_natural, default=0, metavar="S", help="which (default: 0)")
-    p.add_argument("--size", type=_size, default=(256, 256), metavar="WxH", help="pixels (default: 256x256)")
+    p.add_argument("-n", type=_positive, default=1, metavar="N", help="number of samples (default: 1)")
+    p.add_argument("--seed", type=_natural, default=0, metavar="S", help="random seed (default: 0)")
+    p.add_argument("--size", type=_size, default=(256, 256), metavar="WxH", help="size in pixels (default: 256x256)")
     p.add_argument(
-        "--temperature", type=float, default=1.0, metavar="T", help="below 1: likelier and duller (default: 1)"
+        "--temperature", type=float, default=1.0, metavar="T", help="below 1: more typical and duller (default: 1)"
     )
     p.add_argument(
         "--top-p",
         type=float,
         default=1.0,
         metavar="P",
-        help="draw from the likeliest codes with this share (default: 1)",
+        help="draw from the likeliest codes with this total probability (default: 1)",
     )
     p.add_argument(
         "--candidates",
         type=_positive,
         metavar="M",
-        help="draw M and keep the N that a classifier thinks truest to the class",
+        help="draw M and keep the N that a classifier rates truest to the class",
     )
 
 
 def _verify(p: argparse.ArgumentParser) -> None:
     p.add_argument("files", metavar="FILE", nargs="+", help="a .vqc file, or a folder")
-    p.add_argument("-r", "--recursive", action="store_true", help="look into the folders of folders, too")
-    p.add_argument("--quick", action="store_true", help="CRCs only; needs no model")
-    p.add_argument("--json", action="store_true", help="for each file, one line of JSON")
+    p.add_argument("-r", "--recursive", action="store_true", help="include subfolders")
+    p.add_argument("--quick", action="store_true", help="check only the CRCs; needs no model")
+    p.add_argument("--json", action="store_true", help="print one line of JSON per file")
 
 
 def _compare(p: argparse.ArgumentParser) -> None:
-    p.add_argument("original", metavar="ORIGINAL", help="any picture that Pillow reads")
-    p.add_argument("file", metavar="FILE", help="a .vqc file; or another picture, such as a JPEG")
-    p.add_argument("-o", "--output", metavar="OUT", help="write a picture of both, side by side")
-    p.add_argument("--json", action="store_true", help="for machines")
+    p.add_argument("original", metavar="ORIGINAL", help="any image that Pillow can read")
+    p.add_argument("file", metavar="FILE", help="a .vqc file, or another image, such as a JPEG")
+    p.add_argument("-o", "--output", metavar="OUT", help="write both images side by side")
+    p.add_argument("--json", action="store_true", help="print JSON")
 
 
 _MOST = {
     "pixels": ("N", "width times height; 100M is 100,000,000 (default: 268M)"),
-    "chunks": ("N", "chunks of a file (default: 1024)"),
-    "metadata": ("BYTES", "ICC profile, EXIF or XMP, inflated (default: 16 MiB)"),
+    "chunks": ("N", "chunks in the file (default: 1024)"),
+    "metadata": ("BYTES", "ICC profile, EXIF or XMP, after decompression (default: 16 MiB)"),
     "map_bytes": ("BYTES", "one code map in the file (default: 1 GiB)"),
-    "memory": ("BYTES", "memory that decoding works in, as estimated beforehand (default: 8 GiB)"),
+    "memory": ("BYTES", "working memory for decoding, as estimated beforehand (default: 8 GiB)"),
 }
 
 
@@ -257,20 +255,20 @@ def _limits(p: argparse.ArgumentParser, *names: str) -> None:
     for name in names:
         value, text = _MOST[name]
         kind = _bytes if value == "BYTES" else _count
-        p.add_argument(f"--max-{name.replace('_', '-')}", type=kind, metavar=value, help=f"refuse more: {text}")
+        p.add_argument(f"--max-{name.replace('_', '-')}", type=kind, metavar=value, help=f"reject more: {text}")
 
 
 def _bench(p: argparse.ArgumentParser) -> None:
-    p.add_argument("folder", metavar="FOLDER", help="with pictures, best losslessly stored ones")
+    p.add_argument("folder", metavar="FOLDER", help="folder of images, preferably stored losslessly")
     p.add_argument("-o", "--output", metavar="OUT", default="bench.html", help="the page (default: bench.html)")
-    p.add_argument("--json", metavar="OUT", help="write all numbers, for machines")
-    p.add_argument("--png", metavar="OUT", help="write the curves as a picture; needs matplotlib")
-    p.add_argument("--quick", action="store_true", help="at most six pictures, fewer settings and rounds")
+    p.add_argument("--json", metavar="OUT", help="write all the numbers as JSON")
+    p.add_argument("--png", metavar="OUT", help="write the curves as an image; needs matplotlib")
+    p.add_argument("--quick", action="store_true", help="at most six images, fewer settings and rounds")
     p.add_argument(
         "--shown",
         type=_positive,
         metavar="N",
-        help="pictures behind the page's slider, some megabytes each (default: 4)",
+        help="images behind the page's slider, a few megabytes each (default: 4)",
     )
     p.add_argument(
         "-e",
@@ -278,10 +276,14 @@ def _bench(p: argparse.ArgumentParser) -> None:
         type=_natural,
         default=EncodeOptions.effort,
         metavar="E",
-        help=f"of vqcodec, 0 (fastest) to 9 (default: {EncodeOptions.effort})",
+        help=f"effort of vqcodec, 0 (fastest) to 9 (default: {EncodeOptions.effort})",
     )
     p.add_argument(
-        "-j", "--jobs", type=_positive, metavar="N", help="pictures at a time (default: all cores; 1 on a GPU)"
+        "-j",
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="images processed in parallel (default: all cores; 1 on a GPU)",
     )
 
 

@@ -45,7 +45,7 @@ def decompress(arguments: argparse.Namespace) -> int | None:
 
 
 def _options(arguments: argparse.Namespace, kind: type[Options]) -> Options:
-    """The options of a kind that are given."""
+    """The given options of one kind."""
     given = {
         name: getattr(arguments, name) for name in options.names(kind) if getattr(arguments, name, None) is not None
     }
@@ -53,7 +53,7 @@ def _options(arguments: argparse.Namespace, kind: type[Options]) -> Options:
 
 
 def _limits(arguments: argparse.Namespace, usual: Limits) -> Limits:
-    """``usual``, but for what --max-... say."""
+    """``usual``, with the changes made by --max-... options."""
     most = {
         name.removeprefix("max_"): value for name, value in vars(arguments).items() if name.startswith("max_") and value
     }
@@ -66,7 +66,7 @@ def _code(arguments: argparse.Namespace, coder: Encoder | Decoder, suffix: str) 
 
     pairs = names.pairs(arguments.files, arguments.output, suffix, arguments.recursive)
     if arguments.json and any(output == STANDARD for _, output in pairs):
-        raise Failure("--json and the output - would both be on standard output")
+        raise Failure("--json and output to - cannot be combined: both use standard output")
     if len(pairs) == 1:
         record = _one(arguments, coder, *pairs[0])
         if record.error and not arguments.json:
@@ -102,7 +102,7 @@ def _one(arguments: argparse.Namespace, coder: Encoder | Decoder, source: str, o
 
 
 def _tell(arguments: argparse.Namespace, record: Record, single: bool = False) -> int:
-    """Report what became of a file; the exit status."""
+    """Report the result for a file. Returns the exit status."""
     from vqcodec.batch import message
 
     for text in record.warnings:
@@ -277,7 +277,7 @@ def manual(_: argparse.Namespace) -> None:
     print(manuals.page(command_line.parser()), end="")
 
 
-#: By name on the command line.
+#: By command-line name.
 RUN: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "compress": compress,
     "decompress": decompress,
@@ -323,7 +323,7 @@ def _write(path: str, data: bytes, arguments: argparse.Namespace) -> None:
         raise
     except FileExistsError as error:
         raise Failure(str(error)) from None
-    except OSError as error:  # its file name would be that of the temporary file
+    except OSError as error:  # it would name the temporary file
         raise Failure(f"{path}: {error.strerror or error}") from error
 
 

@@ -1,4 +1,4 @@
-"""Completion scripts for shells, made from the arguments."""
+"""Shell completion scripts, generated from the arguments."""
 
 from __future__ import annotations
 
@@ -100,5 +100,5 @@ def _help(option: argparse.Action) -> str:
 
 
 def _quoted(text: str) -> str:
-    """For any shell: single quotes, and those inside replaced by a typographic one."""
+    """Quoted for any shell: in single quotes, with inner ones replaced by typographic ones."""
     return "'" + text.replace("\\", "\\\\").replace("'", "’") + "'"

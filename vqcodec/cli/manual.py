@@ -1,4 +1,4 @@
-"""The manual page, made from the arguments: roff with the man macros."""
+"""The manual page, generated from the arguments: roff with the man macros."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from vqcodec import __version__
 from vqcodec.cli.completion import commands, options
 
 _STATUS = """\
-0 if all is done, 1 if something failed (a line on standard error says why; with several files, the others
-are done), 2 for wrong usage, 130 if interrupted. No file is ever left half-written, and none is overwritten without
+0 on success, 1 if something failed (a line on standard error says why; with several files, the others
+are still processed), 2 for a usage error, 130 if interrupted. No file is ever left half-written, and none is overwritten without
 -f."""
 
 
@@ -17,7 +17,7 @@ def page(parser: argparse.ArgumentParser) -> str:
     """The text of ``vqcodec.1``."""
     lines = [
         f'.TH VQCODEC 1 "" "vqcodec {__version__}" "User Commands"',
-        ".SH NAME", r"vqcodec \- compress pictures with a learned codec, and sample new ones",
+        ".SH NAME", r"vqcodec \- compress images with a learned codec, and sample new ones",
         ".SH SYNOPSIS", ".B vqcodec", r".I COMMAND", "[options] ...",
         ".SH DESCRIPTION", _text(parser.description or ""), *_options(parser),
         ".SH COMMANDS",

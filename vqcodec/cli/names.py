@@ -14,9 +14,9 @@ FIELDS = ("{name}", "{stem}", "{parent}")
 
 
 def pairs(names: list[str], output: str | None, suffix: str, recursive: bool) -> list[tuple[str, str]]:
-    """(input, output) for every file that ``names`` stand for.
+    """(input, output) for every file that ``names`` refer to.
 
-    suffix: of outputs whose names the user leaves to us; ``.vqc`` means that pictures are the input.
+    suffix: for outputs whose names we choose; ``.vqc`` means that the inputs are images.
     """
     if output is None and len(names) == 2 and _is_output(names[1], suffix):
         names, output = names[:1], names[1]
@@ -26,24 +26,24 @@ def pairs(names: list[str], output: str | None, suffix: str, recursive: bool) ->
     into = output and (output.endswith(("/", os.sep)) or os.path.isdir(output))
     if output and not into and not any(field in output for field in FIELDS):
         if len(inputs) > 1 or os.path.isdir(names[0]):
-            raise Failure(f"{output} is one file for {len(inputs)} inputs: name a folder/, or use {{stem}} in the name")
+            raise Failure(f"{output} is one file for {len(inputs)} inputs: give a folder/, or use {{stem}} in the name")
         return [(inputs[0][0], output)]
     if names == [STANDARD]:
         if output:
-            raise Failure(f"{output}: standard input has no name to make one from")
+            raise Failure(f"{output}: standard input has no name to derive an output name from")
         return [(STANDARD, STANDARD)]
     return [(name, _output(name, root, output, bool(into), suffix)) for name, root in inputs]
 
 
 def expand(names: list[str], suffix: str, recursive: bool) -> list[tuple[str, str]]:
-    """Every file that ``names`` stand for, with the folder that it was found in, or "". Folders give what is in them."""
+    """Every file that ``names`` refer to, with the folder it was found in, or "". Folders stand for their files."""
     found: list[tuple[str, str]] = []
     for name in names:
         if os.path.isdir(name):
             inside = [(str(path), name) for path in batch.pictures_in(name, suffix, recursive)]
             if not inside:
-                hint = "" if recursive else " (-r looks into its folders, too)"
-                raise Failure(f"{name}: no {'pictures' if suffix == '.vqc' else '.vqc files'} in this folder{hint}")
+                hint = "" if recursive else " (-r includes its subfolders)"
+                raise Failure(f"{name}: no {'images' if suffix == '.vqc' else '.vqc files'} in this folder{hint}")
             found += inside
         else:
             found.append((name, ""))

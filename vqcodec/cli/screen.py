@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 
 class Failure(Exception):
-    """Something that the user should be told in one line."""
+    """A failure to report to the user in one line."""
 
 
 def say(text: str) -> None:
@@ -19,7 +19,7 @@ def say(text: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """``text`` on one line that any terminal can show: names of files may hold line breaks, and bytes that are no text.
+    """``text`` as one line that any terminal can show: file names may contain line breaks, and bytes that are not text.
 
     >>> one_line("a\\nb")
     'a\\\\nb'
@@ -28,20 +28,20 @@ def one_line(text: str) -> str:
 
 
 def report(arguments: argparse.Namespace, text: str) -> None:
-    """Say what has been done, unless told to be quiet."""
+    """Report what has been done, unless ``--quiet``."""
     if not arguments.quiet:
         say(text)
 
 
 def failed(text: str) -> int:
-    """Say what went wrong; the exit status."""
+    """Report what went wrong. Returns the exit status."""
     say(f"vqcodec: {text}")
     return 1
 
 
 @contextlib.contextmanager
 def stage(name: str, arguments: argparse.Namespace) -> Iterator[None]:
-    """On a terminal, show what is going on for as long as it does."""
+    """On a terminal, show what is happening while it happens."""
     line = f"{name} ..." if _talks(arguments) else ""
     _draw(line, "")
     try:
@@ -51,7 +51,7 @@ def stage(name: str, arguments: argparse.Namespace) -> Iterator[None]:
 
 
 class Progress:
-    """On a terminal, a line that says how many of ``total`` are done."""
+    """On a terminal, a line that shows how many of ``total`` are done."""
 
     def __init__(self, total: int, arguments: argparse.Namespace) -> None:
         self._total, self._done, self._line = total, 0, ""
@@ -66,7 +66,7 @@ class Progress:
         self.hide()
 
     def step(self) -> None:
-        """One more is done."""
+        """Count one more as done."""
         self._done += 1
         self._show()
 
@@ -85,7 +85,7 @@ class Progress:
 
 
 def progress_line(done: int, total: int, seconds: float, columns: int) -> str:
-    """A bar, the number of files, and the time that is left, in fewer than ``columns`` characters.
+    """A progress bar, the number of files, and the time left, in fewer than ``columns`` characters.
 
     >>> progress_line(3, 4, 30, 50)
     '[###############     ] 3/4  0:10 left'

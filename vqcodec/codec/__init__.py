@@ -1,1 +1,1 @@
-"""From images to files and back: options, encoder, decoder, sampler, over one model on one device."""
+"""From images to files and back: options, encoder, decoder and sampler, for one model on one device."""

@@ -43,14 +43,14 @@ Source = bytes | str | os.PathLike[str] | BinaryIO
 
 
 class Codec:
-    """A model, ready to work. Cheap to make: models are loaded once per process.
+    """A model, ready for use. Cheap to create: models are loaded once per process.
 
     ``model`` is a model file, a loaded :class:`~vqcodec.model.file.Model`, or None for the
     shipped one. ``device`` is "cpu", "cuda" or "cuda:1". Code maps are decoded to the same bits
-    on all of them, and to the same pixels, and images are encoded to the same files. Safe to use from several threads.
+    on all of them, to the same pixels, and images are encoded to the same files. Safe to use from several threads.
 
-    Raises :class:`~vqcodec.errors.BackendError`, with the reason, for a GPU that is not there. A
-    GPU that fails its self-test is refused with a RuntimeWarning, and the CPU does its work.
+    Raises :class:`~vqcodec.errors.BackendError`, with the reason, if the GPU does not exist. A
+    GPU that fails its self-test is rejected with a RuntimeWarning, and the CPU is used instead.
     """
 
     def __init__(self, model: Model | str | os.PathLike[str] | None = None, *, device: str = "cpu") -> None:
@@ -68,11 +68,11 @@ class Codec:
         class_id: int | str | None = None,
         tile: int | None = None,
     ) -> Maps:
-        """Code maps of an H x W x 3 uint8 array, coarse to fine: int32, each ceil'd to whole codes."""
+        """Code maps of an H x W x 3 uint8 array, coarse to fine: int32, sizes rounded up to whole codes."""
         return self.encoded_maps(pixels, EncodeOptions(quality, effort, class_id, tile=tile))
 
     def encoded_maps(self, pixels: np.ndarray, asked: EncodeOptions) -> Maps:
-        """:meth:`encode_maps`, by options that have been checked."""
+        """:meth:`encode_maps`, with checked options."""
         encoding = self._encoding(pixels, asked)
         return encoding.maps(encoding.rate(asked.quality))
 
@@ -88,11 +88,11 @@ class Codec:
     # -- files -----------------------------------------------------------------------
 
     def compress(self, image: RasterImage, **given: Any) -> bytes:
-        """A file's bytes, by the options of :func:`vqcodec.compress`."""
+        """The bytes of a file, with the options of :func:`vqcodec.compress`."""
         return self.compressed(image, options(EncodeOptions, given))
 
     def compressed(self, image: RasterImage, asked: EncodeOptions) -> bytes:
-        """:meth:`compress`, by options that have been checked."""
+        """:meth:`compress`, with checked options."""
         height, width = image.pixels.shape[:2]
         check_size(self._engine, height, width, asked.limits)
         encoding = self._encoding(image.pixels, asked)
@@ -116,7 +116,7 @@ class Codec:
             if asked.target_psnr is None:
                 return Trial(quality, content, data)
             reached = psnr(image.pixels, self.decode_pixels(maps, height, width))
-            return Trial(quality, content, data, min(reached, 100.0))  # finite, for the search to interpolate
+            return Trial(quality, content, data, min(reached, 100.0))  # finite, so that the search can interpolate
 
         if asked.target_bytes is not None:
             return largest_file(asked.target_bytes, make)
@@ -137,7 +137,7 @@ class Codec:
     ) -> Container:
         """A file's content from code maps; metadata and alpha come from ``image``.
 
-        condition: the class and rate level whose priors code the maps; None for no class and the level that was trained for
+        condition: the class and rate level whose priors code the maps; None for no class and the level trained for
         the quality.
         """
         auto = self.model.config.autoencoder
@@ -162,7 +162,7 @@ class Codec:
         return container.write(self.content(maps, height, width, **given))
 
     def open(self, source: Source, *, partial: bool = False, limits: Limits | None = None) -> CodedImage:
-        """A file, of which nothing but the header and the metadata is decoded yet, see :func:`vqcodec.open`."""
+        """A file of which only the header and the metadata have been decoded, see :func:`vqcodec.open`."""
         return CodedImage(self._engine, source, partial=partial, limits=limits)
 
     def read(self, source: bytes, *, partial: bool = False, limits: Limits | None = None) -> tuple[CodedImage, Maps]:
@@ -171,11 +171,11 @@ class Codec:
         return coded, coded.code_maps()
 
     def decompress(self, source: Source, **given: Any) -> RasterImage:
-        """The image in a file, by the options of :func:`vqcodec.decompress`."""
+        """The image in a file, with the options of :func:`vqcodec.decompress`."""
         return self.decompressed(source, options(DecodeOptions, given))
 
     def decompressed(self, source: Source, asked: DecodeOptions) -> RasterImage:
-        """:meth:`decompress`, by options that have been checked."""
+        """:meth:`decompress`, with checked options."""
         with self.open(source, partial=asked.partial, limits=asked.limits) as coded:
             return coded.decoded(asked)
 
@@ -186,20 +186,20 @@ class Codec:
     # -- samples ---------------------------------------------------------------------
 
     def sample_maps(self, class_id: int | str | None, n: int, **given: Any) -> list[Maps]:
-        """Code maps of ``n`` new images of a class, by ``size``, ``seed``, ``temperature`` and ``top_p`` of :func:`vqcodec.sample`.
+        """Code maps of ``n`` new images of a class, with ``size``, ``seed``, ``temperature`` and ``top_p`` as in :func:`vqcodec.sample`.
 
-        Image i depends on ``seed`` and i alone: on no other image, machine or thread count.
+        Image i depends only on ``seed`` and i, not on the other images, the machine or the number of threads.
         """
         return sampler.draw(
             self._engine, self.model.config.class_number(class_id), options(SampleOptions, {"n": n, **given})
         )
 
     def sample(self, class_id: int | str | None, n: int = SampleOptions.n, **given: Any) -> list[RasterImage]:
-        """``n`` new images of a class, by the options of :func:`vqcodec.sample`; with ``candidates``, the best of so many."""
+        """``n`` new images of a class, with the options of :func:`vqcodec.sample`; with ``candidates``, the best of that many."""
         return self.sampled(class_id, options(SampleOptions, {"n": n, **given}))
 
     def sampled(self, class_id: int | str | None, asked: SampleOptions) -> list[RasterImage]:
-        """:meth:`sample`, by options that have been checked."""
+        """:meth:`sample`, with checked options."""
         width, height = asked.size
         number = self.model.config.class_number(class_id)
         classifier = asked.classifier or (None if asked.candidates is None else self.classifier(number))
@@ -220,12 +220,12 @@ class Codec:
         seed: int = 0,
         temperature: float = 1.0,
     ) -> RasterImage:
-        """``image`` with what ``mask`` covers drawn anew, see :func:`vqcodec.inpaint`."""
+        """``image`` with the area covered by ``mask`` redrawn, see :func:`vqcodec.inpaint`."""
         height, width = image.pixels.shape[:2]
         check_sample_size("size", (width, height))
         quality, temperature = check_quality("quality", quality), check_temperature("temperature", temperature)
         config, number = self.model.config, self.model.config.class_number(class_id)
-        # What is hidden must not show through the codes beside it.
+        # Covered pixels must not leak into the neighbouring codes.
         blank = image.pixels[~mask].mean(0).round().astype(np.uint8) if not mask.all() else np.uint8(128)
         seen = np.where(mask[..., None], blank, image.pixels)
         maps = self.encode_maps(seen, quality, effort=0, class_id=number)
@@ -242,17 +242,17 @@ class Codec:
         return RasterImage(pixels, alpha=image.alpha, metadata=image.metadata)
 
     def classifier(self, class_id: int) -> Classifier:
-        """The shipped classifier, or :class:`InvalidArgument` if it does not know this class of this model."""
+        """The shipped classifier, or :class:`InvalidArgument` if it does not know this class or model."""
         from vqcodec.networks import classifier
 
         found = classifier.shipped()
         if found.classes != self.model.config.classes:
             raise InvalidArgument(
-                "the shipped classifier knows the classes of the shipped model only: give a classifier of your own"
+                "the shipped classifier only knows the classes of the shipped model: pass your own classifier"
             )
         if class_id == 0:
             raise InvalidArgument(
-                "the shipped classifier scores classes, and 0 is none: give a class, or a classifier of your own"
+                "the shipped classifier scores classes, and 0 means no class: pass a class, or your own classifier"
             )
         return found
 

@@ -1,4 +1,4 @@
-"""Files on their way back into images: only the code maps and tiles that are asked for are decoded.
+"""From files back to images: only the code maps and tiles that are needed are decoded.
 
 Reader -> streams of a tile -> fused loop (prior, range decoder) -> code maps -> windows -> pixels
 """
@@ -28,16 +28,16 @@ from vqcodec.model.config import AutoencoderConfig
 from vqcodec.model.prior import Condition, IntegerPrior
 from vqcodec.tiling import Box
 
-#: Tiles that are decoded at a time: enough for all cores, few enough for their working memory.
+#: Tiles decoded at a time: enough for all cores, few enough to limit working memory.
 BATCH = 16
-#: Working memory of the fused loop in bytes a code: its own copy of the maps, and the features that it looks back to.
+#: Working memory of the fused loop in bytes per code: its own copy of the maps, and the features it looks back at.
 LOOP = 16
 
 
 class Canvas:
-    """The code maps of a picture as far as they are known, and the pixels that they give.
+    """The code maps of an image as far as they are known, and the pixels they give.
 
-    maps: of the whole picture; zero, and without memory behind them, where nothing is known.
+    maps: of the whole image; zero, and taking no memory, where nothing is known.
     """
 
     def __init__(self, engine: Engine, header: Header) -> None:
@@ -45,11 +45,11 @@ class Canvas:
         self.engine, self.header = engine, header
         self.maps = [np.zeros(shape, np.int32) for shape in engine.config.map_shapes(header.height, header.width)]
         self.boxes = list(header.tiling)
-        self.known = [0] * len(self.boxes)  # how many maps of each tile
+        self.known = [0] * len(self.boxes)  # number of maps known, per tile
         self._condition = Condition(header.class_id, header.level)
 
     def decode(self, tiles: Sequence[int], streams: Sequence[Sequence[bytes]]) -> None:
-        """Decode the next maps of some tiles, which are equally far: ``streams[m][i]`` is for ``tiles[i]``."""
+        """Decode the next maps of some tiles, all at the same map: ``streams[m][i]`` is for ``tiles[i]``."""
 
         def run(priors: Sequence[IntegerPrior], some: range, given: list[Maps], shapes: list[Any]) -> list[Maps]:
             jobs = [
@@ -61,7 +61,7 @@ class Canvas:
         self._make(tiles, len(streams), run)
 
     def draw(self, tiles: Sequence[int], seed: int) -> None:
-        """Draw the maps of the file that are not known in some tiles, which are equally far."""
+        """Draw the missing maps of some tiles, all at the same map."""
 
         def run(priors: Sequence[IntegerPrior], some: range, given: list[Maps], shapes: list[Any]) -> list[Maps]:
             jobs = []
@@ -73,7 +73,7 @@ class Canvas:
         self._make(tiles, self.header.maps - min((self.known[tile] for tile in tiles), default=self.header.maps), run)
 
     def _make(self, tiles: Sequence[int], count: int, run: Callable[..., list[Maps]]) -> None:
-        """The next ``count`` maps of tiles: ``run`` makes them, some tiles at a time, from the maps before and their shapes."""
+        """The next ``count`` maps of tiles: ``run`` makes them, several tiles at a time, from the preceding maps and their shapes."""
         for begin in range(0, len(tiles) if count else 0, BATCH):
             some = range(begin, min(begin + BATCH, len(tiles)))
             first = self.known[tiles[begin]]
@@ -97,14 +97,14 @@ class Canvas:
         return [number for number, _ in self.header.tiling.touching(self.windows.around(box))]
 
     def memory(self, tiles: Sequence[int], strip: Box | None = None) -> int:
-        """About how many bytes decoding these tiles, which are a rectangle, and then a strip of pixels works in at most.
+        """About how many bytes of working memory it takes at most to decode these tiles (a rectangle) and then a strip of pixels.
 
-            code maps     4 a code, of all tiles
-            fused loop    LOOP a code, of BATCH tiles
-            strip         9 a pixel: as it is decoded, as it is shown, and one copy
-            window        as many values a pixel as the networks hold at their widest
+            code maps     4 per code, of all tiles
+            fused loop    LOOP per code, of BATCH tiles
+            strip         9 per pixel: as decoded, as returned, and one copy
+            window        the largest number of values per pixel that the networks hold
 
-        What the caller keeps, the file, the program and the model are not in it. Allocates nothing.
+        Does not include what the caller keeps, the file, the program and the model. Allocates nothing.
         """
         config, first, last = self.engine.config, self.boxes[tiles[0]], self.boxes[tiles[-1]]
 
@@ -135,10 +135,10 @@ class Canvas:
 
 
 class CodedImage:
-    """A .vqc file whose picture is decoded as far as is asked for. A context manager.
+    """A .vqc file whose image is decoded on demand. A context manager.
 
     header: :class:`~vqcodec.format.container.Header`: size, class, quality. metadata: any of "icc", "exif", "xmp".
-    error: with ``partial``, why the file is not whole, or None.
+    error: with ``partial``, why the file is incomplete, or None.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class CodedImage:
             self.header = self._reader.header
             check_size(engine, self.header.height, self.header.width, self._limits)
             if partial:
-                self._reader.verify()  # what is whole is known from now on
+                self._reader.verify()  # from now on the intact parts are known
             self._whole = self._reader.maps
             self._canvas = Canvas(engine, self.header)
             self.metadata = self._reader.metadata()
@@ -177,11 +177,11 @@ class CodedImage:
 
     @property
     def has_alpha(self) -> bool:
-        """Whether the file has an alpha plane; with ``partial``, a whole one."""
+        """Whether the file has an alpha plane; with ``partial``, an intact one."""
         return self._reader.has_alpha
 
     def shape(self, *, region: Sequence[int] | None = None, scale: int = 1) -> tuple[int, int]:
-        """Height and width of what :meth:`decode` and :meth:`rows` give."""
+        """Height and width of what :meth:`decode` and :meth:`rows` return."""
         return self._shape(DecodeOptions(region=region, scale=scale))
 
     def _shape(self, options: DecodeOptions) -> tuple[int, int]:
@@ -189,12 +189,12 @@ class CodedImage:
         return -(-box.height // options.scale), -(-box.width // options.scale)
 
     def verify(self) -> None:
-        """Check the whole file, also what no picture needs. Raises :class:`FormatError`, unless ``partial`` says not to."""
+        """Check the whole file, even parts not needed for the image. Raises :class:`FormatError` unless ``partial`` is set."""
         if not self._partial:
             self._reader.verify()
 
     def code_maps(self) -> list[np.ndarray]:
-        """All code maps, int32, h x w each, coarse to fine; with ``partial``, those that are whole."""
+        """All code maps, int32, h x w each, coarse to fine; with ``partial``, the intact ones."""
         self.verify()
         tiles = range(len(self._canvas.boxes))
         self._check_memory(self._canvas.memory(tiles))
@@ -210,7 +210,7 @@ class CodedImage:
         complete: str | None = None,
         seed: int = 0,
     ) -> RasterImage:
-        """The image or a part of it, see :func:`vqcodec.decompress`."""
+        """The image, or part of it, see :func:`vqcodec.decompress`."""
         return self.decoded(DecodeOptions(region=region, scale=scale, maps=maps, complete=complete, seed=seed))
 
     def rows(
@@ -222,15 +222,15 @@ class CodedImage:
         complete: str | None = None,
         seed: int = 0,
     ) -> Iterator[np.ndarray]:
-        """The same pixels from the top down, a strip at a time, h x W x 3 uint8: memory for one strip is enough."""
+        """The same pixels from top to bottom, a strip at a time, h x W x 3 uint8, in memory for one strip."""
         return self.strips(DecodeOptions(region=region, scale=scale, maps=maps, complete=complete, seed=seed))
 
     def decoded(self, options: DecodeOptions) -> RasterImage:
-        """:meth:`decode`, by options that have been checked."""
+        """:meth:`decode`, with checked options."""
         box, (height, width) = options.box(self.header.tiling.whole), self._shape(options)
         if options.whole:
             self.verify()
-        # The image once more as Pillow has it; an alpha plane as it is inflated, as it is stored and as it is given.
+        # A second copy of the image for Pillow; the alpha plane as inflated, as stored and as returned.
         kept = 7 * height * width + 3 * self.header.height * self.header.width * self.has_alpha
         pixels, y = np.empty((height, width, 3), np.uint8), 0
         for strip in self.strips(options, kept):
@@ -242,7 +242,7 @@ class CodedImage:
         return RasterImage(pixels=pixels, grey=self.header.grey, alpha=alpha, metadata=self.metadata)
 
     def strips(self, options: DecodeOptions, kept: int = 0) -> Iterator[np.ndarray]:
-        """:meth:`rows`, by options that have been checked, for a caller that keeps so many bytes."""
+        """:meth:`rows`, with checked options, for a caller that keeps this many bytes."""
         box = options.box(self.header.tiling.whole)
         count = len(self._canvas.maps)
         if options.maps is not None:
@@ -253,7 +253,7 @@ class CodedImage:
         return self._strips(box, options.scale, count, options.seed if options.complete else None)
 
     def _strips(self, box: Box, scale: int, count: int, seed: int | None) -> Iterator[np.ndarray]:
-        # What is drawn must not be taken for what is known.
+        # Drawn codes must not be mistaken for known ones.
         canvas = self._canvas if seed is None else Canvas(self._canvas.engine, self.header)
         if self.header.maps and not self._whole:
             raise self.error or CorruptChunk("map 0", "no map is whole")
@@ -270,7 +270,7 @@ class CodedImage:
         check_memory(self.header, needed, self._limits)
 
     def _need(self, canvas: Canvas, tiles: Sequence[int], count: int) -> int:
-        """Decode the first ``count`` maps of tiles, or as many as are whole: returns how many."""
+        """Decode the first ``count`` maps of tiles, or as many as are intact; returns how many."""
         count = min(count, self._whole)
         by_progress: dict[int, list[int]] = {}
         for tile in tiles:
@@ -292,7 +292,7 @@ class CodedImage:
 
 
 def check(engine: Engine, header: Header) -> None:
-    """Whether a header fits the model; raises :class:`FormatError` or :class:`ModelMismatch`."""
+    """Check that a header fits the model; raises :class:`FormatError` or :class:`ModelMismatch`."""
     model, config = engine.model, engine.config
     if header.fingerprint != model.fingerprint[:16]:
         raise ModelMismatch(header.fingerprint.hex(), model.fingerprint[:16].hex())
@@ -306,7 +306,7 @@ def check(engine: Engine, header: Header) -> None:
 
 
 def check_size(engine: Engine, height: int, width: int, limits: Limits) -> None:
-    """Raise :class:`LimitExceeded` for a picture that is too large, padding included."""
+    """Raise :class:`LimitExceeded` for an image that is too large, padding included."""
     unit = engine.config.stride
     pixels = -(-height // unit) * unit * (-(-width // unit) * unit)
     if pixels > limits.pixels:
@@ -316,23 +316,23 @@ def check_size(engine: Engine, height: int, width: int, limits: Limits) -> None:
 
 
 def check_memory(header: Header, needed: int, limits: Limits) -> None:
-    """Raise :class:`LimitExceeded` for a picture that needs more memory than is allowed."""
+    """Raise :class:`LimitExceeded` for an image that needs more memory than is allowed."""
     if needed > limits.memory:
         raise LimitExceeded(
             f"at most {limits.memory} bytes of memory are allowed, this needs about {needed} "
-            f"of a picture of {header.width} x {header.height}"
+            f"of an image of {header.width} x {header.height}"
         )
 
 
 def widest(auto: AutoencoderConfig) -> int:
-    """About how many values a pixel the decoder's networks hold at their widest: a few tensors of every resolution."""
+    """About how many values per pixel the decoder's networks hold at most: a few tensors of every resolution."""
     if auto.transform == "lapped":  # pixels, the filter at a quarter of the resolution, features at an eighth
         return 12 + 6 * auto.refine // 16 + 6 * auto.hidden // 64
     return 9 + 3 * auto.hidden // 4
 
 
 def maps_for(engine: Engine, scale: int) -> int:
-    """How many maps a reduced picture needs: those whose vectors have as many values as it has for a code's area."""
+    """How many maps a reduced image needs: enough that their vectors have as many values as its pixels in a code's area."""
     auto = engine.config.autoencoder
     if scale == 1:
         return len(auto.maps)
@@ -346,5 +346,5 @@ def maps_for(engine: Engine, scale: int) -> int:
 
 
 def reduced(pixels: np.ndarray, scale: int) -> np.ndarray:
-    """Means of squares of ``scale`` pixels; those at the right and the bottom may be smaller."""
+    """Means of squares of side ``scale``; those at the right and bottom may be smaller."""
     return pixels if scale == 1 else np.asarray(PIL.Image.fromarray(pixels).reduce(scale))

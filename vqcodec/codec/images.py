@@ -1,14 +1,14 @@
-"""Whatever a user calls an image <-> ``RasterImage``. Imports no torch.
+"""Conversion between the kinds of images that users have and ``RasterImage``. Imports no torch.
 
 Where Pillow leaves a choice:
 
-- Orientation in the EXIF is applied to the pixels, and in the EXIF that is kept it says
+- The EXIF orientation is applied to the pixels, and the EXIF that is kept then says
   "upright". Nothing else in it changes.
-- 16-bit grey becomes 8-bit: round(v / 257). (Pillow itself gives 8 bits of 16-bit colour.)
-- Inks (CMYK) and LAB become sRGB, through the ICC profile if there is one. The profile,
+- 16-bit grey becomes 8-bit: round(v / 257). (Pillow itself reduces 16-bit colour to 8 bits.)
+- CMYK and LAB become sRGB, using the ICC profile if there is one. The profile,
   which no longer describes the pixels, is dropped.
-- Of several frames a file gives the first and an opened PIL image its current one, with a
-  warning. (The further images of an MPO file, which cameras write, are not frames.)
+- If there are several frames, a file gives the first and an opened PIL image its current one,
+  with a warning. (The additional images of an MPO file, as written by cameras, are not frames.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _EXIF_HEADER = b"Exif\0\0"
 _ORIENTATION = ExifTags.Base.Orientation
 _UPRIGHT = 1
 _STRIP = 1024  # rows
-# What is worth keeping of a TIFF file's tags; the others say how its pixels are stored.
+# The TIFF tags worth keeping; the others describe how the pixels are stored.
 _DESCRIPTIVE = {
     ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,
     ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright,
@@ -43,10 +43,10 @@ _DESCRIPTIVE = {
 
 @dataclass(frozen=True, eq=False)
 class RasterImage:
-    """Pixels and what goes with them.
+    """Pixels and the data that belong to them.
 
     pixels: uint8, H x W x 3, sRGB unless an ICC profile says otherwise.
-    grey: the image has one channel, and those of ``pixels`` are equal.
+    grey: the image has one channel, so those of ``pixels`` are equal.
     alpha: uint8, H x W, 255 is opaque; or None.
     metadata: any of "icc", "exif" (with its "Exif" header) and "xmp".
     """
@@ -60,11 +60,11 @@ class RasterImage:
 def to_array(image: Any, most: int | None = None) -> RasterImage:
     """Read ``image``.
 
-    image: a path or a binary file object that Pillow reads as an image; a PIL image; a
+    image: a path or a binary file object that Pillow can read; a PIL image; a
     uint8 NumPy array, H x W, or H x W x 1, 3 or 4 (alpha last); a torch tensor, H x W, or
     1, 3 or 4 x H x W, uint8 or float in [0, 1].
     most: pixels; a file with more raises ``LimitExceeded`` before they are decoded. Pillow's own
-    limit, ``PIL.Image.MAX_IMAGE_PIXELS``, holds as well.
+    limit, ``PIL.Image.MAX_IMAGE_PIXELS``, also applies.
 
     Raises ``ImageError`` for an image that cannot be read or is of an unsupported kind, and
     ``InvalidArgument`` for another type, shape or dtype.
@@ -97,7 +97,7 @@ def to_pil(raster: RasterImage) -> Image.Image:
 
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
-    """Turns whatever Pillow raises into an ``ImageError`` about ``name``."""
+    """Turns any error of Pillow into an ``ImageError`` about ``name``."""
     try:
         yield
     except (VqcodecError, MemoryError):
@@ -105,8 +105,8 @@ def _reading(name: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: must be an image that Pillow reads, found something else") from error
-    except Exception as error:  # damaged files raise nearly anything inside Pillow's readers
+        raise ImageError(f"{name}: must be an image that Pillow can read, found something else") from error
+    except Exception as error:  # damaged files can raise almost any error inside Pillow's readers
         raise ImageError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
@@ -143,7 +143,7 @@ def _from_pil(image: Image.Image, most: int | None) -> RasterImage:
 
 
 def _array(image: Image.Image) -> np.ndarray:
-    """The colours of an image. Strip by strip: Pillow would hold each of its own copies in full."""
+    """The colours of an image. Done in strips, because Pillow would make complete copies."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for y in range(0, image.height, _STRIP):
         strip = image.crop((0, y, image.width, min(y + _STRIP, image.height)))
@@ -176,13 +176,13 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, dict[str, bytes]]:
-    """The image as it should be seen, and its metadata, which says so."""
+    """The image, rotated upright, and its metadata, changed to match."""
     try:
         exif = image.getexif()
         raw = image.info.get("exif") or _described(exif)
         if exif.get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:
             image = ImageOps.exif_transpose(image)
-    except Exception:  # Pillow's EXIF reader meets cameras' bugs; the pixels are fine
+    except Exception:  # Pillow's EXIF reader may fail on buggy camera output; the pixels are fine
         warnings.warn("the image's EXIF cannot be read and is left out", stacklevel=5)
         raw = b""
     xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
@@ -195,7 +195,7 @@ def _upright(image: Image.Image) -> tuple[Image.Image, dict[str, bytes]]:
 
 
 def _described(exif: Image.Exif) -> bytes:
-    """EXIF from tags, of a TIFF file or set by the caller, without those about storage."""
+    """EXIF from tags (of a TIFF file or set by the caller), without those about storage."""
     kept = Image.Exif()
     for tag in _DESCRIPTIVE & set(exif):
         kept[tag] = exif.get_ifd(tag) if tag in set(ExifTags.IFD) else exif[tag]
@@ -215,7 +215,7 @@ def _say_upright(exif: bytes) -> bytes:
             tag, kind = struct.unpack_from(f"{order}HH", tiff, entry)
             if tag == _ORIENTATION:
                 struct.pack_into(f"{order}{'I' if kind == 4 else 'H'}", tiff, entry + 8, _UPRIGHT)
-    except struct.error:  # not TIFF, or cut off: nothing to find in it
+    except struct.error:  # not TIFF, or truncated: nothing to find in it
         pass
     return _EXIF_HEADER + bytes(tiff)
 
@@ -263,7 +263,7 @@ def _from_tensor(tensor: Any) -> RasterImage:
 
 
 def psnr(a: Any, b: Any) -> float:
-    """Peak signal-to-noise ratio in dB of two 8-bit images of one shape, PIL images or arrays; infinite if they are equal."""
+    """Peak signal-to-noise ratio in dB of two 8-bit images of the same shape, PIL images or arrays; infinite if they are equal."""
     a, b = np.asarray(a), np.asarray(b)
     squares = sum(
         float(np.square(x.astype(np.float32) - y).sum(dtype=np.float64)) for x, y in zip(a, b)

@@ -1,6 +1,6 @@
-"""What can be asked of the codec: names, defaults and checks, from which API, command line, Pillow plugin and batches take theirs.
+"""The codec's options: the names, defaults and checks used by API, command line, Pillow plugin and batches.
 
-Whatever is unusable raises :class:`~vqcodec.errors.InvalidArgument` with what was expected and found.
+Invalid values raise :class:`~vqcodec.errors.InvalidArgument`, which says what was expected and what was found.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from vqcodec.errors import InvalidArgument
 from vqcodec.format.limits import Limits
 from vqcodec.tiling import UNIT, Box
 
-#: What an image or a file may ask for unless the caller says otherwise.
+#: Limits on an image or a file unless the caller gives others.
 LIMITS = Limits(pixels=1 << 28)
-#: What a decoded image may be reduced by.
+#: Factors by which a decoded image may be reduced.
 SCALES = (1, 2, 4, 8, 16)
 #: One sample is one tile: its attention is quadratic in the number of codes.
 MAX_SAMPLE_SIDE = 2048
@@ -78,11 +78,11 @@ class DecodeOptions:
 
     @property
     def whole(self) -> bool:
-        """Whether all of the file is asked for."""
+        """Whether the whole image is requested."""
         return self.region is None and self.maps is None and self.scale == 1
 
     def box(self, whole: Box) -> Box:
-        """The region, which must lie in the image; all of the image where none is asked for."""
+        """The region, which must lie in the image; the whole image if none is given."""
         if self.region is None:
             return whole
         box = Box(*self.region)
@@ -119,12 +119,12 @@ class SampleOptions:
         )
         if self.candidates is None:
             if self.keep is not None or self.classifier is not None:
-                raise InvalidArgument("keep and classifier choose among candidates: say how many candidates to draw")
+                raise InvalidArgument("keep and classifier choose among candidates: also give the number of candidates")
             return
         if self.classifier is not None and not callable(self.classifier):
             raise InvalidArgument(f"classifier must be callable, got {type(self.classifier).__name__}")
         if self.keep is not None and self.n not in (1, self.keep):
-            raise InvalidArgument(f"n and keep both say how many to return: got {self.n!r} and {self.keep!r}")
+            raise InvalidArgument(f"n and keep both give the number to return: got {self.n!r} and {self.keep!r}")
         if self.kept > self.candidates:
             raise InvalidArgument(f"cannot keep {self.kept} of {self.candidates} candidates")
 
@@ -143,19 +143,19 @@ Options = TypeVar("Options", EncodeOptions, DecodeOptions, SampleOptions)
 
 
 def names(kind: type[Any]) -> tuple[str, ...]:
-    """The names of the options of a kind."""
+    """The option names of one kind."""
     return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def options(kind: type[Options], given: Mapping[str, Any]) -> Options:
-    """Options by name, such as a caller's keyword arguments. Raises InvalidArgument for a name that there is not."""
+    """Options by name, such as a caller's keyword arguments. Raises InvalidArgument for an unknown name."""
     if unknown := set(given) - set(names(kind)):
         raise InvalidArgument(f"unknown option {', '.join(sorted(unknown))}; there are {', '.join(names(kind))}")
     return kind(**given)
 
 
 def _settle(given: Any, **checks: Callable[[str, Any], Any]) -> None:
-    """Put what the checks make of the fields that are given in their place."""
+    """Replace each given field by the value that its check returns."""
     for name, check in checks.items():
         value = getattr(given, name)
         if name == "limits" or value is not None or getattr(type(given), name) is not None:

@@ -1,4 +1,4 @@
-"""The search for a quality: the best image in so many bytes, the smallest file of so many decibels."""
+"""The search for a quality: the best image within a file size, or the smallest file with a given PSNR."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from vqcodec.errors import InvalidArgument
 from vqcodec.format import container
 from vqcodec.format.container import Container
 
-#: A file is good enough when it takes this share of the bytes that it may.
+#: A file is good enough when it uses this share of the bytes allowed.
 FULL = 0.985
-#: A image is good enough when it is no better than asked for by this many decibels.
+#: An image is good enough when it exceeds the target by no more than this many decibels.
 SLACK = 0.05
-#: How far below the qualities that a rate level was trained for it may be used.
+#: How far a rate level may be used below the qualities it was trained for.
 STRETCH = 30.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A file that the search made on its way."""
+    """A file made during the search."""
 
     quality: float
     content: Container
     data: bytes  #: of the content
-    psnr: float = math.nan  #: of the decoded image in dB, where it counts
+    psnr: float = math.nan  #: of the decoded image in dB, where it matters
 
     @property
     def level(self) -> int:
@@ -33,14 +33,14 @@ class Trial:
         return self.content.header.level
 
 
-#: Makes the file of a quality, at the rate level that was trained for it or at a given one.
+#: Makes the file for a quality, at the rate level trained for it or at a given one.
 Make = Callable[[float, "int | None"], Trial]
 
 
 def largest_file(target: int, make: Make) -> bytes:
-    """The file of the best quality that takes at most ``target`` bytes.
+    """The best-quality file of at most ``target`` bytes.
 
-    Sizes grow about exponentially with the quality. If even quality 0 takes more, its finer maps are left out.
+    Sizes grow roughly exponentially with quality. If even quality 0 takes more, its finer maps are left out.
     Raises :class:`InvalidArgument` if that is not enough.
     """
 
@@ -80,10 +80,10 @@ def smallest_file(target: float, make: Make) -> bytes:
 
 
 def search(make: Make, miss: Callable[[Trial], float], *, goal: float, tolerance: float) -> list[Trial]:
-    """What ``make`` gives at qualities that close in on ``miss`` = ``goal``, to within ``tolerance``.
+    """The results of ``make`` at qualities that converge on ``miss`` = ``goal``, to within ``tolerance``.
 
-    ``miss`` grows with the quality, and jumps where the rate level changes. If the goal lies in a jump, the search
-    goes on with the upper level at lower qualities, where its sizes fall without a jump.
+    ``miss`` grows with quality and jumps where the rate level changes. If the goal lies in a jump, the search
+    continues with the upper level at lower qualities, where sizes decrease without a jump.
     """
     found = bracket(lambda quality: make(quality, None), miss, goal, tolerance, 0, 100)
     below = [trial for trial in found if miss(trial) <= goal]
@@ -105,9 +105,9 @@ def bracket(
     high: float,
     tries: int = 12,
 ) -> list[Trial]:
-    """Trials between two qualities that close in on ``miss`` = ``goal``, by false position.
+    """Trials between two qualities that converge on ``miss`` = ``goal``, by false position.
 
-    Ends early at the two ends if the goal lies beyond.
+    Stops early, at the two ends, if the goal lies outside them.
     """
     made = []
 
@@ -123,7 +123,7 @@ def bracket(
         if below[1] >= -tolerance or above[1] <= tolerance or above[0] - below[0] < 0.1:
             break
         share = -below[1] / (above[1] - below[1])
-        if turn % 3 == 2:  # false position may creep from one side
+        if turn % 3 == 2:  # false position may converge slowly from one side
             share = 0.5
         found = at(below[0] + min(max(share, 0.05), 0.95) * (above[0] - below[0]))
         if abs(found[1]) <= tolerance:

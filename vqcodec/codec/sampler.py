@@ -1,4 +1,4 @@
-"""Code maps that nobody encoded: whole images of a class, and what is missing in an image."""
+"""Code maps drawn from the prior: whole images of a class, and missing parts of an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vqcodec.codec.options import SampleOptions
 from vqcodec.errors import InvalidArgument
 from vqcodec.model.prior import Condition
 
-#: Images and the number of the class that they should show -> a score for each, higher is better.
+#: Images and the class number they should show -> a score for each, higher is better.
 Classifier = Callable[[list[PIL.Image.Image], int], Sequence[float] | np.ndarray]
 #: Samples are drawn as if they had been compressed at this quality.
 SAMPLE_QUALITY = 50
@@ -40,9 +40,9 @@ def fill(
 ) -> Maps:
     """Code maps of one tile with the codes redrawn where ``unknown`` (bool, of each map's shape) is set.
 
-    Each drawn code follows the prior given all codes before it in coding order: what is known
-    to the right and below has its say only through the coarser maps. The draw is the Gumbel-max trick
-    (the likeliest code after noise), which :func:`vqcodec.ops.wavefront_choose` computes.
+    Each code is drawn from the prior given all codes before it in coding order: what is known
+    to the right and below has an effect only through the coarser maps. Drawing uses the Gumbel-max trick
+    (the most likely code after adding noise), which :func:`vqcodec.ops.wavefront_choose` computes.
     """
     found: Maps = []
     for number, (codes, missing) in enumerate(zip(maps, unknown)):
@@ -59,15 +59,15 @@ def fill(
 
 
 def best_first(drawn: Sequence[RasterImage], class_id: int, classifier: Classifier) -> list[int]:
-    """Numbers of the images in order of score; equals in their own order."""
+    """Indices of the images in order of score; ties keep their original order."""
     found = classifier([images.to_pil(image) for image in drawn], class_id)
     try:
         scores = np.asarray(found, np.float64)
     except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"the classifier must give numbers: {error}") from error
+        raise InvalidArgument(f"the classifier must return numbers: {error}") from error
     if scores.shape != (len(drawn),) or not np.isfinite(scores).all():
         raise InvalidArgument(
-            f"the classifier must give {len(drawn)} finite scores, got {scores.size} of shape {scores.shape}"
+            f"the classifier must return {len(drawn)} finite scores, got {scores.size} of shape {scores.shape}"
         )
     return [int(number) for number in np.argsort(-scores, kind="stable")]
 

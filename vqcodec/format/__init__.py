@@ -1,1 +1,1 @@
-"""The ``.vqc`` file: bytes, and never what they mean (docs/FORMAT.md)."""
+"""The ``.vqc`` file: its bytes, but not what the code maps mean (docs/FORMAT.md)."""

@@ -1,12 +1,12 @@
 """The alpha plane, lossless (docs/FORMAT.md, "Alpha").
 
     method byte: 0            one byte, the value of every pixel
-                 1 + h + 2 v  a zlib stream of the plane, which was differenced
+                 1 + h + 2 v  a zlib stream of the plane, differenced
                               horizontally if h, then vertically if v (modulo 256)
 
-One method serves the whole plane. On seven test planes (masks, shapes, hair, gradients,
-noise) the best of the four took 4 to 58 % less than PNG's filters chosen row by row, and
-running sums undo the differences.
+One method is used for the whole plane. On seven test planes (masks, shapes, hair, gradients,
+noise) the best of the four took 4 to 58 % less than PNG's filters chosen row by row. Running
+sums undo the differences.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vqcodec.errors import CorruptChunk
 from vqcodec.format.wire import Memory, Source, blocks, inflate_blocks
 
 _CONSTANT = 0
-_AXES = {1: (), 2: (1,), 3: (0,), 4: (1, 0)}  # method: axes that are differenced; 1 is horizontal
+_AXES = {1: (), 2: (1,), 3: (0,), 4: (1, 0)}  # method: differenced axes; 1 is horizontal
 
 
 def encode(plane: np.ndarray) -> bytes:
@@ -30,7 +30,7 @@ def encode(plane: np.ndarray) -> bytes:
 
 
 def decode(payload: bytes | memoryview, width: int, height: int) -> np.ndarray:
-    """The plane: uint8, height x width. Inflates no more than it holds.
+    """The plane: uint8, height x width. Inflates no more than its size.
 
     Raises ``CorruptChunk``.
     """
@@ -54,9 +54,9 @@ def decode(payload: bytes | memoryview, width: int, height: int) -> np.ndarray:
 
 
 def check(source: Source, start: int, end: int, pixels: int) -> None:
-    """What ``decode`` checks of the payload between two bytes of a source, without holding the plane."""
+    """Makes the checks of ``decode`` on the payload between two offsets of a source, without storing the plane."""
     first = source.read(start, min(start + 3, end))
-    if not first or first[0] not in _AXES:  # no zlib stream
+    if not first or first[0] not in _AXES:  # not a zlib stream
         decode(first, 1, 1)
         return
     size = sum(len(piece) for piece in inflate_blocks(blocks(source, start + 1, end), "alpha", pixels))

@@ -1,4 +1,4 @@
-"""One chunk as it lies in a file, and the streams of a map's tiles in it (docs/FORMAT.md, "Chunks").
+"""One chunk as stored in a file, and the streams of a map's tiles in it (docs/FORMAT.md, "Chunks").
 
 tag | length | payload | CRC-32 of all three
 """
@@ -14,16 +14,16 @@ from vqcodec.errors import CorruptChunk, FormatError, TruncatedFile
 from vqcodec.format.wire import Cursor, Memory, Source, crc32, encode_varint
 
 CRC_SIZE = 4
-#: The shortest entry of a map's index.
+#: Size of the shortest entry in a map's index.
 _SHORTEST_ENTRY = 1 + CRC_SIZE
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk as it lies in the file.
+    """One chunk as stored in the file.
 
-    tag: one ASCII letter. name: for people, such as "map 3".
-    offset, size: where the whole chunk lies, in bytes. start: where its payload does.
+    tag: one ASCII letter. name: human-readable, such as "map 3".
+    offset, size: position of the whole chunk, in bytes. start: where its payload starts.
     error: why the chunk cannot be used, or None.
     """
 
@@ -42,7 +42,7 @@ class Chunk:
 
     @property
     def payload(self) -> memoryview:
-        """A view, not a copy, of bytes in memory; from a file it is read each time."""
+        """The payload: a view, not a copy, of bytes in memory; read again each time from a file."""
         return self.source.read(self.start, self.end)
 
     def check_whole(self) -> None:
@@ -54,7 +54,7 @@ class Chunk:
             left -= size
 
     def crc_error(self) -> CorruptChunk | None:
-        """What the chunk's CRC says of it."""
+        """The error if the chunk's CRC is wrong, else None."""
         stored = self.source.read(self.end, self.end + CRC_SIZE)
         return crc_error(self.source, self.offset, self.end, int.from_bytes(stored, "little"), self.name)
 
@@ -73,7 +73,7 @@ def encoded(tag: str, payload: bytes) -> bytes:
 
 
 def crc_error(source: Source, start: int, end: int, stored: int, name: str, part: str = "") -> CorruptChunk | None:
-    """None, or the error that says that the bytes from ``start`` to ``end`` have another CRC-32 than ``stored``."""
+    """None, or the error if the CRC-32 of the bytes from ``start`` to ``end`` is not ``stored``."""
     computed = crc32(source, start, end)
     if computed == stored:
         return None
@@ -89,7 +89,7 @@ def join_tiles(streams: Sequence[bytes]) -> bytes:
 
 
 class TileIndex:
-    """Where the streams of a map's tiles lie. Reads the index and nothing more of the chunk.
+    """Positions of the streams of a map's tiles. Reads only the index of the chunk.
 
     Raises ``CorruptChunk`` unless the lengths add up.
     """
@@ -103,7 +103,7 @@ class TileIndex:
         elif count * _SHORTEST_ENTRY > chunk.end - at:
             raise CorruptChunk(chunk.name, f"the index of {count} tiles does not fit into {chunk.end - at} bytes")
         rest = b""
-        while len(sizes) < count:  # each time as much as the entries that are missing must at least have
+        while len(sizes) < count:  # each time, the minimum size of the missing entries
             more = max(1, _SHORTEST_ENTRY * (count - len(sizes)) - len(rest))
             upto = min(at + more, chunk.end)
             cursor = Cursor(
@@ -135,7 +135,7 @@ class TileIndex:
         return bytes(data)
 
     def check(self, tile: int, source: Source | None = None) -> None:
-        """Raise ``CorruptChunk`` if the stream's CRC is wrong. ``source`` is where to read it."""
+        """Raise ``CorruptChunk`` if the stream's CRC is wrong. It is read from ``source``."""
         if not self._crcs:
             return
         start, end = self._starts[tile : tile + 2]

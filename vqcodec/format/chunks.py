@@ -1,4 +1,4 @@
-"""The kinds of chunks, in one table: what writer, readers, ``info`` and docs/FORMAT.md ("Chunks") say of them.
+"""The kinds of chunks, in one table used by the writer, the readers and ``info``; see docs/FORMAT.md ("Chunks").
 
 magic, version | H | i e x | M 0 | M 1 | ... | M maps-1 | A | Z
               header  metadata    code maps           alpha  end
@@ -28,7 +28,7 @@ class Container:
     metadata: any of the keys "icc", "exif", "xmp", each with its raw bytes.
     maps: maps[m][t] is the stream of map m, tile t (tiles in raster order).
     alpha: uint8, height x width, or None.
-    error: why something is missing after ``read(..., partial=True)``; else None.
+    error: why something is missing after ``read(..., partial=True)``, or None.
     """
 
     header: Header
@@ -42,11 +42,11 @@ class Container:
 class Kind:
     """One row of the table.
 
-    tag: one ASCII letter; a file with an unknown one can be read if it is lower case, and not if it is upper case (critical).
-    name: for people. order: chunks of a lower order come first. count: how many there are, given the header; None: at most one.
-    most: bytes of the longest payload in an image of so many pixels.
-    write: the payloads for a content. read: puts a payload into the content. check: as ``read``, and holds nothing.
-    key: of a metadata chunk, its name in ``Container.metadata``.
+    tag: one ASCII letter; unknown lower-case tags are skipped, unknown upper-case ones (critical) make a file unreadable.
+    name: human-readable. order: chunks of lower order come first. count: how many there are, given the header; None: at most one.
+    most: size in bytes of the longest payload for an image of that many pixels.
+    write: the payloads for a content. read: puts a payload into the content. check: like ``read``, but stores nothing.
+    key: the name of a metadata chunk in ``Container.metadata``.
     """
 
     tag: str
@@ -130,7 +130,7 @@ def inflated(chunk: Chunk, limits: Limits) -> bytes:
 
 
 def _deflated(size: int) -> int:
-    """The longest payload for so many bytes of content: no zlib stream need be twice its content."""
+    """The longest payload allowed for this many bytes of content: no zlib stream need be twice its content."""
     return 2 * size + 1024
 
 
@@ -205,13 +205,13 @@ ALPHA = Kind("A", "alpha", 3, None, lambda limits, pixels: _deflated(pixels), _w
 END = Kind("Z", "end", 4, lambda header: 1, lambda limits, pixels: 1024, _write_end, _check_end, _check_end)
 METADATA = (_metadata("i", "ICC profile", "icc"), _metadata("e", "EXIF", "exif"), _metadata("x", "XMP", "xmp"))
 
-#: In the order of a file.
+#: In file order.
 KINDS = (HEADER, *METADATA, MAP, ALPHA, END)
 OF_TAG = {kind.tag: kind for kind in KINDS}
 METADATA_TAGS = frozenset(kind.tag for kind in METADATA)
 
 
 def read_into(content: Container, chunk: Chunk, limits: Limits) -> None:
-    """Put a sound chunk into ``content``; unknown chunks are skipped. Raises ``FormatError``."""
+    """Put an intact chunk into ``content``; unknown chunks are skipped. Raises ``FormatError``."""
     if kind := OF_TAG.get(chunk.tag):
         kind.read(chunk, content, limits)

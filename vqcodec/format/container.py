@@ -1,8 +1,8 @@
-"""The .vqc file: a chain of checked chunks, coarse to fine (docs/FORMAT.md, "Container").
+"""The .vqc file: a sequence of checked chunks, coarse to fine (docs/FORMAT.md, "Container").
 
-Every chunk is a tag, a length, a payload and a CRC-32 of all three, so that a damaged
+Every chunk is a tag, a length, a payload and a CRC-32 of all three, so a damaged
 file gives an error that names the chunk, and a truncated one still has its coarser maps.
-Nothing here knows what the maps mean: their streams are opaque bytes.
+Nothing here depends on what the maps mean: their streams are opaque bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Container", "Header", "Limits", "chunks", "describe", "read", "read_
 
 
 def write(container: Container) -> bytes:
-    """The bytes of a file. Raises ``InvalidArgument`` if header and content disagree."""
+    """The bytes of a file. Raises ``InvalidArgument`` if header and content do not match."""
     if len(container.maps) != container.header.maps:
         raise InvalidArgument(f"the header promises {container.header.maps} maps, got {len(container.maps)}")
     if unknown := set(container.metadata) - {kind.key for kind in METADATA}:
@@ -35,10 +35,10 @@ def write(container: Container) -> bytes:
 def read(data: bytes | memoryview, *, partial: bool = False, limits: Limits = Limits()) -> Container:
     """The content of a file.
 
-    partial: return what is whole of a damaged or truncated file, and say in ``.error`` what
-    is wrong. ``maps`` is then shorter than ``header.maps`` promises. The header must be
-    whole. A damaged metadata chunk is dropped alone if all else is whole; otherwise the
-    maps are dropped with it, because then nothing proves which map is which.
+    partial: return the intact parts of a damaged or truncated file, and report in ``.error``
+    what is wrong. ``maps`` is then shorter than ``header.maps`` promises. The header must be
+    intact. A damaged metadata chunk is dropped alone if everything else is intact; otherwise
+    the maps are dropped too, because then nothing proves which map is which.
 
     Raises ``FormatError``: ``NotVqcodec``, ``UnsupportedVersion``, ``CorruptChunk``,
     ``TruncatedFile``, ``LimitExceeded``.
@@ -52,12 +52,12 @@ def read(data: bytes | memoryview, *, partial: bool = False, limits: Limits = Li
 
 
 def read_header(data: bytes | memoryview, *, limits: Limits = Limits()) -> Header:
-    """The header alone; what follows it is not looked at. Raises ``FormatError``."""
+    """The header alone; what follows is not read. Raises ``FormatError``."""
     return header_of(next(frames(Memory(data), limits)), limits)
 
 
 def chunks(data: bytes | memoryview, *, limits: Limits = Limits()) -> Iterator[Chunk]:
-    """The chunks of a file, header first, each checked before it is handed out.
+    """The chunks of a file, header first, each checked before it is returned.
 
     Payloads are not interpreted. Raises ``FormatError`` at the first damage.
     """
@@ -68,9 +68,9 @@ def chunks(data: bytes | memoryview, *, limits: Limits = Limits()) -> Iterator[C
 
 
 def describe(data: bytes | memoryview, *, limits: Limits = Limits()) -> dict[str, Any]:
-    """What header and chunks say, as plain values that JSON can hold. Decodes nothing.
+    """What header and chunks contain, as plain JSON-compatible values. Decodes nothing.
 
-    All checks of the chunks are made. Raises ``FormatError``.
+    Makes all the checks of the chunks. Raises ``FormatError``.
     """
     header = read_header(data, limits=limits)
     found = list(chunks(data, limits=limits))

@@ -1,6 +1,6 @@
 """From bytes to chunks: checks of magic, lengths, CRCs and order (docs/FORMAT.md, "Container").
 
-Every length is checked against what is there, and every size against ``Limits``, before anything is allocated for it.
+Every length is checked against the data available, and every size against ``Limits``, before any memory is allocated.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _LONGEST_HEAD = 6
 
 
 def frames(source: Source, limits: Limits, *, checked: bool = True) -> Iterator[Chunk]:
-    """Every chunk with its checks made and its order judged, the result in ``Chunk.error``.
+    """Every chunk, with its checksum and order checked and the result in ``Chunk.error``.
 
-    checked: compute the CRCs. Otherwise only those of header and end are, and the payloads
-    of the others are not read: their order is that of tags that nobody vouches for.
+    checked: compute all CRCs. Otherwise only those of header and end are computed, and the
+    payloads of the others are not read: their order is then judged by unverified tags.
 
-    Raises if the framing itself ends: at a truncation, an absurd length, or after the end.
+    Raises if the framing itself breaks: at a truncation, an absurd length, or after the end.
     """
     check_start(source)
     at = START
@@ -62,9 +62,9 @@ def check_end(source: Source, at: int) -> None:
 
 
 class Order:
-    """Reads the heads of chunks, and judges which may follow: in the order and number that the table of kinds gives.
+    """Reads the headers of chunks, and checks their order and number against the table of kinds.
 
-    Chunks with a bad check are not judged: their tag may be wrong.
+    The order of chunks with a bad CRC is not checked: their tag may be wrong.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -81,7 +81,7 @@ class Order:
     def head(self, source: Source, at: int) -> Chunk:
         """The chunk at ``at``, of which only tag and length have been read.
 
-        Raises ``TruncatedFile`` if these are not whole, ``CorruptChunk``, ``LimitExceeded``.
+        Raises ``TruncatedFile`` if these are incomplete, ``CorruptChunk``, ``LimitExceeded``.
         """
         if self.chunks >= self.limits.chunks:
             raise LimitExceeded(f"at most {self.limits.chunks} chunks are allowed, found more")
@@ -103,7 +103,7 @@ class Order:
         return replace(chunk, error=error)
 
     def too_long(self, chunk: Chunk) -> LimitExceeded | None:
-        """Needs no more than the head."""
+        """Needs only the chunk's header."""
         kind, size = OF_TAG.get(chunk.tag), chunk.end - chunk.start
         pixels = self.header.width * self.header.height if self.header else 0
         most = kind.most(self.limits, pixels) if kind else self.limits.map_bytes
@@ -111,13 +111,13 @@ class Order:
 
     @property
     def _missing_maps(self) -> int:
-        """How many maps of those that the header promises have not come; negative if too many have."""
+        """How many of the maps promised by the header are still missing; negative if there are too many."""
         promised = MAP.count(self.header) if self.header and MAP.count else 0
         return promised - self.seen.get(MAP.tag, 0)
 
     @property
     def _expected(self) -> str:
-        """Name of what a file that ends here is missing first."""
+        """Name of the first thing missing if the file ends here."""
         if not self.seen:
             return HEADER.name
         return self._name(MAP.tag, 0) if self._missing_maps > 0 else END.name
@@ -145,7 +145,7 @@ class Order:
         self.seen[tag] = self.seen.get(tag, 0) + 1
         self.order = kind.order
         if self._missing_maps < 0 or (kind.order > MAP.order and self._missing_maps > 0):
-            assert self.header is not None  # nothing but it comes first
+            assert self.header is not None  # only the header may come first
             return CorruptChunk(name, f"the header promises {self.header.maps} maps, found {self.seen.get(MAP.tag, 0)}")
         if kind is END and chunk.end > chunk.start:
             return CorruptChunk(name, f"must be empty, found {chunk.end - chunk.start} bytes")
@@ -153,9 +153,9 @@ class Order:
 
 
 def use_whole(found: Iterable[Chunk], use: Callable[[Chunk], None], partial: bool) -> tuple[FormatError | None, bool]:
-    """Hand chunks to ``use``, which may find more damage, as "Damaged files" in the format says.
+    """Pass chunks to ``use``, which may find more damage, as described under "Damaged files" in the format.
 
-    Returns the first damage, and whether the maps that were used are those they seem to be.
+    Returns the first damage, and whether the maps used are proved to be the right ones.
     Raises ``FormatError`` at the first damage unless ``partial``.
     """
     dropped: FormatError | None = None

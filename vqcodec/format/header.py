@@ -1,6 +1,6 @@
-"""The header chunk: what must be known of a file before its first map (docs/FORMAT.md, "Header").
+"""The header chunk: what must be known before the first map (docs/FORMAT.md, "Header").
 
-Reading, writing and checking follow one declaration, the fields of ``Header``.
+Reading, writing and checking all follow one declaration, the fields of ``Header``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _coded(kind: _Raw | _Number | _Flag, **options: Any) -> Any:
 class Header:
     """What must be known before the first map. Declares the header chunk, in file order.
 
-    Reading, writing and checking all follow these declarations, so that they cannot drift
+    Reading, writing and checking all follow these declarations, so they cannot drift
     apart. A bad value raises ``InvalidArgument``.
 
     fingerprint: first 16 bytes of the model's SHA-256.
@@ -77,9 +77,9 @@ class Header:
     tile: side of a tile in pixels; 0 means that the whole image is one tile.
     class_id: class of the image for the prior; 0 is "none".
     level: rate level for the prior, from 0.
-    quality: what the user asked for, 0 to 100. Only informs.
-    maps: number of map chunks. The model's maps past these are code 0 everywhere.
-    grey: the picture has one channel.
+    quality: as requested by the user, 0 to 100. For information only.
+    maps: number of map chunks. The model's further maps are code 0 everywhere.
+    grey: the image has one channel.
     """
 
     fingerprint: bytes = _coded(_Raw(16))

@@ -1,4 +1,4 @@
-"""What a file may ask for."""
+"""Limits on what a file may require."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file may ask for. Exceeding one raises :class:`~vqcodec.errors.LimitExceeded`.
+    """Limits on what a file may require. Exceeding one raises :class:`~vqcodec.errors.LimitExceeded`.
 
     pixels: width times height.
     metadata: bytes of one inflated metadata chunk.
     chunks: number of chunks in the file.
     map_bytes: bytes of one map chunk, or of one of an unknown kind.
-    memory: bytes that decoding works in, as estimated from the header before anything is allocated, see
-        :meth:`vqcodec.codec.decoder.Canvas.memory`. Only what decodes knows it: reading the container does not ask.
+    memory: bytes of working memory for decoding, as estimated from the header before anything is allocated, see
+        :meth:`vqcodec.codec.decoder.Canvas.memory`. Applies only to decoding, not to reading the container.
 
-    From these follows how long any chunk may be (:data:`vqcodec.format.chunks.KINDS`).
+    These determine how long each chunk may be (:data:`vqcodec.format.chunks.KINDS`).
     """
 
     pixels: int = 1 << 31

@@ -1,4 +1,4 @@
-"""A file that arrives piece by piece: keeps what is whole, holds one chunk at a time."""
+"""A file that arrives piece by piece: keeps complete chunks, buffers one chunk at a time."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Parser:
         ...     show(parser.header, parser.maps)
         >>> parser.close()
 
-    How the file was cut into pieces makes no difference. Holds what is listed here, and the
-    bytes of the chunk in progress; a chunk that is too long for ``limits`` is refused when its
-    length is known.
+    How the file is split into pieces makes no difference. Stores what is listed here, and the
+    bytes of the chunk in progress; a chunk that is too long for ``limits`` is rejected as soon
+    as its length is known.
 
     header: None until it is known.
-    metadata, maps, alpha: as in ``Container``, whole and checked chunks only.
-    finished: the end chunk has come, and nothing after it.
+    metadata, maps, alpha: as in ``Container``, complete and checked chunks only.
+    finished: the end chunk has arrived, and nothing after it.
     """
 
     def __init__(self, *, limits: Limits | None = None) -> None:
@@ -44,8 +44,8 @@ class Parser:
         self._limits = limits or Limits()
         self._order = framing.Order(self._limits)
         self._buffer = bytearray()
-        self._at = 0  # where in the file the buffer begins
-        self._needed = framing.START  # bytes in the buffer, to get any further
+        self._at = 0  # file offset of the buffer's first byte
+        self._needed = framing.START  # bytes needed in the buffer to make progress
         self._error: FormatError | None = None
 
     @property
@@ -53,7 +53,7 @@ class Parser:
         return self._order.ended and self._error is None
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Take the next bytes. Raises what ``container.read`` would, at the first damage, and ever after."""
+        """Take the next bytes. Raises what ``container.read`` would, at the first damage and on every later call."""
         piece = Memory(data)
         with self._failing_for_good():
             self._buffer += piece.read(0, piece.size)
@@ -61,7 +61,7 @@ class Parser:
                 self._advance(Memory(self._buffer, self._at))
 
     def close(self) -> None:
-        """Say that no more will come. Raises ``TruncatedFile`` (``NotVqcodec`` of no bytes) unless finished."""
+        """Signal the end of the data. Raises ``TruncatedFile`` (``NotVqcodec`` if there were no bytes) unless finished."""
         with self._failing_for_good():
             if not self.finished:
                 source = Memory(self._buffer, self._at)
@@ -80,7 +80,7 @@ class Parser:
             raise
 
     def _advance(self, source: Memory) -> None:
-        """Use the chunks that are whole, and keep the rest in a new buffer: views of the old one may live on."""
+        """Use the complete chunks, and keep the rest in a new buffer: views of the old one may still be in use."""
         at, self._needed = self._at, 1
         if at == 0:
             framing.check_start(source)

@@ -1,4 +1,4 @@
-"""Parts of a .vqc file without the rest of it: reads heads, and of the payloads what is asked for."""
+"""Parts of a .vqc file without the rest: reads chunk headers and only the payloads that are needed."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class Reader:
         >>> with open("photo.vqc", "rb") as file:
         ...     coarse = Reader(file).streams(tiles=[17], maps=2)
 
-    source: bytes-like, or a binary file that can seek, of which everything from its first byte
-    on is the .vqc file. The file must stay open and unchanged; one thread at a time.
-    partial: keep what is whole of a damaged or truncated file, and say in ``.error`` what is
-    wrong, as ``container.read`` does. The header must be whole.
+    source: bytes-like, or a seekable binary file that contains nothing but the .vqc file, from
+    its first byte on. It must stay open and unchanged; use one thread at a time.
+    partial: keep the intact parts of a damaged or truncated file, and report in ``.error`` what
+    is wrong, as ``container.read`` does. The header must be intact.
 
-    header: what the header chunk says.
-    chunks: those of the file, header first; with ``partial`` the whole ones, as far as known.
-    error: with ``partial``, the first damage that was noticed; else None.
+    header: the content of the header chunk.
+    chunks: those of the file, header first; with ``partial`` the intact ones, as far as known.
+    error: with ``partial``, the first damage detected; otherwise None.
 
-    Opening reads the heads of the chunks, and header and end. If these are wrong it goes
-    through the whole file, so that it finds the damage that ``container.read`` would find.
+    Opening reads the headers of the chunks, and the header and end chunks. If these are wrong,
+    it reads the whole file, to find the damage that ``container.read`` would find.
 
-    What is read is checked, but lazy reading does not notice damage in what it does not read:
-    other tiles, the CRC of a tiled map's chunk, chunks of unknown kinds. Nor does it notice
-    that several chunks, damaged so as to look like others, still make a sound row in which a
-    map stands in another's place: no single damaged chunk can. ``verify`` notices all.
+    What is read is checked, but lazy reading does not detect damage in what it does not read:
+    other tiles, the CRC of a tiled map's chunk, chunks of unknown kinds. Nor does it detect
+    several chunks damaged so that they form a valid sequence with one map in the place of
+    another, which no single damaged chunk can do. ``verify`` detects everything.
 
     Raises ``FormatError`` as ``container.read`` does, ``InvalidArgument``, and the file's ``OSError``.
     """
@@ -66,12 +66,12 @@ class Reader:
 
     @property
     def maps(self) -> int:
-        """How many maps are there; with ``partial``, how many are whole as far as known."""
+        """Number of maps; with ``partial``, of intact ones as far as known."""
         return len(self._tagged(MAP.tag))
 
     @property
     def has_alpha(self) -> bool:
-        """Whether there is an alpha plane; with ``partial``, a whole one as far as known."""
+        """Whether there is an alpha plane; with ``partial``, an intact one as far as known."""
         return bool(self._tagged(ALPHA.tag))
 
     def metadata(self) -> dict[str, bytes]:
@@ -85,9 +85,9 @@ class Reader:
     def streams(self, tiles: Iterable[int] | None = None, maps: int | None = None) -> list[list[bytes]]:
         """The streams of some tiles (default: all) in the first ``maps`` maps (default: all).
 
-        Returns a list for each map, of a stream for each tile in the order of ``tiles``. With
-        ``partial`` it ends before the first map that is not whole, as far as these tiles tell.
-        Of a map with several tiles, reads the index, once, and the wanted streams.
+        Returns one list per map, with one stream per tile in the order of ``tiles``. With
+        ``partial`` it ends before the first damaged map, as far as these tiles show. For a map
+        with several tiles, reads the index (once) and the requested streams.
         """
         count = self.header.tiling.count
         wanted = range(count) if tiles is None else [_number("tile", tile, count - 1) for tile in tiles]
@@ -100,7 +100,7 @@ class Reader:
         """Check everything: CRCs, metadata, alpha, tiles. Reads the whole file, in small blocks.
 
         Raises ``FormatError`` at the first damage; with ``partial`` sets ``.error`` instead, and
-        from then on only what is whole is there.
+        from then on only intact parts are available.
         """
         found = framing.frames(self._source, self._limits)
         whole = [next(found)]
@@ -141,7 +141,7 @@ class Reader:
         return self._indexes[chunk.offset]
 
     def _check(self, chunk: Chunk) -> None:
-        """The content of a chunk whose CRC is right."""
+        """The content of a chunk whose CRC is correct."""
         if kind := OF_TAG.get(chunk.tag):
             kind.check(chunk, self.header, self._limits)
 

@@ -1,4 +1,4 @@
-"""Reading from bytes that nobody vouches for: numbers, bounds, bounded inflation."""
+"""Reading from untrusted bytes: numbers, bounds, bounded inflation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import IO, Protocol
 
 from vqcodec.errors import CorruptChunk, InvalidArgument, TruncatedFile
 
-_BLOCK = 1 << 18  # bytes that are read at a time where not all need to be held
+_BLOCK = 1 << 18  # bytes read at a time where not all need to be in memory
 
 
 def encode_varint(value: int) -> bytes:
-    """Unsigned LEB128: seven bits a byte, lowest first; the high bit says that more follow.
+    """Unsigned LEB128: seven bits per byte, lowest first; the high bit means that more follow.
 
     >>> encode_varint(300).hex()
     'ac02'
@@ -26,10 +26,10 @@ def encode_varint(value: int) -> bytes:
 
 
 class Cursor:
-    """Reads a view from front to back.
+    """Reads a view from start to end.
 
     chunk: name of what is being read, for errors.
-    short: the error for bytes that are missing.
+    short: the error to raise for missing bytes.
     at: bytes read so far.
     """
 
@@ -38,7 +38,7 @@ class Cursor:
 
     @property
     def left(self) -> int:
-        """Bytes that remain."""
+        """Number of bytes left."""
         return len(self.view) - self.at
 
     def take(self, size: int) -> memoryview:
@@ -72,7 +72,7 @@ class Cursor:
 
 
 class Source(Protocol):
-    """Bytes that can be read anywhere. size: where they end."""
+    """Bytes with random access. size: their number."""
 
     size: int
 
@@ -95,7 +95,7 @@ class Memory:
 
 
 class File:
-    """A source in a binary file that can seek. Raises ``TruncatedFile`` if it shrinks, and ``OSError``."""
+    """A source in a seekable binary file. Raises ``TruncatedFile`` if it shrinks, and ``OSError``."""
 
     def __init__(self, file: IO[bytes]) -> None:
         try:
@@ -145,7 +145,7 @@ def inflate(stream: bytes | memoryview, chunk: str, most: int) -> bytes | None:
 def inflate_blocks(stream: Iterable[bytes | memoryview], chunk: str, most: int) -> Iterator[bytes]:
     """The content of a zlib stream in small pieces; the last is cut at ``most`` + 1 bytes in all.
 
-    Raises ``CorruptChunk``, naming ``chunk``, when all that is right has been handed out.
+    Raises ``CorruptChunk``, naming ``chunk``, after everything valid has been returned.
     """
     inflater = zlib.decompressobj()
     left, surplus = most + 1, 0

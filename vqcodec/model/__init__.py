@@ -1,1 +1,1 @@
-"""What a model is: descriptions, number formats, integer tensors, model files. NumPy, no PyTorch."""
+"""What a model consists of: configurations, number formats, integer tensors, model files. NumPy, no PyTorch."""

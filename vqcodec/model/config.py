@@ -1,6 +1,6 @@
-"""What a model is, as plain data: dataclasses, their JSON form, and the presets.
+"""A model's configuration as plain data: dataclasses, their JSON form, and the presets.
 
-Imports neither torch nor numpy, so that tools can read a model's description
+Imports neither torch nor numpy, so that tools can read a model's configuration
 without loading a framework.
 """
 
@@ -23,14 +23,14 @@ class CodeMap:
 
     Maps are listed coarse to fine. Consecutive maps of equal stride share one
     latent tensor: each takes the next ``dim`` channels of it (a channel group),
-    or, when ``residual`` is set, quantises what the map before it left over of
+    or, when ``residual`` is set, quantises the residual of the map before it, in
     the same channels.
     """
 
     stride: int  #: pixels per code, a power of two, never larger than the map before
     dim: int  #: length of the codebook vectors
     codes: int = 512  #: codebook size K, 3 .. 65536
-    residual: bool = False  #: quantise the error of the map before (same stride and dim)
+    residual: bool = False  #: quantise the residual of the map before (same stride and dim)
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class AutoencoderConfig:
     ``transform`` chooses the networks around the quantisers:
 
     * ``conv``: the paper's strided convolutions and transposed convolutions.
-    * ``lapped``: 3x3 convolutions over 8x8 blocks that start as the KLT of image
-      patches, residual branches that start at zero, so that training starts from
-      a transform codec.
+    * ``lapped``: 3x3 convolutions over 8x8 blocks, initialised as the KLT of image
+      patches, with residual branches initialised to zero, so that training starts
+      from a transform codec.
     """
 
     maps: tuple[CodeMap, ...]
@@ -65,11 +65,11 @@ class AutoencoderConfig:
     lambda_max: float = 5e-2
     lambda_min: float = 8e-4
     #: Positions of quality 0, 50 and 100 on the logarithmic scale between the two (0 and 1);
-    #: a parabola joins them. Below 0 the choice of codes goes on beyond what was trained.
+    #: a parabola joins them. Below 0, codes are chosen outside the trained range.
     quality_positions: tuple[float, float, float] = (-0.2, 0.15, 1.0)
-    levels: int = 8  #: rate levels: each keeps its own code lengths and prior input
-    #: How much an error in each map counts when the codes of a file are chosen (not in training); empty: 1 in all.
-    #: They change what an encoder writes and nothing that a decoder reads.
+    levels: int = 8  #: rate levels: each has its own code lengths and prior input
+    #: Weight of errors in each map when the codes of a file are chosen (not in training); empty: 1 in all.
+    #: They affect what an encoder writes, but not how a decoder reads it.
     distortion_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class AutoencoderConfig:
         return found
 
     def position(self, quality: float) -> float:
-        """Where a quality in [0, 100] stands between lambda_max (0) and lambda_min (1)."""
+        """Position of a quality in [0, 100] between lambda_max (0) and lambda_min (1)."""
         low, middle, high = self.quality_positions
         x = quality / 100
         return low + (4 * middle - 3 * low - high) * x + 2 * (low - 2 * middle + high) * x**2
@@ -183,11 +183,11 @@ class ModelConfig:
 
     @property
     def stride(self) -> int:
-        """Pictures are padded to a multiple of this many pixels."""
+        """Images are padded to a multiple of this many pixels."""
         return max(m.stride for m in self.autoencoder.maps)
 
     def map_shapes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Height and width in codes of every map of an image of so many pixels."""
+        """Height and width in codes of every map of an image of this size."""
         height, width = (-(-side // self.stride) * self.stride for side in (height, width))
         return [(height // m.stride, width // m.stride) for m in self.autoencoder.maps]
 
@@ -197,7 +197,7 @@ class ModelConfig:
             return 0
         if isinstance(name, str) and not name.isdecimal():
             if name not in self.classes:
-                raise InvalidArgument(f"unknown class {name!r}; this model knows {', '.join(self.classes) or 'none'}")
+                raise InvalidArgument(f"unknown class {name!r}; this model has {', '.join(self.classes) or 'none'}")
             return self.classes.index(name) + 1
         try:
             number = int(name) if isinstance(name, str) else operator.index(name)
@@ -259,8 +259,8 @@ def default() -> ModelConfig:
     top = PriorConfig(
         hidden=64, residual=64, layers=6, attention_layers=2, heads=4, output_layers=1, condition_blocks=0
     )
-    # Conditioning runs over all positions at once, gated blocks step by step: where maps before tell
-    # most, blocks serve as well there as here, and decoding is faster.
+    # Conditioning runs over all positions at once, gated blocks step by step: where earlier maps carry most
+    # of the information, blocks work as well in the conditioning stack, and decoding is faster.
     first, later = PriorConfig(layers=4, condition_blocks=3), PriorConfig(layers=3, condition_blocks=4)
     return ModelConfig(
         name="default",
@@ -337,7 +337,7 @@ def ffhq1024() -> ModelConfig:
 
 
 def tiny() -> ModelConfig:
-    """For tests: every feature (two strides, a residual map, attention, conditioning), little to compute."""
+    """For tests: every feature (two strides, a residual map, attention, conditioning), but little computation."""
     maps = (CodeMap(16, 4, 32), CodeMap(8, 2, 16), CodeMap(8, 4, 24), CodeMap(8, 4, 16, residual=True))
     top = PriorConfig(hidden=16, residual=8, layers=2, attention_layers=1, heads=2, output_layers=1, condition_blocks=0)
     fine = PriorConfig(hidden=16, residual=8, layers=2, embedding=4, condition_embedding=4, condition_residual=8)

@@ -17,7 +17,7 @@ from vqcodec.model.config import CodeMap, PriorConfig
 
 
 class Condition(NamedTuple):
-    """What the priors of an image are conditioned on, beside its coarser maps. class_id: 0 is no class. level: rate level."""
+    """What the priors of an image are conditioned on, besides its coarser maps. class_id: 0 is no class. level: rate level."""
 
     class_id: int = 0
     level: int = 0
@@ -89,7 +89,7 @@ class IntegerPrior:
     config: PriorConfig
     tables: Tables
     codes: int  #: K
-    factors: tuple[int, ...]  #: how much coarser each earlier map is
+    factors: tuple[int, ...]  #: by which factor each earlier map is coarser
     embedding: np.ndarray  #: int8, K x E
     first: Conv
     classes: np.ndarray  #: int16, classes + 1 x hidden
@@ -98,7 +98,7 @@ class IntegerPrior:
     condition_in: Conv | None
     condition: tuple[GateBlock, ...]  #: conv (3x3, then ReLU) and out
     blocks: tuple[GateBlock, ...]
-    attention: Mapping[int, AttentionBlock]  #: by the gated block they follow
+    attention: Mapping[int, AttentionBlock]  #: keyed by the gated block they follow
     output: tuple[GateBlock, ...]
     logits: Conv
 
@@ -140,8 +140,8 @@ def load_prior(
 ) -> IntegerPrior:
     """The prior of the last of ``maps`` from its named arrays.
 
-    Raises :class:`ModelError` if an array is missing, superfluous, of another type or
-    shape than the configuration says, or if an accumulator could leave int32.
+    Raises :class:`ModelError` if an array is missing, superfluous, or of the wrong type or
+    shape for the configuration, or if an accumulator could overflow int32.
     """
     left = dict(tensors)
     own = maps[-1]

@@ -3,7 +3,7 @@
 The core is loaded by the first call that needs it. Environment variables:
 
     VQCODEC_CPU           scalar | avx2 | avx512 | neon: the instruction set of the kernels
-                          (default: the best that the CPU has), read at every call
+                          (default: the best that the CPU supports), read at every call
     VQCODEC_NUM_THREADS   number of threads (default: the cores that the process may use),
                           read once, when the core is loaded
 """
@@ -47,7 +47,7 @@ def _core() -> ModuleType:
 
 
 class _Lazy:
-    """Stands for the compiled core until it is asked for something."""
+    """Stands in for the compiled core until it is first used."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_core(), name)
@@ -58,7 +58,7 @@ if not TYPE_CHECKING:
 
 
 def cuda_core() -> ModuleType:
-    """The kernels for GPUs. Raises BackendError in a build without them."""
+    """The GPU kernels. Raises BackendError in a build without them."""
     core: ModuleType | None = getattr(_native, "cuda", None)
     if core is None:
         raise BackendError("this build of vqcodec has no CUDA kernels: it was compiled without nvcc")
@@ -76,7 +76,7 @@ def get_num_threads() -> int:
 
 
 def cpu_variants() -> list[str]:
-    """The kernel variants that this CPU runs: "scalar" and perhaps "avx2", "avx512" or "neon"."""
+    """The kernel variants that this CPU supports: "scalar" and possibly "avx2", "avx512" or "neon"."""
     return _native.cpu_variants()
 
 
@@ -125,36 +125,17 @@ class Cpu:
         return _native.wavefront_sample(_all(priors), tuples(jobs), sharpness, nucleus, self.variant)[0]
 
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[list[np.ndarray]]:
-        return _R.choose(priors, jobs)
-
-    # TEMPORARY
-    def synthesis(self, *a):
-        return _R.synthesis(*a)
-
-    def analysis(self, *a):
-        return _R.analysis(*a)
-
-    def latents(self, *a):
-        return _R.latents(*a)
-
-    def nearest_codes(self, *a):
-        return _R.nearest_codes(*a)
-
-    def code_candidates(self, *a):
-        return _R.code_candidates(*a)
+        return _native.wavefront_choose(_all(priors), tuples(jobs), self.variant)[0]
 
 
 class _CpuCore:
-    """Packs priors for the CPU: once for all variants."""
+    """Packs priors for the CPU, once for all variants."""
 
     def load_prior(self, **tensors: Any) -> Any:
         return _native.load_prior(**tensors)
 
 
 CORE = _CpuCore()
-from vqcodec.ops.reference.backend import Reference as _Ref
-
-_R = _Ref()
 
 
 def _all(priors: Sequence[IntegerPrior]) -> list[Any]:

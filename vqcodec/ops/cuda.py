@@ -1,8 +1,8 @@
-"""The GPU backend: which GPUs there are, and the calls.
+"""The GPU backend: available GPUs, and calls to them.
 
 A GPU is only used after it has computed golden maps exactly (`vqcodec.ops.backend.trusted`):
-one wrong frequency makes noise of every file, so a GPU that fails is refused. A build without
-nvcc, a machine without a driver or a GPU raise BackendError with the reason.
+one wrong frequency turns a file into noise, so a GPU that fails is rejected. Without nvcc at
+build time, or without a driver or GPU, BackendError gives the reason.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Device:
     """A GPU: a backend of the priors (see `vqcodec.ops.backend.Backend`), and the quantiser's ops on device memory."""
 
     number: int
-    core: ModuleType  #: vqcodec._native.cuda, or the same kernels run by the CPU (tests)
+    core: ModuleType  #: vqcodec._native.cuda, or the same kernels run on the CPU (tests)
 
     def describe(self) -> str:
         """Name, compute capability, multiprocessors."""
@@ -59,7 +59,7 @@ class Device:
         return self.core.wavefront_sample(self._all(priors), tuples(jobs), sharpness, nucleus)[0]
 
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[list[np.ndarray]]:
-        """Only files differ by what is chosen, so the CPU does this."""
+        """The choice only affects which file is written, so the CPU does this."""
         return cpu.Cpu().choose(priors, jobs)
 
     def _all(self, priors: Sequence[IntegerPrior]) -> list[Any]:
@@ -76,7 +76,7 @@ class Device:
 
 
 def device_count() -> int:
-    """How many GPUs the kernels could run on; 0 without one, without a driver, or in a build without CUDA."""
+    """Number of usable GPUs; 0 without a GPU, without a driver, or in a build without CUDA."""
     try:
         return _core().devices()[0]
     except BackendError:

@@ -22,9 +22,9 @@ __all__ = ["CodebookStatistics", "codebook_statistics", "nearest_codebook"]
 class CodebookStatistics(NamedTuple):
     """What an exponential moving average of a codebook needs (VQ-VAE-2, section 2.1)."""
 
-    # Arrays of the kind that was given.
+    # Arrays of the same kind as the input.
     counts: Any
-    """K, float32: how many rows have each code."""
+    """K, float32: number of rows with each code."""
 
     sums: Any
     """K x D, float32: the sum of those rows."""
@@ -71,10 +71,10 @@ def nearest_codebook(
         >>> nearest_codebook(z, codebook)
         array([1, 0])
 
-    The indices are the same to the last one whatever the CPU, the number of threads and the
+    The indices are exactly the same whatever the CPU, the number of threads and the
     split of z into calls: the arithmetic is defined in csrc/kernels/nearest_codebook.h. The
-    N x K matrix of distances never exists; beside the result the call needs one more copy of
-    the codebook. Not differentiable: gradients go around it (straight-through).
+    N x K matrix of distances is never stored; besides the result, the call needs one extra copy
+    of the codebook. Not differentiable: gradients go around it (straight-through).
 
     z: N x D, float32. Any strides; adjacent elements in a row are fastest.
     codebook: K x D, float32, finite.
@@ -82,7 +82,7 @@ def nearest_codebook(
         +inf disables a code.
     All are NumPy arrays or all are PyTorch tensors on one device, a CPU or a GPU; they are read in place.
     return_statistics: also return `codebook_statistics` of the result.
-    variant: "scalar", "avx2" or "avx512" instead of the best one, for tests; of no effect on a GPU.
+    variant: "scalar", "avx2" or "avx512" instead of the best one, for tests; no effect on a GPU.
 
     Returns N indices (int64) of the same kind as z, or (indices, statistics).
     Raises InvalidArgument for wrong kinds, types or shapes, and if a row of z has a NaN or an
@@ -117,7 +117,7 @@ def codebook_statistics(z: Array, indices: Array, codes: int) -> CodebookStatist
 
 
 class _Arrays(NamedTuple):
-    """One kind of array: its type, the module with its dtypes, and who computes on it."""
+    """One kind of array: its type, the module with its dtypes, and the functions that process it."""
 
     kind: type
     module: ModuleType
@@ -153,5 +153,5 @@ class _Arrays(NamedTuple):
             if self.place not in (None, x.device):
                 raise InvalidArgument(f"{name} must be on {self.place} as z is, got {x.device}")
             return x.detach().contiguous() if len(shape) == 1 else x.detach()
-        # Vectors are small. A matrix is copied only when its elements are not aligned.
+        # Vectors are small. A matrix is copied only if its elements are not aligned.
         return np.ascontiguousarray(x) if len(shape) == 1 else np.require(x, requirements="A")

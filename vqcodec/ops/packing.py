@@ -1,4 +1,4 @@
-"""Priors and jobs as the compiled core takes them."""
+"""Priors and jobs in the form required by the compiled core."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vqcodec.ops.jobs import Job
 
 
 class Core(Protocol):
-    """Where priors are packed: the CPU, or a GPU."""
+    """Where priors are packed: on the CPU or a GPU."""
 
     def load_prior(self, **tensors: Any) -> Any:
         """A packed prior; csrc/bindings lists the tensors."""
@@ -23,7 +23,7 @@ _packed: dict[tuple[int, Core], Any] = {}
 
 
 def packed(prior: IntegerPrior, core: Core) -> Any:
-    """The prior packed for a core: once, and as long as the prior lives."""
+    """The prior packed for a core: once, and kept for the lifetime of the prior."""
     key = id(prior), core
     if key not in _packed:
         network = core.load_prior(**tensors_of(prior))
@@ -33,7 +33,7 @@ def packed(prior: IntegerPrior, core: Core) -> Any:
 
 
 def tensors_of(prior: IntegerPrior) -> dict[str, Any]:
-    """The arrays of a prior as `load_prior` of a processor takes them."""
+    """The arrays of a prior in the form that a processor's `load_prior` takes."""
 
     def conv(c: Conv) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return c.weight, c.bias, c.shift

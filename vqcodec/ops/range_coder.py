@@ -2,8 +2,8 @@
 
 The coder is constriction's ``stream.queue`` (Bamler 2022, arXiv:2201.01741): 32-bit words,
 64-bit state, 24-bit frequencies. The frequencies are given as integers and used exactly.
-Words are written most significant byte first, so that a stream is one long number, and its
-end is trimmed to the byte: a decoder reads zeros past it.
+Words are written most significant byte first, so a stream is one long number, and its
+end is trimmed to whole bytes: a decoder reads zeros past it.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import numpy as np
 from vqcodec.errors import FormatError, InvalidArgument
 
 TOTAL = 1 << 24
-"""The frequencies of a symbol's table sum to this."""
+"""The sum of the frequencies in a symbol's table."""
 
-# Weights that are whole numbers and sum to TOTAL less their count give a scale of exactly
-# 1, so that constriction's table has exactly the frequencies weight + 1.
+# Integer weights that sum to TOTAL minus their count give a scale of exactly 1, so that
+# constriction's table has exactly the frequencies weight + 1.
 _TABLE = constriction.stream.model.Categorical(perfect=False)
 
 
 def encode_stream(start: np.ndarray, frequency: np.ndarray) -> bytes:
-    """Code n symbols, each of which owns [start, start + frequency) of its table.
+    """Code n symbols, each of which owns [start, start + frequency) in its table.
 
     start: int64, n; the sum of the frequencies before the symbol's, 0 <= start.
     frequency: int64, n; 1 <= frequency < 2**24, start + frequency <= 2**24.
 
     Returns the shortest stream for these symbols: their information content, rounded up
-    to bytes, and at most one byte more.
+    to bytes, plus at most one byte.
     Raises ``InvalidArgument``.
 
     >>> encode_stream(np.array([0, 4194304]), np.array([4194304, 4194304])).hex()
@@ -44,7 +44,7 @@ def encode_stream(start: np.ndarray, frequency: np.ndarray) -> bytes:
             f"a symbol must own 1 to {TOTAL - 1} of {TOTAL}, got [{start[i]}, {start[i] + frequency[i]}) at {i}"
         )
     encoder = constriction.stream.queue.RangeEncoder()
-    # A symbol that leaves a single unit needs a table of two, so that the batch must be split.
+    # A symbol that leaves only one unit needs a table of two, so the batch must be split.
     for run in np.split(np.arange(len(start)), _changes(frequency == TOTAL - 1)):
         if len(run):
             encoder.encode(*_small_tables(start[run], frequency[run]))
@@ -59,14 +59,14 @@ def _changes(flags: np.ndarray) -> np.ndarray:
 def _small_tables(start: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray, object, np.ndarray]:
     """Arguments for constriction's ``encode``: symbols, and tables in which they own their intervals.
 
-    The coder sees only the interval, so that a table of three does: what is before, the
-    symbol, what is after; where one of these is empty, the other is split.
+    The coder only uses the interval, so a table of three is enough: what is before, the
+    symbol, what is after; if one of these is empty, the other is split.
 
         [before, symbol, after]   symbol 1
         [symbol, after - 1, 1]    symbol 0, if nothing is before
         [1, before - 1, symbol]   symbol 2, if nothing is after
 
-    The frequencies of a batch are either all TOTAL - 1 or all less.
+    The frequencies in a batch are either all TOTAL - 1 or all smaller.
     """
     after = TOTAL - start - frequency
     if len(start) and frequency[0] == TOTAL - 1:
@@ -86,8 +86,8 @@ def _small_tables(start: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray,
 def _trimmed(encoder: constriction.stream.queue.RangeEncoder) -> bytes:
     """The shortest bytes that, followed by zeros, lie in the encoder's final interval.
 
-    The interval [lower, lower + width) is a window of 64 bits after the ``words`` that are
-    settled but for a carry. Any number in it decodes; take the one with most zeros behind.
+    The interval [lower, lower + width) is a 64-bit window after the ``words`` that are
+    final except for a carry. Any number in it decodes; take the one with the most trailing zeros.
     """
     words, (lower, width) = encoder.pos()
     sealed: bytes = encoder.get_compressed().astype(">u4").tobytes().ljust(4 * words + 8, b"\0")

@@ -1,10 +1,10 @@
 """Golden maps: what every device must compute before it may code or decode.
 
-The networks are small and random, of fixed seed, and have every part that a prior can have
+The networks are small, random with a fixed seed, and have every part that a prior can have
 (attention, conditioning on two strides, an output stack). The device computes the frequencies of a
 known map, and decodes and samples a hierarchy of three maps, more images at once than it has
-multiprocessors, so that maps wait for each other and tasks queue. All is compared with hashes that
-the NumPy reference gives (tests/ops/test_cuda.py).
+multiprocessors, so that maps wait for each other and tasks queue. All results are compared with
+hashes from the NumPy reference (tests/ops/test_cuda.py).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ CONFIG = PriorConfig(
     condition_blocks=2,
     condition_residual=40,
 )
-#: Of the known map, and of the maps that are decoded and sampled.
+#: For the known map, and for the maps that are decoded and sampled.
 SHAPE, SHAPES = (22, 26), [(5, 7), (10, 14), (10, 14)]
 CONDITION, SHARPNESS, NUCLEUS = Condition(class_id=1, level=1), 205, 62000
-#: Images with streams and words of their own; a batch repeats them.
+#: Number of images with their own streams and words; a batch repeats them.
 IMAGES = 2
 #: SHA-256 of start and frequency (int64) of the known map, and of all maps (int32) of each image.
 FREQUENCIES = "59f6b7da35b8e12f07aced71d7187a6265e0d75e3850d08536fd802bc96a50e0"
@@ -54,7 +54,7 @@ SAMPLED: tuple[str, ...] = (
 
 
 def failure(device: Device) -> str | None:
-    """None, or what the device does wrong."""
+    """None, or what the device got wrong."""
     priors = golden_priors()
     coarser, codes = golden_map()
     if digest(*device.prior_frequencies(priors[-1], codes, coarser, CONDITION)) != FREQUENCIES:
@@ -75,7 +75,7 @@ def failure(device: Device) -> str | None:
 
 
 def golden_priors() -> list[IntegerPrior]:
-    """The networks of the three maps, from a counter-based generator that NumPy will not change."""
+    """The networks of the three maps, from a counter-based generator that is stable across NumPy versions."""
     return [_golden_prior(m) for m in range(len(MAPS))]
 
 
@@ -133,7 +133,7 @@ def golden_streams() -> tuple[list[list[bytes]], list[list[np.ndarray]]]:
 
 
 def golden_vectors() -> tuple[np.ndarray, np.ndarray]:
-    """Vectors (600 x 40) and a codebook (128 x 40), float32: many rows lie almost in the middle of two codes."""
+    """Vectors (600 x 40) and a codebook (128 x 40), float32: many rows lie almost halfway between two codes."""
     draw = _Draw(3)
     codebook = (draw.int8(100, 128, 40) / np.float32(64)).astype(np.float32)
     pairs = draw.words(1200).reshape(600, 2) % 128
@@ -167,7 +167,7 @@ class _Draw:
 
 
 def measure() -> dict[str, Any]:
-    """What the constants above must be, by the NumPy reference."""
+    """What the constants above must be, according to the NumPy reference."""
     priors, (coarser, codes), (streams, words) = golden_priors(), golden_map(), golden_streams()
     found = Reference().prior_frequencies(priors[-1], codes, coarser, CONDITION)
     decoded = Reference().decode(priors, [DecodeJob(SHAPES, each, CONDITION) for each in streams])[0]

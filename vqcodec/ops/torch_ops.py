@@ -1,6 +1,6 @@
 """The ops of the compiled core as PyTorch custom ops, `torch.ops.vqcodec.*`, on the CPU and on GPUs.
 
-Imported when the first tensor arrives, so that `vqcodec.ops` does not load PyTorch. Defined by schema, not by
+Imported when the first tensor arrives, so that `vqcodec.ops` does not load PyTorch. Defined by schema, not with
 `torch.library.custom_op`, whose first call loads PyTorch's compiler, which takes seconds.
 Tensors share their memory with the core: nothing is copied. On a GPU the work is queued on
 PyTorch's current stream.
@@ -87,7 +87,7 @@ def _statistics_fake(z: Tensor, indices: Tensor, codes: int) -> tuple[Tensor, Te
 
 
 def _check(z: Tensor, name: str, x: Tensor, dtype: torch.dtype, shape: tuple[int | None, ...]) -> None:
-    """What addresses do not tell the kernels. None in a shape stands for any size."""
+    """Checks what the kernels cannot see from addresses. None in a shape stands for any size."""
     fits = x.dim() == len(shape) and all(want in (None, have) for want, have in zip(shape, x.shape))
     if x.device != z.device or x.dtype != dtype or not fits:
         raise InvalidArgument(
@@ -103,13 +103,13 @@ def _queue(x: Tensor) -> tuple[cuda.Device, int]:
     """The GPU that holds a tensor, and the address of PyTorch's current stream there."""
     number = x.device.index
     if not _trusted(number):
-        raise BackendError(f"CUDA device {number} does not compute what it must")
+        raise BackendError(f"CUDA device {number} fails its self-test")
     return cuda.device(number), torch.cuda.current_stream(x.device).cuda_stream
 
 
 @functools.cache
 def _trusted(number: int) -> bool:
-    """Whether a GPU finds the codes that the CPU finds, near-ties and both kinds of kernels included."""
+    """Whether a GPU finds the same codes as the CPU, including near-ties and both kinds of kernels."""
     if not backend.trusted(number):
         return False
     z, codebook = selftest.golden_vectors()

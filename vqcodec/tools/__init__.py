@@ -1,1 +1,1 @@
-"""Around the codec: files and processes, the demo, comparisons and benchmarks."""
+"""Tools around the codec: files and processes, the demo, comparisons and benchmarks."""

@@ -1,4 +1,4 @@
-"""What compression did to a picture: size, PSNR, MS-SSIM, and both side by side."""
+"""What compression did to an image: size, PSNR, MS-SSIM, and both side by side."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from vqcodec.tools.demo import grid, labelled
 if TYPE_CHECKING:
     Pictures = tuple[PIL.Image.Image, PIL.Image.Image]
 
-#: MS-SSIM halves a picture four times and then needs a window of 11 pixels.
+#: MS-SSIM halves an image four times and then needs a window of 11 pixels.
 MS_SSIM_SIDE = 176
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """bytes: size of the file. psnr: in dB over the RGB channels, None for equal pictures. ms_ssim: None if it cannot be had; note: why."""
+    """bytes: size of the file. psnr: in dB over the RGB channels, None for equal images. ms_ssim: None if not available; note: why."""
 
     bytes: int
     width: int
@@ -39,9 +39,9 @@ class Comparison:
 def compare(
     original: Any, file: str | os.PathLike[str], *, model: Any = None, device: str = "cpu"
 ) -> tuple[Comparison, Pictures]:
-    """Compare a picture with a ``.vqc`` file, or with a file of another format; also the two as RGB images.
+    """Compare an image with a ``.vqc`` file, or with a file of another format. Also returns both as RGB images.
 
-    Alpha is not looked at. Raises :class:`~vqcodec.errors.ImageError` for pictures of different sizes.
+    Alpha is ignored. Raises :class:`~vqcodec.errors.ImageError` for images of different sizes.
     """
     first = PIL.Image.fromarray(images.to_array(original).pixels)
     data = Path(file).read_bytes()
@@ -73,8 +73,8 @@ def compare(
 def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
     """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003) of H x W x 3 uint8 arrays: at most 1.
 
-    Windows of 11 x 11 pixels (Gaussian of 1.5) that lie in the image, at the coarsest scale all (it is mirrored at its edges,
-    as torchmetrics does); means over pixels and channels at each of five scales.
+    Windows of 11 x 11 pixels (Gaussian of 1.5) inside the image, at the coarsest scale around every pixel (mirrored at the edges,
+    as in torchmetrics); means over pixels and channels at each of five scales.
     Raises ``ImageError`` for images under 176 pixels.
     """
     if min(a.shape[:2]) < MS_SSIM_SIDE:
@@ -92,7 +92,7 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
     return product
 
 
-#: Of the scales, fine to coarse (Wang et al. 2003, section 3.2).
+#: Exponents of the scales, fine to coarse (Wang et al. 2003, section 3.2).
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
@@ -107,7 +107,7 @@ def _ssim(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _blurred(x: np.ndarray) -> np.ndarray:
-    """H x W x 3 -> (H - 10) x (W - 10) x 3: the mean in a Gaussian window around every pixel that has a whole one."""
+    """H x W x 3 -> (H - 10) x (W - 10) x 3: the mean in a Gaussian window around every pixel with a complete one."""
     window = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
     window /= window.sum()
     for _ in range(2):  # down, then across
@@ -124,7 +124,7 @@ def _halved(x: np.ndarray) -> np.ndarray:
 
 
 def side_by_side(found: Comparison, pictures: Pictures) -> PIL.Image.Image:
-    """Both pictures with a line above each."""
+    """Both images with a line above each."""
     quality = "equal" if found.psnr is None else f"{found.psnr:.2f} dB"
     return grid([
         labelled("original", pictures[0]),

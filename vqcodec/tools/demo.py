@@ -39,11 +39,11 @@ class Trip:
 
 
 def run(folder: Path, *, model: str | None = None) -> None:
-    """Print a table of rates and distortions; write files, pictures and a contact sheet to ``folder``."""
+    """Print a table of rates and distortions; write files, images and a contact sheet to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     codec = vqcodec.Codec(model)
     photo = Image.open(PHOTO).convert("RGB")
-    round_trip(codec, photo.crop((0, 0, 64, 64)), QUALITIES[0])  # what is loaded once is not timed
+    round_trip(codec, photo.crop((0, 0, 64, 64)), QUALITIES[0])  # so that one-time loading is not timed
 
     print(f"{PHOTO.name}: {photo.width} x {photo.height}, {3 * photo.width * photo.height:,} bytes of pixels\n")
     print("quality     bytes  bits per pixel  PSNR dB  encode s  decode s")
@@ -67,11 +67,11 @@ def run(folder: Path, *, model: str | None = None) -> None:
     sheet = folder / "contact_sheet.png"
     contact_sheet(cells, strips).save(sheet)
     print(f"\nsamples of {' and '.join(sampled_classes(codec.model.config.classes))}")
-    print(f"all pictures are in {folder}, and together in {sheet}")
+    print(f"all images are in {folder}; {sheet} shows them together")
 
 
 def round_trip(codec: vqcodec.Codec, photo: Image.Image, quality: int) -> Trip:
-    """Compress and decompress, with the time that each took."""
+    """Compress and decompress, measuring the time of each."""
     begun = time.perf_counter()
     data = vqcodec.compress(photo, quality=quality, model=codec.model)
     between = time.perf_counter()
@@ -85,7 +85,7 @@ def sampled_classes(classes: Sequence[str]) -> list[str]:
 
 
 def grid(pictures: Sequence[Image.Image], columns: int | None = None, gap: int = 4) -> Image.Image:
-    """Pictures of one size side by side, in rows of ``columns`` (default: nearly square)."""
+    """Images of equal size side by side, in rows of ``columns`` (default: nearly square)."""
     columns = min(len(pictures), columns or int(np.ceil(np.sqrt(len(pictures)))))
     rows = -(-len(pictures) // columns)
     width, height = pictures[0].size
@@ -98,7 +98,7 @@ def grid(pictures: Sequence[Image.Image], columns: int | None = None, gap: int =
 def contact_sheet(
     cells: Sequence[tuple[str, Image.Image]], strips: Sequence[tuple[str, Image.Image]], columns: int = 3
 ) -> Image.Image:
-    """Labelled pictures of one size in rows of ``columns``, and below them labelled strips."""
+    """Labelled images of equal size in rows of ``columns``, with labelled strips below."""
     pictures = [labelled(*cell) for cell in cells]
     table = grid(pictures, columns, _GAP)
     below = [labelled(*strip) for strip in strips]

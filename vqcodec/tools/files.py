@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and standard streams under the name ``-``."""
+"""Files that appear complete or not at all, and standard streams under the name ``-``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(path: str) -> bytes:
 
 
 def check_new(path: str, force: bool) -> None:
-    """Raise ``OSError`` if ``write`` would refuse, to say so before the work begins."""
+    """Raise ``OSError`` if ``write`` would fail, before the work begins."""
     if path == STANDARD:
         if _open_stream(sys.stdout, "output").isatty():
             raise FileExistsError("standard output is a terminal: name a file, or redirect it")
@@ -44,9 +44,9 @@ def held(content: Content) -> bytes:
 
 
 def write(path: str, content: Content, force: bool = False) -> None:
-    """Write a file under another name in the same folder, then rename it.
+    """Write a file under a temporary name in the same folder, then rename it.
 
-    So nothing half-written is ever seen, whatever interrupts. Without ``force`` an existing
+    So nothing half-written is ever visible, even after an interruption. Without ``force`` an existing
     file is never replaced, even one that appeared in the meantime. Raises ``OSError``.
     """
     if path == STANDARD:
@@ -54,7 +54,7 @@ def write(path: str, content: Content, force: bool = False) -> None:
         stream.write(held(content))
         stream.flush()
         return
-    if is_device(path):  # /dev/null, a pipe: nothing to rename, and nothing to seek in
+    if is_device(path):  # /dev/null, a pipe: cannot be renamed, and cannot seek
         Path(path).write_bytes(held(content))
         return
     temporary = temporary_name(path)
@@ -67,15 +67,15 @@ def write(path: str, content: Content, force: bool = False) -> None:
 
 
 def temporary_name(path: str) -> str:
-    """A new hidden name in the folder of the file that ``path`` stands for, through links."""
+    """A new hidden name in the folder of the file that ``path`` refers to, following links."""
     target = _target(path)
     return str(target.parent / f".{target.name[:40]}.{secrets.token_hex(6)}.part")
 
 
 def write_temporary(temporary: str, content: Content) -> None:
-    """Write a new file, down to the disk. Raises ``OSError``, and what ``content`` raises.
+    """Write a new file and flush it to disk. Raises ``OSError``, and whatever ``content`` raises.
 
-    What an attempt that was killed has left under this name gives way.
+    A file that a killed attempt left under this name is replaced.
     """
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
@@ -101,7 +101,7 @@ def _target(path: str) -> Path:
     if not target.is_symlink():
         return target
     with contextlib.suppress(FileNotFoundError):
-        os.stat(path)  # OSError if the links lead round
+        os.stat(path)  # OSError if the links form a loop
     return target.resolve()
 
 
@@ -111,7 +111,7 @@ def _rename_new(source: str, target: Path) -> None:
         os.link(source, target)
     except FileExistsError:
         raise FileExistsError(f"{target} exists: use -f to overwrite it") from None
-    except OSError:  # a file system without hard links: the next best
+    except OSError:  # a file system without hard links: the next best thing
         check_new(str(target), force=False)
         os.replace(source, target)
 

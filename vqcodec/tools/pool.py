@@ -1,7 +1,7 @@
-"""Worker processes for independent tasks, any of which may die without harm to the others.
+"""Worker processes for independent tasks, any of which may die without affecting the others.
 
-``concurrent.futures`` gives up all its tasks when one worker is killed, and cannot say which task
-it was at. Here every worker has a pipe of its own: the pipe that closes names the task.
+``concurrent.futures`` abandons all its tasks when one worker is killed, and cannot say which task
+it was working on. Here every worker has its own pipe: the pipe that closes identifies the task.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from vqcodec.errors import BackendError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-#: How often a task may lose its worker before it is to blame.
+#: How often a task may lose its worker before it is abandoned.
 ATTEMPTS = 3
 
 
 class Pool(Generic[Task, Result]):
     """Runs ``start()(task)`` for every task, in ``jobs`` processes.
 
-    ``start`` is called once in each process and returns the function that does the work; it, the
-    tasks and the results must pickle. Processes are spawned, so that threads and CUDA do no harm.
+    ``start`` is called once in each process and returns the function that does the work; ``start``,
+    tasks and results must be picklable. Processes are spawned, to be safe with threads and CUDA.
     """
 
     def __init__(self, start: Callable[[], Callable[[Task], Result]], jobs: int) -> None:
@@ -40,8 +40,8 @@ class Pool(Generic[Task, Result]):
         """Each task with its result, or with what went wrong, in the order of completion.
 
         At most ``jobs`` tasks are taken ahead of the results. A task whose worker dies is given to
-        a new one, and after three such attempts comes back with a :class:`BackendError`. What
-        ``start`` raises is raised here. Closing the iterator kills the workers.
+        a new one, and after three such attempts is returned with a :class:`BackendError`. Errors
+        of ``start`` are raised here. Closing the iterator kills the workers.
         """
         again: list[tuple[Task, int]] = []
         fresh = ((task, 0) for task in tasks)
@@ -99,7 +99,7 @@ class Pool(Generic[Task, Result]):
             self._bury(worker)
 
     def _spawn(self, task: Task, deaths: int) -> None:
-        with _interrupts_blocked():  # the parent decides what an interrupt means
+        with _interrupts_blocked():  # the parent handles interrupts
             worker = _Worker(self._start)
         self._workers[worker.pipe] = worker
         worker.give(task, deaths)
@@ -113,20 +113,20 @@ class Pool(Generic[Task, Result]):
 
 
 class _Worker:
-    """A process, the pipe to it, and the task that it has, with the number of workers that died of it."""
+    """A process, the pipe to it, and its task, with the number of workers that died on that task."""
 
     def __init__(self, start: Callable[[], Callable[[Any], Any]]) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, start), daemon=True)
         self.process.start()
-        theirs.close()  # so that the pipe ends when the process does
+        theirs.close()  # so that the pipe closes when the process ends
         self.ready = False
         self.task: Any = None
 
     def give(self, task: Any, deaths: int) -> None:
         self.task = task, deaths
-        with contextlib.suppress(ConnectionError):  # dead: the next read says so
+        with contextlib.suppress(ConnectionError):  # dead: the next read will show it
             self.pipe.send(task)
 
 
@@ -150,7 +150,7 @@ def _work(pipe: Connection, start: Callable[[], Callable[[Any], Any]]) -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself if it survives a pipe, else its words."""
+    """The error itself if it can be sent through a pipe, else its message."""
     import pickle
 
     try:
@@ -177,5 +177,5 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,1 +1,1 @@
-"""Every op in NumPy: readable, slow, and the definition that all backends must equal bit for bit."""
+"""Every op in NumPy: readable, slow, and the definition that all backends must match bit for bit."""

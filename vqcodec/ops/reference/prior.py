@@ -1,12 +1,12 @@
-"""The integer prior in NumPy: the definition that every other backend must equal bit for bit.
+"""The integer prior in NumPy: the definition that every other backend must match bit for bit.
 
-Positions (r, c) of a code map belong to step ``t = c + lag * r``. What a position needs
-of its own map lies at smaller t, so the same function :meth:`PriorState.cumulative`
+Positions (r, c) of a code map belong to step ``t = c + lag * r``. Whatever a position needs
+from its own map has a smaller t, so the same function :meth:`PriorState.cumulative`
 serves both schedules: all positions in one call (the encoder, codes known) or one call
 per step (the decoder).
 
 Matrix products run in float64. All operands are integers and all sums stay below 2**53,
-so the result is the exact integer whatever the order of summation.
+so the result is the exact integer regardless of the order of summation.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def attend(query: np.ndarray, key: np.ndarray, value: np.ndarray, seen: np.ndarr
     """One head of integer attention: n x d int8 from queries n x d, keys and values m x d.
 
     ``seen`` (n x m bool) says which keys a query sees; at least one each. Weights come
-    from the exponential table at the distance to the largest score, sums are exact,
+    from the exponential table, by distance from the largest score; sums are exact,
     and there is one rounded floor division.
     """
     score = (query.astype(np.float64) @ key.astype(np.float64).T).astype(np.int64)
@@ -99,14 +99,14 @@ def cumulative_frequencies(
 ) -> np.ndarray:
     """Cumulative frequencies F (n x K+1, int64) of integer logits (n x K, fraction 5).
 
-    With e the table's weights at the distance to the largest logit and C their running sum,
+    With e the table's weights, by distance from the largest logit, and C their running sum,
 
         F_k = k + floor(C_k * (2**24 - K) / C_K),
 
     so that F_0 = 0, F_K = 2**24 and every code has at least frequency 1. ``sharpness`` is
     256 / temperature (1 .. 65536): distances are multiplied by it and shifted right by 8.
     ``nucleus`` is 65536 * top_p (1 .. 65536): the heaviest codes that together have at least
-    this share of the weight stay (with all that weigh as much as the lightest of them), the
+    this share of the weight are kept (including ties with the lightest of them), the
     others get weight 0 (Holtzman et al. 2020). Files use 256 and 65536, which change nothing.
     """
     n, k = logits.shape
@@ -123,9 +123,9 @@ def cumulative_frequencies(
 
 
 class PriorState:
-    """Features of one code map while it is coded.
+    """Features of one code map while it is being coded.
 
-    ``coarser``: the maps before (int, h/f x w/f each), ``class_id`` and ``level``: prior
+    ``coarser``: the preceding maps (int, h/f x w/f each), ``class_id`` and ``level``: prior
     inputs. Everything that depends on the map's own codes is filled position by position.
     """
 
@@ -163,7 +163,7 @@ class PriorState:
         return stream.reshape(height, width, -1).astype(np.int64)
 
     def set_codes(self, rows: np.ndarray, columns: np.ndarray, codes: np.ndarray) -> None:
-        """Make codes known to the positions after them."""
+        """Make codes available to later positions."""
         self.embedded[rows, columns] = self.prior.embedding[codes]
 
     def cumulative(
@@ -201,7 +201,7 @@ class PriorState:
         past = np.flatnonzero(self.done)
         d = prior.hidden // prior.config.heads
         out = np.empty((len(rows), prior.hidden), np.int8)
-        for part in range(0, len(rows), 256):  # bounds the score matrix
+        for part in range(0, len(rows), 256):  # limits the size of the score matrix
             here = positions[part : part + 256]
             seen = (self.step[past] < self.step[here][:, None]) | (past == here[:, None])
             for head in range(prior.config.heads):

@@ -1,5 +1,5 @@
 """`nearest_codebook` and `codebook_statistics` in NumPy: the definition that every other backend
-must equal bit for bit. The rule is explained in csrc/kernels/nearest_codebook.h.
+must match bit for bit. The rule is explained in csrc/kernels/nearest_codebook.h.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from vqcodec.errors import InvalidArgument
 def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """a * b + c in float32, rounded once, like the CPU's fused multiply-add.
 
-    The product of two float32 is exact in float64, the sum with c is not, and rounding it to
-    float64 and then to float32 may differ from rounding it once. So the float64 sum is rounded
+    The product of two float32 values is exact in float64, but the sum with c is not, and rounding
+    to float64 and then to float32 may differ from rounding once. So the float64 sum is rounded
     *to odd*: where it is inexact and even, it moves to the odd neighbour on the side of the true
-    value. Odd float64 are never ties of float32, so the second rounding is then right
+    value. Odd float64 values are never ties for float32, so the second rounding is then correct
     (Boldo and Melquiond 2008, "Emulation of FMA and correctly rounded sums").
     """
     with np.errstate(invalid="ignore", over="ignore"):
@@ -56,8 +56,8 @@ def nearest_codebook(z: np.ndarray, codebook: np.ndarray, bias: np.ndarray | Non
         factors = np.float32(-2) * z
     for d in range(codebook.shape[1]):
         score = fma(codebook[None, :, d], factors[:, d, None], score)
-    score[np.isnan(score)] = np.inf  # a NaN is never the lowest
-    indices = score.argmin(axis=1)  # the first of equals
+    score[np.isnan(score)] = np.inf  # so that a NaN is never the lowest
+    indices = score.argmin(axis=1)  # the first in case of ties
     lowest = np.take_along_axis(score, indices[:, None], axis=1)[:, 0]
     if not np.isfinite(lowest).all():
         raise InvalidArgument(f"row {np.isfinite(lowest).argmin()} has no code with a finite score")

@@ -1,4 +1,4 @@
-"""The range decoder in plain integers: the definition that csrc/core/range_decoder.h must equal.
+"""The range decoder in plain integers: the definition that csrc/core/range_decoder.h must match.
 
 Bit-compatible with constriction's queue ``RangeDecoder``: 32-bit words (big-endian here, zeros
 past the end), 64-bit state, 24-bit frequencies (docs/FORMAT.md, "Range coder").

@@ -1,7 +1,7 @@
-"""vqcodec and its peers, each with one number that says how much to keep.
+"""vqcodec and its peers, each with one setting that controls quality.
 
-Pictures are PIL images of mode RGB. Libraries are imported when a codec is made, so that a process that
-measures memory holds only the one that it measures.
+Images are PIL images of mode RGB. Libraries are imported when a codec is created, so that a process that
+measures memory loads only the one it measures.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Codec:
     """One codec.
 
     name: of the format. detail: library, version and settings. unit: what a setting is called.
-    settings: what curves are drawn through, smallest files first; every value from the first to the last works.
-    missing: why there is no such codec here, or "". threads: whether it can use more than one.
+    settings: the points of the curves, smallest files first; every value from the first to the last works.
+    missing: why the codec is not available, or "". threads: whether it can use more than one.
     """
 
     missing = ""
@@ -44,22 +44,22 @@ class Codec:
         return self._decode(data)
 
     def use(self, threads: int) -> None:
-        """From now on, use so many threads (if the codec can)."""
+        """Set the number of threads from now on (if the codec supports it)."""
         self._use(threads)
 
     def try_out(self) -> None:
-        """Code a small picture; what goes wrong makes the codec a missing one."""
+        """Code a small image; if that fails, the codec counts as missing."""
         picture = Image.linear_gradient("L").convert("RGB")
         try:
             for setting in {self.settings[0], self.settings[-1]} if not self.missing else ():
                 if self.decode(self.encode(picture, setting)).size != picture.size:
-                    raise ValueError("the picture comes back in another size")
-        except Exception as error:  # whatever a broken library raises
+                    raise ValueError("the image comes back in another size")
+        except Exception as error:  # a broken library may raise anything
             self.missing = f"does not work here: {error}"
 
 
 def every(model: Any = None, device: str = "cpu", effort: int = 3, only: str | None = None) -> list[Codec]:
-    """vqcodec, then its peers; or the one of this name."""
+    """vqcodec, then its peers; or only the one with this name."""
     makers: dict[str, Callable[[], Codec]] = {
         "vqcodec": lambda: Codec("vqcodec", "quality", range(0, 101, 10), lambda: _vqcodec(model, device, effort), threads=True),
         "JPEG": lambda: Codec("JPEG", "quality", (2, 5, 8, 12, 16, 20, 30, 40, 50, 60, 70, 80), lambda: _pillow(
@@ -144,5 +144,5 @@ def _jpeg_xl() -> Made:
 
 
 def _distance(quality: float) -> float:
-    """What cjxl makes of its ``--quality``, under 100."""
+    """The distance that cjxl derives from its ``--quality``, below 100."""
     return 0.1 + (100 - quality) * 0.09 if quality >= 30 else 53 / 3000 * quality**2 - 23 / 20 * quality + 25

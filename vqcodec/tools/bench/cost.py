@@ -18,7 +18,7 @@ from vqcodec.tools.bench.codecs import Codec
 
 
 def quartiles(seconds: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles; of one value, that value."""
+    """Median and quartiles; for a single value, that value."""
     low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else 3 * [seconds[0]]
     return {"median": middle, "low": low, "high": high}
 
@@ -26,9 +26,9 @@ def quartiles(seconds: Sequence[float]) -> dict[str, float]:
 def times(
     picture: Image.Image, chosen: Sequence[tuple[Codec, float]], threads: Sequence[int], rounds: int
 ) -> Iterator[dict[str, Any]]:
-    """Whole calls in this process, picture to bytes and back, each codec at the setting that comes with it.
+    """Whole calls in this process, image to bytes and back, each codec at its given setting.
 
-    The codecs take turns, so that a slow moment of the machine hits all of them.
+    The codecs take turns, so that a slow moment of the machine affects all of them.
     """
     for count in threads:
         taken: dict[str, tuple[list[float], list[float]]] = {codec.name: ([], []) for codec, _ in chosen}
@@ -40,7 +40,7 @@ def times(
                 encoded = time.perf_counter()
                 codec.decode(data)
                 decoded = time.perf_counter()
-                if number:  # the first round loads what is loaded once
+                if number:  # the first round includes one-time loading
                     taken[codec.name][0].append(encoded - begun)
                     taken[codec.name][1].append(decoded - encoded)
         for codec, setting in chosen:
@@ -53,9 +53,9 @@ def times(
 
 
 def memory(path: str, codec: Codec | None, setting: float, decode: bool, model: Any, device: str) -> int | None:
-    """Peak resident bytes of a process of its own that encodes or decodes one picture; without codec, of one that only opens it.
+    """Peak resident bytes of a separate process that encodes or decodes one image; without a codec, of one that only opens it.
 
-    None where the system does not tell (only Linux does).
+    None where the system does not report it (only Linux does).
     """
     task = {
         "path": path,

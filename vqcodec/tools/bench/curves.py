@@ -1,4 +1,4 @@
-"""Means over pictures, and BD-rates."""
+"""Means over images, and BD-rates."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 if TYPE_CHECKING:
     Point = tuple[float, float]  # bits per pixel, quality
 
-#: Bits per pixel of vqcodec that the narrower BD-rate is about.
+#: Range of vqcodec's bits per pixel for the narrower BD-rate.
 RANGE = 0.15, 0.7
 
 
 def mean(points: Iterable[Sequence[Point | None]]) -> list[Point]:
-    """The mean curve of pictures: point i is the mean of their points i. Pictures without a measure (None) do not count."""
+    """The mean curve of images: point i is the mean of their points i. Images without a value (None) are ignored."""
     known = [picture for picture in points if all(point is not None for point in picture)]
     return [(float(bpp), float(value)) for bpp, value in np.mean(np.asarray(known, float), axis=0)] if known else []
 
 
 def bd_rate(ours: Sequence[Point], theirs: Sequence[Point], rates: tuple[float, float] = (0, np.inf)) -> float | None:
-    """Mean difference in rate at equal quality, in percent, where ours lies in ``rates``; None without overlap.
+    """Mean difference in rate at equal quality, in percent, where our rate lies in ``rates``; None without overlap.
 
     Bjontegaard 2001, with linear interpolation of the logarithm of the rate, which needs no fit.
 

@@ -40,7 +40,7 @@ def figure(report: dict[str, Any]) -> bytes:
         axes.grid(color="#ece9e2")
         axes.spines[["top", "right"]].set_visible(False)
     whole.axes[0].legend(frameon=False)
-    whole.suptitle(f"{report['folder']}: {counted(report['pictures'], 'picture')}, real file sizes")
+    whole.suptitle(f"{report['folder']}: {counted(report['pictures'], 'image')}, real file sizes")
     stream = io.BytesIO()
     whole.savefig(stream, format="png")
     return stream.getvalue()

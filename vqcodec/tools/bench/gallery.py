@@ -1,4 +1,4 @@
-"""Pictures to look at: at equal size, map by map, and samples. All as lossless WebP, so that the page adds no artefacts."""
+"""Images to look at: at equal size, map by map, and samples. All as lossless WebP, so that the page adds no artefacts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from PIL import Image
 from vqcodec.tools.bench.codecs import Codec
 from vqcodec.tools.bench.measure import Measurement, opened, psnr
 
-#: Larger pictures are shown by the middle of so many pixels.
+#: Larger images are cropped to a middle part of this size.
 SHOWN = 960, 640
-#: Side of a sample on the page, and of what is drawn.
+#: Side of a sample on the page, and as drawn.
 SAMPLE, DRAWN = 128, 256
 
 
 @dataclass(frozen=True)
 class Side:
-    """A picture at each of some qualities of vqcodec, and every other codec's file of nearly the same size."""
+    """An image at each of some qualities of vqcodec, and every other codec's file of nearly the same size."""
 
     measurement: Measurement
     qualities: tuple[float, ...]
-    progressive: str  #: The file name of the one that is also shown map by map.
+    progressive: str  #: The file name of the image that is also shown map by map.
 
     def start(self) -> Callable[[str], dict[str, Any]]:
         working = self.measurement.codecs()
@@ -55,7 +55,7 @@ class Side:
         return found
 
     def steps(self, picture: Image.Image, data: bytes) -> list[dict[str, Any]]:
-        """What the first 1, 2, 4, 8 and all maps of a file show, and where in the file they end."""
+        """The images given by the first 1, 2, 4, 8 and all maps of a file, and where in the file they end."""
         import vqcodec
 
         ends = [chunk["offset"] + chunk["bytes"] for chunk in vqcodec.info(data)["chunks"] if chunk["tag"] == "M"]
@@ -87,7 +87,7 @@ def version(codec: Codec, picture: Image.Image, data: bytes, setting: float) -> 
 
 
 def largest_within(codec: Codec, picture: Image.Image, size: int) -> tuple[float, bytes]:
-    """The setting whose file is the largest of at most ``size`` bytes, by bisection; the least setting if none is."""
+    """The setting with the largest file of at most ``size`` bytes, by bisection; the lowest setting if there is none."""
     whole = codec.unit == "quality"
     low, high = codec.settings[0], codec.settings[-1]
     best = low, codec.encode(picture, low)
@@ -107,7 +107,7 @@ def largest_within(codec: Codec, picture: Image.Image, size: int) -> tuple[float
 
 
 def middle(width: int, height: int) -> tuple[int, int, int, int]:
-    """The box of a picture that the page shows; upright pictures get an upright one."""
+    """The box of an image that the page shows; portrait images get a portrait box."""
     most = SHOWN if width >= height else SHOWN[::-1]
     w, h = min(width, most[0]), min(height, most[1])
     x, y = (width - w) // 2, (height - h) // 2
@@ -122,7 +122,7 @@ def embedded(picture: Image.Image) -> str:
 
 
 def samples(model: Any, device: str, classes: int, each: int) -> list[dict[str, Any]]:
-    """Of each class, a strip of samples drawn by the prior, at half their size."""
+    """For each class, a strip of samples drawn from the prior, at half size."""
     import vqcodec
     from vqcodec.tools.demo import grid
 

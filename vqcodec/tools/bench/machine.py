@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""A description of the machine used for the measurements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vqcodec.tools.pool import cores
 
 
 def described() -> dict[str, Any]:
-    """Date, processor, cores, memory, system, and the versions of what matters."""
+    """Date, processor, cores, memory, system, and the relevant versions."""
     import numpy
 
     from vqcodec.ops import cpu
@@ -34,7 +34,7 @@ def processor() -> str:
 
 
 def memory() -> int | None:
-    """Bytes in all, where the system tells."""
+    """Total bytes, if the system reports it."""
     import os
 
     try:

@@ -1,4 +1,4 @@
-"""One picture through all codecs. Runs in worker processes, of one thread each: nothing here is timed."""
+"""One image through all codecs. Runs in worker processes with one thread each: nothing here is timed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from vqcodec.tools import compare
 from vqcodec.tools.bench import codecs
 from vqcodec.tools.bench.codecs import Codec
 
-#: Names for people.
+#: Human-readable names.
 METRICS = {"psnr": "PSNR, dB", "ms_ssim": "MS-SSIM, dB", "ssimulacra2": "SSIMULACRA2"}
-#: SSIMULACRA2 is not defined for smaller pictures.
+#: SSIMULACRA2 is not defined for smaller images.
 SSIMULACRA2_SIDE = 8
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What all pictures go through.
+    """The measurements made on every image.
 
-    names: the codecs that work here. metrics: those of ``METRICS`` that do. quick: fewer settings.
+    names: the codecs available. metrics: those of ``METRICS`` available. quick: fewer settings.
     """
 
     names: tuple[str, ...]
@@ -42,14 +42,14 @@ class Measurement:
         return [codec for codec in codecs.every(self.model, self.device, self.effort) if codec.name in self.names]
 
     def start(self) -> Callable[[str], dict[str, Any]]:
-        """Load everything; returns a function from a picture's name to what was found."""
+        """Load everything; returns a function from an image's name to its results."""
         working = self.codecs()
         for codec in working:
             codec.use(1)
         return lambda path: self.measure(path, working)
 
     def measure(self, path: str, working: list[Codec]) -> dict[str, Any]:
-        """Every codec at every setting: rows of setting, bytes and the metrics; and what vqcodec's maps took."""
+        """Every codec at every setting: rows of setting, bytes and the metrics; and the sizes of vqcodec's maps."""
         picture = opened(path)
         found: dict[str, Any] = {"path": path, "width": picture.width, "height": picture.height, "rows": {}, "maps": {}}
         for codec in working:
@@ -58,7 +58,7 @@ class Measurement:
                 try:
                     data = codec.encode(picture, setting)
                     back = codec.decode(data)
-                except Exception as error:  # libraries raise whatever they like for a picture that they cannot code
+                except Exception as error:  # libraries may raise anything for an image that they cannot code
                     raise ImageError(f"{codec.name} cannot code it: {error}") from error
                 rows.append([setting, len(data), *(MEASURES[metric](picture, back) for metric in self.metrics)])
                 if codec.name == "vqcodec":
@@ -67,7 +67,7 @@ class Measurement:
         return found
 
     def map_bits(self, data: bytes) -> dict[str, Any]:
-        """Of each map of a file: how often each code occurs, and the bytes that its chunk took."""
+        """For each map of a file: how often each code occurs, and the bytes of its chunk."""
         import vqcodec
 
         maps = vqcodec.decode_maps(data, model=self.model, device=self.device)
@@ -79,12 +79,12 @@ class Measurement:
 
 
 def settings(codec: Codec, quick: bool) -> tuple[float, ...]:
-    """Those to measure: all, or about a third, with both ends."""
+    """The settings to measure: all, or about a third, including both ends."""
     return codec.settings[:-1:3] + codec.settings[-1:] if quick else codec.settings
 
 
 def opened(path: str | os.PathLike[str]) -> Image.Image:
-    """The picture as all codecs get it: RGB, upright, without alpha and metadata. Raises ``ImageError``."""
+    """The image that all codecs get: RGB, upright, without alpha and metadata. Raises ``ImageError``."""
     return Image.fromarray(images.to_array(path).pixels)
 
 
@@ -92,19 +92,19 @@ def opened(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:
-    """In dB, over the RGB channels; 100 for equal pictures."""
+    """In dB, over the RGB channels; 100 for equal images."""
     return min(images.psnr(a, b), 100.0)
 
 
 def ms_ssim_decibels(a: Image.Image, b: Image.Image) -> float | None:
-    """-10 log10(1 - MS-SSIM), at most 60; None for pictures that are too small for it."""
+    """-10 log10(1 - MS-SSIM), at most 60; None for images that are too small for it."""
     if min(a.size) < compare.MS_SSIM_SIDE:
         return None
     return float(-10 * np.log10(max(1 - compare.ms_ssim(np.asarray(a), np.asarray(b)), 1e-6)))
 
 
 def ssimulacra2(a: Image.Image, b: Image.Image) -> float | None:
-    """Up to 100; None for pictures that are too small for it."""
+    """Up to 100; None for images that are too small for it."""
     from ssimulacra2 import compute_ssimulacra2  # type: ignore[import-not-found,unused-ignore]
 
     if min(a.size) < SSIMULACRA2_SIDE:
@@ -119,11 +119,11 @@ MEASURES = {"psnr": psnr, "ms_ssim": ms_ssim_decibels, "ssimulacra2": ssimulacra
 
 
 def missing_metrics() -> dict[str, str]:
-    """The metrics that cannot be had here, with the reason."""
+    """The metrics that are not available, with the reason."""
     try:
         importlib.import_module("ssimulacra2")
     except ModuleNotFoundError as error:
         return {"ssimulacra2": f"not installed: pip install 'vqcodec[bench]' ({error})"}
-    except Exception as error:  # a broken installation raises whatever it likes
+    except Exception as error:  # a broken installation may raise anything
         return {"ssimulacra2": f"ssimulacra2 does not work here: {error}"}
     return {}

@@ -137,7 +137,7 @@
     if (byId("chart").clientWidth !== drawn) { drawn = byId("chart").clientWidth; chart(); }
   }).observe(byId("chart"));
 
-  // -- two versions of a picture ----------------------------------------------------------
+  // -- two versions of an image ----------------------------------------------------------
 
   if (data.pictures.length) {
     const state = { picture: 0, rate: data.pictures[0].rates.length > 1 ? 1 : 0 };
@@ -180,7 +180,7 @@
     byId("zoom").onchange = (event) => compare.classList.toggle("zoomed", event.target.checked);
     choices(byId("pictures"), data.pictures.map((p) => p.name), 0, (i) => { state.picture = i; show(); });
     choices(byId("rates"), data.pictures[0].rates.map((r) => `quality ${r.quality}`), state.rate, (i) => { state.rate = i; show(); });
-    if (versions.length > 1) {  // the headline's two, of a picture in the middle of the order
+    if (versions.length > 1) {  // the headline's two, of an image in the middle of the order
       const picture = data.pictures[data.pictures.length >> 1];
       [["left", versions[1]], ["right", versions[0]]].forEach(([side, name]) => {
         const version = picture.rates[state.rate].versions.find((v) => v.codec === name);

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing but itself. No number is written here."""
+"""A report as one self-contained HTML page. No number is hard-coded here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARTS = Path(__file__).parent
 
 
 def html(report: dict[str, Any], gallery: dict[str, Any]) -> str:
-    """The page. gallery: what :func:`vqcodec.tools.bench.report.run` gives beside the report."""
+    """The page. gallery: what :func:`vqcodec.tools.bench.report.run` returns along with the report."""
     metrics = [m for m in report["metrics"] if report["curves"].get(m["name"], {}).get("vqcodec")]
     pictures = [
         {**{k: p[k] for k in ("box", "original", "rates")}, "name": os.path.basename(p["path"])}
@@ -39,7 +39,7 @@ def html(report: dict[str, Any], gallery: dict[str, Any]) -> str:
     steps = next((p for p in gallery["pictures"] if p["steps"]), None)
     filled = {
         "title": f"vqcodec on {escape(report['folder'])}", "version": escape(report["versions"]["vqcodec"]), "claim": claim, "lead": lead,
-        "low": str(low), "high": str(high), "pictures": counted(report["pictures"], "picture"),
+        "low": str(low), "high": str(high), "pictures": counted(report["pictures"], "image"),
         "tiles": _tiles(report), "rivals": _rivals(report, metrics), "bd_table": _bd_table(report, metrics), "absent": _absent(report),
         "cropped": _cropped(gallery), "steps_hidden": "" if steps else " hidden", "steps": _steps(steps),
         "samples_hidden": "" if gallery["samples"] else " hidden", "samples": _samples(gallery["samples"]),
@@ -53,7 +53,7 @@ def html(report: dict[str, Any], gallery: dict[str, Any]) -> str:
 
 
 def claims(report: dict[str, Any]) -> tuple[str, str]:
-    """The headline, against the first other codec there is, and the line below it, against the strongest by PSNR."""
+    """The headline, against the first other codec available, and the line below it, against the strongest by PSNR."""
     known = [
         (entry["codec"], entry["psnr"]["range"]) for entry in report["bd_rates"] if entry["psnr"]["range"] is not None
     ]
@@ -62,7 +62,7 @@ def claims(report: dict[str, Any]) -> tuple[str, str]:
     name, rate = known[0]
     claim = f"<em>{_change(rate)}</em> than {escape(name)}"
     best, least = max(known, key=lambda entry: entry[1])
-    lead = f"at the same PSNR, measured on {counted(report['pictures'], 'picture')} with real file sizes."
+    lead = f"at the same PSNR, measured on {counted(report['pictures'], 'image')} with real file sizes."
     if len(known) > 1:
         lead += f" Against the strongest rival by that measure, {escape(best)}, vqcodec’s files are {_change(least)}."
     return claim, f"{lead} One model for all qualities; the same bits on every machine."
@@ -74,7 +74,7 @@ def _change(rate: float) -> str:
 
 
 def _rivals(report: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> str:
-    """Who needs fewer bytes than vqcodec, by the metrics that the headline does not speak of."""
+    """Which codecs need fewer bytes than vqcodec, by the metrics that the headline does not mention."""
     said = ""
     for metric in metrics:
         ahead = [entry["codec"] for entry in report["bd_rates"] if (entry[metric["name"]]["range"] or 0) > 0]
@@ -100,7 +100,7 @@ def _tiles(report: dict[str, Any]) -> str:
 
 
 def _bd_table(report: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> str:
-    rows = [["against", *(plain(m) for m in metrics), "each picture, PSNR"]]
+    rows = [["against", *(plain(m) for m in metrics), "each image, PSNR"]]
     tones: list[list[str]] = []
     for entry in report["bd_rates"]:
         rates = [entry[m["name"]]["range"] for m in metrics]
@@ -135,7 +135,7 @@ def _steps(picture: dict[str, Any] | None) -> str:
     width, height = picture["box"][2] - picture["box"][0], picture["box"][3] - picture["box"][1]
     return "".join(
         f'<figure><img src="{step["image"]}" width="{width}" height="{height}" decoding="async" '
-        f'alt="The picture after {step["maps"]} of {step["of"]} maps"><figcaption><b>'
+        f'alt="The image after {step["maps"]} of {step["of"]} maps"><figcaption><b>'
         f"{'all ' + str(step['of']) + ' maps' if step['maps'] == step['of'] else plural(step['maps'], 'map')}</b> · "
         f"{step['bytes']:,} bytes · {step['psnr']:.1f} dB</figcaption></figure>"
         for step in picture["steps"]
@@ -158,7 +158,7 @@ def _maps_text(report: dict[str, Any]) -> str:
     uniform, zero, stored = map_totals(entry)
     return (
         f"At quality {entry['quality']:g}, plain indices would take {uniform:.2f} bits per pixel, a perfect coder that knows how often "
-        f"each code occurs in these pictures {zero:.3f}. The files take <b>{stored:.3f}</b>, all overhead included: "
+        f"each code occurs in these images {zero:.3f}. The files take <b>{stored:.3f}</b>, all overhead included: "
         f"<b>{saved(entry):.0f} % fewer</b>, because a network predicts every code from those before it. Bits per code:"
     )
 
@@ -203,7 +203,7 @@ def _costs_text(report: dict[str, Any]) -> str:
     return (
         f"Whole calls in one process, {escape(timed['name'])}, {timed['width']} × {timed['height']}, every codec at its setting "
         f"nearest to {timed['bpp']:.2f} bits per pixel; medians. Memory: the peak of a process that does one call, "
-        f"of which opening the picture alone takes {megabytes(report['memory_of_nothing'])} MB."
+        f"of which opening the image alone takes {megabytes(report['memory_of_nothing'])} MB."
     )
 
 
@@ -238,7 +238,7 @@ def _cropped(gallery: dict[str, Any]) -> str:
     cropped = any(
         (p["width"], p["height"]) != (p["box"][2] - p["box"][0], p["box"][3] - p["box"][1]) for p in gallery["pictures"]
     )
-    return " Of large pictures the middle is shown." if cropped else ""
+    return " Large images are cropped to the middle." if cropped else ""
 
 
 def _facts(report: dict[str, Any]) -> str:
@@ -247,16 +247,16 @@ def _facts(report: dict[str, Any]) -> str:
     size = ", ".join(shown) if len(shown) < 4 else f"{shown[0]} to {shown[-1]}"
     memory = f", {report['machine_memory'] / 2**30:.0f} GiB" if report["machine_memory"] else ""
     facts = [
-        ("command", f"<code>{escape(report['command'])}</code>" + " (fewer pictures, settings and rounds)" * report["quick"]),
+        ("command", f"<code>{escape(report['command'])}</code>" + " (fewer images, settings and rounds)" * report["quick"]),
         ("date", escape(report["date"])),
         ("machine", escape(f"{report['processor']}, {plural(report['cores'], 'core')}{memory}, {report['system']}; vqcodec uses "
                            f"{report['instructions']}")),
         ("versions", escape(", ".join(f"{name} {version}" for name, version in report["versions"].items()))),
-        ("pictures", escape(f"{counted(report['pictures'], 'picture')} of {report['folder']}, {size}; RGB, without alpha and metadata")),
+        ("images", escape(f"{counted(report['pictures'], 'image')} of {report['folder']}, {size}; RGB, without alpha and metadata")),
         *((escape(c["name"]), f"<b>not here</b>: {escape(c['missing'])}" if c["missing"] else escape(c["detail"]))
           for c in report["codecs"]),
         ("metrics", escape("PSNR over the RGB channels; MS-SSIM as −10 log10(1 − x), mean of the channels; SSIMULACRA2 by the package "
-                           "of that name; means of the pictures’ values. " + " ".join(
+                           "of that name; means of the images’ values. " + " ".join(
                                f"{plain(m)} is not here: {m['missing']}." for m in report["metrics"] if m["missing"]))),
         *(("left out", escape(f"{s['name']}: {s['reason']}")) for s in report["skipped"]),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""All measurements of a folder, as one dictionary that JSON can hold; and the pictures for the page."""
+"""All measurements of a folder, as one JSON-compatible dictionary, and the images for the page."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from vqcodec.tools.bench.codecs import Codec, every
 from vqcodec.tools.bench.measure import Measurement
 from vqcodec.tools.pool import Pool, cores
 
-#: The quality at which times and memory are measured; peers at their setting of nearest size.
+#: The quality at which times and memory are measured; peers use the setting with the nearest size.
 USUAL = text.USUAL
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure. quick: a third of the settings, at most six pictures, few rounds.
+    """What to measure. quick: a third of the settings, at most six images, few rounds.
 
-    shown: how many pictures to look at, 4 unless told (quick: 1). pages: False for none, and no samples.
+    shown: how many images to look at, 4 unless told (quick: 1). pages: False for none, and no samples.
     """
 
     folder: str
@@ -41,15 +41,15 @@ class Plan:
     shown: int | None = None
 
 
-#: Called with the name of a stage, what is done of it, and of how many.
+#: Called with the name of a stage, the number of items done, and the total.
 Progress = Callable[[str, int, int], None]
 
 
 def run(plan: Plan, command: str = "", progress: Progress = lambda *_: None) -> tuple[dict[str, Any], dict[str, Any]]:
     """The report, and the gallery for the page.
 
-    Pictures that cannot be read, or that a codec cannot code, are left out and named in the report, as are
-    codecs and metrics that are not there. Raises :class:`~vqcodec.errors.ImageError` if no picture is left.
+    Images that cannot be read, or that a codec cannot code, are left out and listed in the report, as are
+    missing codecs and metrics. Raises :class:`~vqcodec.errors.ImageError` if no image is left.
     """
     missing = measure.missing_metrics()
     codecs = every(plan.model, plan.device, check_effort("effort", plan.effort))
@@ -66,10 +66,10 @@ def run(plan: Plan, command: str = "", progress: Progress = lambda *_: None) -> 
     )
     paths = chosen(plan)
     jobs = plan.jobs or (cores() if plan.device == "cpu" else 1)
-    found, skipped = _through(measurement, paths, jobs, progress, "pictures")
+    found, skipped = _through(measurement, paths, jobs, progress, "images")
     if not found:
         reasons = f": {skipped[0]['name']}: {skipped[0]['reason']}" if skipped else ""
-        raise ImageError(f"{plan.folder}: must hold a picture that can be measured, found none{reasons}")
+        raise ImageError(f"{plan.folder}: must contain an image that can be measured, found none{reasons}")
     report: dict[str, Any] = {
         "command": command,
         "folder": os.path.basename(os.path.abspath(plan.folder)),
@@ -100,7 +100,7 @@ def run(plan: Plan, command: str = "", progress: Progress = lambda *_: None) -> 
 
 
 def chosen(plan: Plan) -> list[str]:
-    """The pictures of the folder; if quick, at most six, evenly spread."""
+    """The images in the folder; if quick, at most six, evenly spaced."""
     paths = [str(path) for path in batch.pictures_in(plan.folder, ".vqc", recursive=False)]
     count = min(len(paths), 6) if plan.quick else len(paths)
     return [paths[i * len(paths) // count] for i in range(count)]
@@ -109,7 +109,7 @@ def chosen(plan: Plan) -> list[str]:
 def _through(
     work: Any, paths: Sequence[str], jobs: int, progress: Progress, stage: str
 ) -> tuple[list[Any], list[dict[str, str]]]:
-    """``work`` for every path, in processes: what came of it, in the order of ``paths``; and those that failed."""
+    """``work`` for every path, in processes: the results, in the order of ``paths``, and the failures."""
     done: dict[str, Any] = {}
     progress(stage, 0, len(paths))
     pool: Pool[str, Any] = Pool(work.start, max(1, min(jobs, len(paths))))
@@ -133,14 +133,14 @@ def _through(
 def points(
     picture: dict[str, Any], measurement: Measurement, codec: str, metric: str
 ) -> list[tuple[float, float] | None]:
-    """Bits per pixel and a metric of one picture at every setting; None where the metric does not exist."""
+    """Bits per pixel and a metric of one image at every setting; None where the metric does not exist."""
     column = 2 + measurement.metrics.index(metric)
     area = picture["width"] * picture["height"]
     return [None if row[column] is None else (8 * row[1] / area, row[column]) for row in picture["rows"][codec]]
 
 
 def curve(found: list[Any], measurement: Measurement, codec: str, metric: str) -> list[dict[str, float]]:
-    """Means over the pictures, for every setting of a codec."""
+    """Means over the images, for every setting of a codec."""
     means = curves.mean([points(p, measurement, codec, metric) for p in found])
     return [
         {"setting": row[0], "bpp": bpp, "value": value} for row, (bpp, value) in zip(found[0]["rows"][codec], means)
@@ -148,7 +148,7 @@ def curve(found: list[Any], measurement: Measurement, codec: str, metric: str) -
 
 
 def rates(report: dict[str, Any], found: list[Any], measurement: Measurement, codec: str) -> dict[str, Any]:
-    """BD-rates of vqcodec against a codec: of the mean curves, and of each picture by PSNR."""
+    """BD-rates of vqcodec against a codec: for the mean curves, and for each image by PSNR."""
     result: dict[str, Any] = {"codec": codec}
     for metric in measurement.metrics:
         ours, theirs = ([(p["bpp"], p["value"]) for p in report["curves"][metric][name]] for name in ("vqcodec", codec))
@@ -158,7 +158,7 @@ def rates(report: dict[str, Any], found: list[Any], measurement: Measurement, co
 
 
 def own_rate(picture: dict[str, Any], measurement: Measurement, codec: str) -> float | None:
-    """BD-rate of one picture by PSNR, over all that both codecs reach."""
+    """BD-rate of one image by PSNR, over the whole range that both codecs reach."""
     ours, theirs = (
         [point for point in points(picture, measurement, name, "psnr") if point] for name in ("vqcodec", codec)
     )
@@ -166,10 +166,10 @@ def own_rate(picture: dict[str, Any], measurement: Measurement, codec: str) -> f
 
 
 def map_bits(found: list[Any], sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """Bits of the code maps at every quality, over all pictures; ``sizes``: of the maps' codebooks.
+    """Bits of the code maps at every quality, over all images; ``sizes``: those of the maps' codebooks.
 
-    uniform: the logarithm of the codebook's size for every code. zero_order: the entropy of a map's codes over the
-    whole folder, as if a coder knew it. file: the maps' chunks as they are stored, all overhead included.
+    uniform: the logarithm of the codebook size, for every code. zero_order: the entropy of a map's codes over the
+    whole folder, as if known to the coder. file: the maps' chunks as stored, including all overhead.
     """
     result = []
     for quality in found[0]["maps"]:
@@ -190,13 +190,13 @@ def map_bits(found: list[Any], sizes: Sequence[int]) -> list[dict[str, Any]]:
     return result
 
 
-# -- costs and pictures ------------------------------------------------------------------
+# -- costs and images ------------------------------------------------------------------
 
 
 def _costs(
     plan: Plan, found: list[Any], working: list[Codec], means: dict[str, Any], progress: Progress
 ) -> dict[str, Any]:
-    """Times and memory of the picture of middling size, all codecs at nearly the same rate."""
+    """Times and memory for the image of median size, with all codecs at nearly the same rate."""
     picture = sorted(found, key=lambda p: p["width"] * p["height"])[len(found) // 2]
     usual = min(means["vqcodec"], key=lambda point: abs(point["setting"] - USUAL))
     nearest = [
@@ -239,15 +239,13 @@ def _gallery(plan: Plan, measurement: Measurement, found: list[Any], jobs: int, 
     count, each, classes = (1, 2, 4) if plan.quick else (4, 4, 16)
     ranked = sorted(found, key=lambda p: _gain(p, measurement))
     count = min(plan.shown or count, len(ranked))
-    picked = [
-        ranked[i * (len(ranked) - 1) // max(count - 1, 1)] for i in range(count)
-    ]  # from where we gain most to least
+    picked = [ranked[i * (len(ranked) - 1) // max(count - 1, 1)] for i in range(count)]  # from largest to smallest gain
     side = gallery.Side(measurement, (10, USUAL), picked[0]["path"])
-    shown, _ = _through(side, [p["path"] for p in picked], jobs, progress, "pictures to look at")
+    shown, _ = _through(side, [p["path"] for p in picked], jobs, progress, "images to look at")
     return {"pictures": shown, "samples": gallery.samples(plan.model, plan.device, classes, each)}
 
 
 def _gain(picture: dict[str, Any], measurement: Measurement) -> float:
-    """BD-rate of one picture against the best other codec, by PSNR: the larger, the worse for us."""
+    """BD-rate of one image against the best other codec, by PSNR: the larger, the worse for us."""
     found = [own_rate(picture, measurement, name) for name in measurement.names[1:]]
     return max((rate for rate in found if rate is not None), default=0.0)

@@ -1,11 +1,11 @@
-"""A report in words: tables for a terminal, and what they share with the page. No number is written here."""
+"""A report as text: tables for a terminal, and what they share with the page. No number is hard-coded here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-#: The quality whose maps are shown, at which times and memory are measured, and which the page compares at.
+#: The quality whose maps are shown, at which times and memory are measured, and at which the page compares.
 USUAL = 50
 
 
@@ -14,7 +14,7 @@ def text(report: dict[str, Any]) -> str:
     metrics = list(report["curves"])
     labels = {m["name"]: m["label"] for m in report["metrics"]}
     lines = [
-        f"{counted(report['pictures'], 'picture')}; means",
+        f"{counted(report['pictures'], 'image')}; means",
         "",
         f"{'codec':10} {'setting':>8} {'bits/pixel':>11} " + " ".join(f"{labels[m]:>12}" for m in metrics),
     ]
@@ -97,7 +97,7 @@ def cost_rows(report: dict[str, Any]) -> list[tuple[str, int, float, float, int 
 
 
 def absent(report: dict[str, Any]) -> list[str]:
-    """A line for every codec and metric that is not here, and for every picture that was left out."""
+    """A line for every codec and metric that is missing, and for every image that was left out."""
     found = [f"{c['name']}: {c['missing']}" for c in report["codecs"] if c["missing"]]
     found += [f"{plain(m)}: {m['missing']}" for m in report["metrics"] if m["missing"]]
     return found + [f"{s['name']} left out: {s['reason']}" for s in report["skipped"]]
