@@ -26,9 +26,9 @@ from typing import Any
 
 from benchmarks import model_card, rows
 from benchmarks.rows import Row
-from vqcodec.bench import machine
-from vqcodec.bench.cost import quartiles
-from vqcodec.demo import PHOTO
+from vqcodec.tools.bench import machine
+from vqcodec.tools.bench.cost import quartiles
+from vqcodec.tools.demo import PHOTO
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs/BENCHMARKS.md"
@@ -51,7 +51,7 @@ class Task:
 
 
 def tasks(options: argparse.Namespace) -> Iterator[Task]:
-    model = ["--model", "vqcodec/models/weights/default.safetensors"]
+    model = ["--model", "vqcodec/model/weights/default.safetensors"]
     for avx2 in (True, False):
         yield Task("decode", ["benchmarks.decode", *model], ["--compressai", options.compressai],
                    ["--rounds", "2", "--peer-rounds", "1", "--size", "192x128"], avx2)

@@ -39,8 +39,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 import vqcodec
-from vqcodec.demo import PHOTO
 from vqcodec.errors import ImageError, VqcodecError
+from vqcodec.tools.demo import PHOTO
 
 #: Bytes that a process may take for a picture of 10,000 x 10,000 pixels.
 MOST = 1_500_000_000

@@ -28,7 +28,7 @@ import torch
 from benchmarks.decode import Ours, map_shapes, random_priors, random_words
 from benchmarks.sampling import Naive
 from vqcodec import ops
-from vqcodec.models import config as configs
+from vqcodec.model import config as configs
 from vqcodec.ops import cuda
 
 #: Per multiprocessor and clock: float32 fused multiply-adds, int8 multiply-adds of `mma`.

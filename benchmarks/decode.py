@@ -46,11 +46,12 @@ import numpy as np
 import torch
 
 from benchmarks.rows import Row, dump
-from vqcodec import entropy, ops
-from vqcodec.models import config as configs
-from vqcodec.models.integer import IntegerPrior, Tables, load_prior
-from vqcodec.models.prior import Prior
-from vqcodec.ops import native, ref
+from training.networks.prior import Prior
+from vqcodec import ops
+from vqcodec.model import config as configs
+from vqcodec.model.prior import IntegerPrior, Tables, load_prior
+from vqcodec.ops import cpu, range_coder
+from vqcodec.ops.reference import prior as reference_prior
 
 CLASSES = 16
 PEERS = ("mbt2018", "cheng2020_anchor", "bmshj2018_hyperprior")
@@ -87,7 +88,7 @@ def map_shapes(config: configs.ModelConfig, height: int, width: int) -> list[tup
 
 def random_words(shapes: Sequence[tuple[int, int]], seed: int = 0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
-    return [rng.integers(0, ref.TOTAL, h * w, dtype=np.uint32) for h, w in shapes]
+    return [rng.integers(0, reference_prior.TOTAL, h * w, dtype=np.uint32) for h, w in shapes]
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Ours:
         self.priors, self.shapes = priors, shapes
         self.codes = ops.wavefront_sample(priors, shapes, random_words(shapes), 1, 0)
         self.streams = [
-            entropy.encode_stream(*ops.prior_frequencies(p, self.codes[m], self.codes[:m], 1, 0))
+            range_coder.encode_stream(*ops.prior_frequencies(p, self.codes[m], self.codes[:m], 1, 0))
             for m, p in enumerate(priors)
         ]
         for found, expected in zip(self.decode(), self.codes, strict=True):
@@ -171,12 +172,12 @@ def seconds(call: Callable[[], object]) -> float:
 
 def report_ours(ours: Ours, size: tuple[int, int], rounds: int, max_threads: int) -> list[float]:
     """Prints the table of our own figures; seconds with all threads."""
-    variant = native.select_variant()
+    variant = cpu.select_variant()
     counts = sorted({1, max_threads})
     times: dict[int, list[float]] = {n: [] for n in counts}
     for _ in range(rounds):
         for threads in counts:
-            native.set_num_threads(threads)
+            cpu.set_num_threads(threads)
             ours.decode()  # wakes the threads
             times[threads].append(seconds(ours.decode))
     print("| threads | ms | best ms | GMAC/s | peak GMAC/s | peak | tile | weights GB/s | weights |")
@@ -201,7 +202,7 @@ def report_ours(ours: Ours, size: tuple[int, int], rounds: int, max_threads: int
 
 def report_peers(own: list[float], python: str, size: tuple[int, int], threads: int, rounds: int) -> list[Row]:
     """Prints the table of the peers; our times against those of each."""
-    job = f"decode all maps of {size[0]} x {size[1]} ({native.select_variant()}, {threads} threads)"
+    job = f"decode all maps of {size[0]} x {size[1]} ({cpu.select_variant()}, {threads} threads)"
     try:
         peers = Peers(python, size, threads)
     except (ImportError, OSError) as error:
@@ -228,7 +229,7 @@ def report_peers(own: list[float], python: str, size: tuple[int, int], threads: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="768x512", help="of the picture, WIDTHxHEIGHT")
-    parser.add_argument("--threads", type=int, default=native.get_num_threads())
+    parser.add_argument("--threads", type=int, default=cpu.get_num_threads())
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--peer-rounds", type=int, default=5)
     parser.add_argument("--model", type=Path, help="a model file (default: random weights)")
@@ -238,7 +239,7 @@ def main() -> None:
 
     width, height = (int(side) for side in options.size.split("x"))
     if options.model:
-        from vqcodec.models import file
+        from vqcodec.model import file
 
         model = file.load(options.model)
         config, priors = model.config, list(model.priors)
@@ -246,11 +247,11 @@ def main() -> None:
         config = configs.default()
         priors = random_priors(config)[1]
     torch.set_num_threads(options.threads)
-    native.set_num_threads(options.threads)
+    cpu.set_num_threads(options.threads)
     ours = Ours(priors, map_shapes(config, height, width))
     print(
         f"{width} x {height}, {len(priors)} maps, {ours.codes_in_all()} codes, "
-        f"{sum(map(len, ours.streams))} bytes; {native.select_variant()} ({platform.machine()}, "
+        f"{sum(map(len, ours.streams))} bytes; {cpu.select_variant()} ({platform.machine()}, "
         f"torch {torch.__version__}); medians of {options.rounds}\n"
     )
     own = report_ours(ours, (width, height), options.rounds, options.threads)

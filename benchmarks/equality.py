@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 import vqcodec
-from vqcodec import entropy, ops
-from vqcodec.codec import Codec
-from vqcodec.ops import native
+from vqcodec import ops
+from vqcodec.codec.codec import Codec
+from vqcodec.ops import cpu, range_coder
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
     args = parser.parse_args()
     codec = Codec()
     priors = codec.model.priors
-    backends = native.cpu_variants()
+    backends = cpu.cpu_variants()
     jobs, truths, checks = [], [], 0
     for number, path in enumerate(sorted(args.folder.glob("*.png"))):
         picture = np.asarray(Image.open(path).convert("RGB"))
@@ -41,10 +41,10 @@ def main() -> int:
         names = backends + ["reference"] * (number < args.reference)
         for backend in names:
             for threads in (1, 2) if backend != "reference" else (1,):
-                native.set_num_threads(threads)
+                cpu.set_num_threads(threads)
                 for m, codes in enumerate(maps):
                     coded = ops.prior_frequencies(priors[m], codes, maps[:m], header.class_id, header.level, backend=backend)
-                    assert entropy.encode_stream(*coded) == streams[m], (path.name, backend, threads, m)
+                    assert range_coder.encode_stream(*coded) == streams[m], (path.name, backend, threads, m)
                 decoded = ops.wavefront_decode(priors[: len(maps)], shapes, streams, header.class_id, header.level, backend=backend)
                 assert all(np.array_equal(a, b) for a, b in zip(decoded, maps)), (path.name, backend, threads)
                 checks += 2 * len(maps)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rows import replaced
-from vqcodec.bench.text import counted, map_totals, saved, signed
+from vqcodec.tools.bench.text import counted, map_totals, saved, signed
 
 DOCUMENT = Path(__file__).parent.parent / "docs/MODEL.md"
 BEGIN = "<!-- begin: python -m benchmarks.model_card -->"

@@ -39,7 +39,8 @@ import numpy as np
 import torch
 
 from benchmarks.rows import Row, dump
-from vqcodec.ops import native, nearest_codebook, ref_nearest
+from vqcodec.ops import cpu, nearest_codebook
+from vqcodec.ops.reference import quantizer as reference_quantizer
 
 try:
     import faiss
@@ -95,7 +96,7 @@ def contenders(z: np.ndarray, codebook: np.ndarray) -> dict[str, Callable[[], np
 
 def check(calls: dict[str, Callable[[], np.ndarray]], z: np.ndarray, codebook: np.ndarray) -> None:
     expected = np.concatenate(
-        [ref_nearest.nearest_codebook(part, codebook) for part in np.array_split(z[:4096], 8)]
+        [reference_quantizer.nearest_codebook(part, codebook) for part in np.array_split(z[:4096], 8)]
     )
     results = {name: call() for name, call in calls.items()}
     assert np.array_equal(results["vqcodec"][: len(expected)], expected)
@@ -115,7 +116,7 @@ def time_call(call: Callable[[], object], warm_up: float = 0.025) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=native.get_num_threads())
+    parser.add_argument("--threads", type=int, default=cpu.get_num_threads())
     parser.add_argument("--rows", type=int, default=65536)
     parser.add_argument("--codes", type=int, default=512)
     parser.add_argument("--dims", type=int, nargs="+", default=[4, 16, 64])
@@ -123,11 +124,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write rows for python -m benchmarks")
     options = parser.parse_args()
 
-    native.set_num_threads(options.threads)
+    cpu.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
     if faiss is not None:
         faiss.omp_set_num_threads(options.threads)
-    variant = native.select_variant()
+    variant = cpu.select_variant()
     measure_peak = FmaPeak(variant, options.threads) if variant in FLAGS else lambda: float("nan")
 
     peak = measure_peak()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vqcodec.bench.cost import quartiles
+from vqcodec.tools.bench.cost import quartiles
 
 Spread = dict[str, float]
 

@@ -36,10 +36,11 @@ import torch
 
 from benchmarks.decode import map_shapes, random_priors, random_words, seconds
 from benchmarks.rows import Row, dump
+from training.networks.prior import Gate, Prior, QuantizedConv2d, stream
 from vqcodec import ops
-from vqcodec.models import config as configs
-from vqcodec.models.prior import Gate, Prior, QuantizedConv2d, stream
-from vqcodec.ops import native, ref
+from vqcodec.model import config as configs
+from vqcodec.ops import cpu
+from vqcodec.ops.reference import prior as reference_prior
 
 Maps = list[np.ndarray]
 
@@ -152,10 +153,10 @@ class Cached:
         embedded = np.zeros((height + pad, width + 2 * pad, self.embedding.shape[1]), np.float32)
         planes = [np.zeros((height + pad, width + 2 * pad, hidden), np.float32) for _ in self.blocks]
         memory = {i: np.empty((2, height * width, hidden), np.float32) for i in self.attention}
-        codes, uniform = np.zeros(shape, np.int32), words / ref.TOTAL
+        codes, uniform = np.zeros(shape, np.int32), words / reference_prior.TOTAL
         logits = np.empty((height * width, len(self.embedding)), np.float32)
         position = 0
-        for rows, columns in ref.wavefront_steps(height, width, self.lag):
+        for rows, columns in reference_prior.wavefront_steps(height, width, self.lag):
             seen, fresh = position, {i: [] for i in self.attention}
             for row, column in zip(rows.tolist(), columns.tolist()):
                 at = row + pad, column + pad
@@ -201,14 +202,14 @@ def check(cached: Cached, prior: Prior, codes: np.ndarray, coarser: Maps) -> Non
     number = torch.zeros(1, dtype=torch.int64)
     with torch.inference_mode():
         logits = prior(tensors([codes])[0], tensors(coarser), number, number)[0].permute(1, 2, 0).numpy()
-    rows, columns = ref.coding_order(*codes.shape, cached.lag)
+    rows, columns = reference_prior.coding_order(*codes.shape, cached.lag)
     np.testing.assert_allclose(found, logits[rows, columns], atol=1e-2, rtol=1e-3)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="256x256", help="of the picture, WIDTHxHEIGHT")
-    parser.add_argument("--threads", type=int, default=native.get_num_threads())
+    parser.add_argument("--threads", type=int, default=cpu.get_num_threads())
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--cached-rounds", type=int, default=5)
     parser.add_argument("--naive-positions", type=int, default=20, help="of every map")
@@ -216,7 +217,7 @@ def main() -> None:
     options = parser.parse_args()
 
     width, height = (int(side) for side in options.size.split("x"))
-    native.set_num_threads(options.threads)
+    cpu.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
     config = configs.default()
     floats, integers = random_priors(config)
@@ -254,13 +255,13 @@ def main() -> None:
 
     print(
         f"{width} x {height}, {len(shapes)} maps, {sum(m.size for m in maps)} codes, {options.threads} threads, "
-        f"{native.select_variant()} ({platform.machine()}, torch {torch.__version__}, numpy {np.__version__})\n"
+        f"{cpu.select_variant()} ({platform.machine()}, torch {torch.__version__}, numpy {np.__version__})\n"
     )
     print("| loop | ms per picture | / vqcodec |")
     print("|------|---------------:|----------:|")
     for name, taken in median.items():
         print(f"| {name} | {taken * 1e3:.1f} | {taken / median['vqcodec']:.1f}x |")
-    job = f"sample all maps of {width} x {height} ({native.select_variant()}, {options.threads} threads)"
+    job = f"sample all maps of {width} x {height} ({cpu.select_variant()}, {options.threads} threads)"
     dump(options.json, [Row.timed(job, "a cached loop in NumPy", times["vqcodec"], times["cached"]),
                         Row.timed(job, "a naive loop in torch (extrapolated)", times["vqcodec"], [naive])])
 

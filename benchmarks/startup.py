@@ -21,7 +21,7 @@ from PIL import Image
 
 from benchmarks.decode import seconds
 from benchmarks.rows import Row, dump, plain
-from vqcodec.demo import PHOTO
+from vqcodec.tools.demo import PHOTO
 
 SIZE = 768, 512
 PYTHON = [sys.executable, "-c"]

@@ -19,8 +19,8 @@ from pathlib import Path
 #: 8 MB of weights, a picture, the core.
 LARGEST = 9_000_000
 NEEDED = {
-    "vqcodec/__init__.py", "vqcodec/_native.pyi", "vqcodec/py.typed", "vqcodec/cli/__init__.py", "vqcodec/data/photo.webp",
-    "vqcodec/models/weights/default.safetensors", "vqcodec/models/weights/critic.safetensors",
+    "vqcodec/__init__.py", "vqcodec/_native.pyi", "vqcodec/py.typed", "vqcodec/cli/__init__.py", "vqcodec/tools/data/photo.webp",
+    "vqcodec/model/weights/default.safetensors", "vqcodec/model/weights/critic.safetensors",
 }  # fmt: skip
 #: Libraries that every Linux with glibc has. Anything else, such as CUDA's, must not be linked.
 LIBRARIES = r"libc\.so|libm\.so|libstdc\+\+\.so|libgcc_s\.so|libpthread\.so|ld-linux[\w-]*\.so|libdl\.so|librt\.so"

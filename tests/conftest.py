@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from tests import cuda_core
-from tests.networks import random_prior
+from tests.support.networks import random_prior
 from training.export import export
-from vqcodec.models import file
-from vqcodec.models.autoencoder import Autoencoder
-from vqcodec.models.config import preset
-from vqcodec.models.file import Model
-from vqcodec.models.quantizer import Rate
-from vqcodec.ops import native
+from vqcodec.model import file
+from vqcodec.model.config import preset
+from vqcodec.model.file import Model
+from vqcodec.networks.autoencoder import Autoencoder
+from vqcodec.networks.quantizer import Rate
+from vqcodec.ops import cpu
 
 
 def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -65,7 +65,7 @@ def host_core() -> ModuleType:
 def cuda_kernels(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     """The CUDA kernels behind `backend="cuda"`: on the GPU with --gpu, else compiled for the CPU."""
     if request.config.getoption("--gpu"):
-        yield native.cuda_core()
+        yield cpu.cuda_core()
         return
     core = request.getfixturevalue("host_core")
     with pytest.MonkeyPatch.context() as patch:

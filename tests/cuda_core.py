@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from vqcodec import ops
-from vqcodec.ops import cuda, native
+from vqcodec.ops import cpu, cuda
 
 ROOT = Path(__file__).parent.parent
 #: Such as "address,undefined", see the Makefile. The sanitizers' libraries must be preloaded.
@@ -62,7 +62,7 @@ def forget() -> None:
 
 
 def on_gpu() -> bool:
-    return cuda._core() is getattr(native._core(), "cuda", None)
+    return cuda._core() is getattr(cpu._core(), "cuda", None)
 
 
 def nearest_codebook(z, codebook, bias=None, *, return_statistics: bool = False):

@@ -20,8 +20,8 @@ import numpy as np
 
 import vqcodec
 from vqcodec import ops
-from vqcodec.decoding import CodedPicture
-from vqcodec.engine import Engine
+from vqcodec.codec.decoder import CodedPicture
+from vqcodec.codec.engine import Engine
 from vqcodec.ops import selftest
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -72,7 +72,7 @@ def check_pictures() -> None:
 
 
 def main() -> None:
-    variants = ops.native.cpu_variants()
+    variants = ops.cpu.cpu_variants()
     for backend in variants:
         check_networks(backend)
         check_files(backend)

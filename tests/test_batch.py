@@ -18,11 +18,12 @@ import pytest
 from PIL import Image
 
 import vqcodec
-from tests import workers
 from tests.conftest import scene
-from vqcodec import batch, pool
+from tests.support import workers
+from vqcodec import batch
 from vqcodec.errors import BackendError, ImageError, InvalidArgument, ModelError
-from vqcodec.models import file as model_file
+from vqcodec.model import file as model_file
+from vqcodec.tools import pool
 
 
 @pytest.fixture(scope="module")

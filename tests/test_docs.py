@@ -27,10 +27,11 @@ import pytest
 from PIL import Image
 
 import vqcodec
-from vqcodec import cli, ops, pool
+from vqcodec import cli, ops
 from vqcodec.cli import arguments
-from vqcodec.demo import PHOTO
-from vqcodec.models import file
+from vqcodec.model import file
+from vqcodec.tools import pool
+from vqcodec.tools.demo import PHOTO
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -84,7 +85,7 @@ def folder(belongings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     shutil.copytree(belongings, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pool, "cores", lambda: 1)  # workers would each load torch and the model
-    threads = ops.native.get_num_threads()
+    threads = ops.cpu.get_num_threads()
     yield tmp_path
     vqcodec.set_num_threads(threads)
 

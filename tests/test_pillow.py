@@ -16,8 +16,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 import vqcodec
 import vqcodec.pillow
 from tests.conftest import scene
-from vqcodec import container
-from vqcodec.models import file as model_file
+from vqcodec.format import container
+from vqcodec.model import file as model_file
 
 SHARE = Path(__file__).parent.parent / "share"
 

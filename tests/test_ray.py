@@ -21,7 +21,7 @@ import vqcodec.ray
 from tests.conftest import scene
 from vqcodec import batch
 from vqcodec.errors import InvalidArgument
-from vqcodec.models import file as model_file
+from vqcodec.model import file as model_file
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import vqcodec
-from vqcodec.ops import native
+from vqcodec.ops import cpu
 
 FOLDER = Path(vqcodec.__file__).parent
 
@@ -17,7 +17,7 @@ def stub() -> list[ast.stmt]:
 
 
 def core() -> dict[str, object]:
-    return {name: value for name, value in vars(native._core()).items() if not name.startswith("__")}
+    return {name: value for name, value in vars(cpu._core()).items() if not name.startswith("__")}
 
 
 def arguments(function: ast.FunctionDef) -> list[tuple[str, str]]:

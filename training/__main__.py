@@ -24,7 +24,7 @@ import torch
 
 from training import autoencoder, codes, data, distributed, priors, recipe
 from training.export import export
-from vqcodec.models.config import preset
+from vqcodec.model.config import preset
 
 STAGES = ("autoencoder", "codes", "priors", "export")
 

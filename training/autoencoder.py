@@ -24,10 +24,10 @@ from training import checkpoint, distributed
 from training.data import Crops
 from training.progress import Progress
 from training.recipe import Stage1
-from vqcodec.models import file
-from vqcodec.models.autoencoder import Autoencoder
-from vqcodec.models.config import AutoencoderConfig
-from vqcodec.models.quantizer import Rate
+from vqcodec.model import file
+from vqcodec.model.config import AutoencoderConfig
+from vqcodec.networks.autoencoder import Autoencoder
+from vqcodec.networks.quantizer import Rate
 
 #: The rate position at which codebooks start and losses have weight 1.
 MIDDLE = 0.6

@@ -24,7 +24,7 @@ from training import distributed
 from training.autoencoder import draw_rate
 from training.data import Crops
 from training.recipe import Codes
-from vqcodec.models.autoencoder import Autoencoder
+from vqcodec.networks.autoencoder import Autoencoder
 
 #: Batches between two notes of how far the extraction is.
 SAVE_EVERY = 64

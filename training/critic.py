@@ -21,7 +21,7 @@ from torch import Tensor
 
 from training import checkpoint, data
 from training.data import Crops
-from vqcodec.models.critic import SIDE, Critic, Network, load, save
+from vqcodec.networks.classifier import SIDE, Critic, Network, load, save
 
 BATCH = 64
 LEARNING_RATE = 3e-3

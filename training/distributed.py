@@ -2,7 +2,7 @@
 
 Started by `torchrun --nproc-per-node N -m training RECIPE ...`, every process (rank) takes its
 share of each batch. Gradients are averaged by torch's DistributedDataParallel; the codebooks
-sum their statistics over the ranks (vqcodec.models.quantizer), so they stay equal to the bit.
+sum their statistics over the ranks (vqcodec.networks.quantizer), so they stay equal to the bit.
 """
 
 from __future__ import annotations

@@ -31,12 +31,12 @@ from training import data, features, metrics
 from training.data import Crops
 from training.features import FeatureNetwork
 from vqcodec import ops
-from vqcodec.checks import check_quality
-from vqcodec.codec import Codec
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.images import Picture, psnr
+from vqcodec.codec.options import check_quality
+from vqcodec.codec.sampler import SAMPLE_QUALITY, Critic, best_first
 from vqcodec.errors import InvalidArgument, VqcodecError
-from vqcodec.images import Picture, psnr
-from vqcodec.models import critic as critics
-from vqcodec.sampling import SAMPLE_QUALITY, Critic, best_first
+from vqcodec.networks import classifier as critics
 
 SECTIONS = ("nll", "reconstruction", "samples")
 SPLITS = ("train", "val")
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-        ops.native.set_num_threads(args.threads)
+        ops.cpu.set_num_threads(args.threads)
     try:
         found = evaluate(args)
     except VqcodecError as error:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from vqcodec.models import arithmetic, file
-from vqcodec.models.autoencoder import Autoencoder
-from vqcodec.models.config import ModelConfig
-from vqcodec.models.prior import Prior
+from training.networks.prior import Prior
+from vqcodec.model import file, fixed_point
+from vqcodec.model.config import ModelConfig
+from vqcodec.networks.autoencoder import Autoencoder
 
 
 def tensors(autoencoder: Autoencoder, priors: Sequence[Prior]) -> dict[str, np.ndarray]:
     """All tensors of a model file by name."""
     found = {
-        "tables/tanh": arithmetic.tanh_table(),
-        "tables/sigmoid": arithmetic.sigmoid_table(),
-        "tables/exp": arithmetic.exp_table(),
+        "tables/tanh": fixed_point.tanh_table(),
+        "tables/sigmoid": fixed_point.sigmoid_table(),
+        "tables/exp": fixed_point.exp_table(),
     }
     for name, value in autoencoder.state_dict().items():
         if not file.training_only(name):

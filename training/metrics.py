@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vqcodec import compare
+from vqcodec.tools import compare
 
 # -- pictures against pictures: uint8, H x W x 3 ---------------------------------------------
 

@@ -20,12 +20,12 @@ from training.autoencoder import POSITIONS, entropy, validation
 from training.codes import CodeMaps
 from training.data import Crops
 from training.muon import Muon
+from training.networks.prior import Prior, QuantizedConv2d
 from training.progress import Progress
 from training.recipe import Stage2, of_map
-from vqcodec.models.autoencoder import Autoencoder
-from vqcodec.models.config import ModelConfig
-from vqcodec.models.prior import Prior, QuantizedConv2d
-from vqcodec.models.quantizer import Rate
+from vqcodec.model.config import ModelConfig
+from vqcodec.networks.autoencoder import Autoencoder
+from vqcodec.networks.quantizer import Rate
 
 
 @dataclass

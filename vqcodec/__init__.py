@@ -26,15 +26,15 @@ if TYPE_CHECKING:
         sample,
         set_num_threads,
     )
-    from vqcodec.codec import Codec
-    from vqcodec.container import Limits
+    from vqcodec.codec.codec import Codec
     from vqcodec.errors import VqcodecError
+    from vqcodec.format.container import Limits
 
 __version__ = "0.1.0"
 
 _HOME = {
     "compress": "api", "decompress": "api", "open": "api", "Decoder": "api", "decode_maps": "api", "encode_maps": "api",
-    "sample": "api", "inpaint": "api", "info": "api", "set_num_threads": "api", "Codec": "codec", "Limits": "container",
+    "sample": "api", "inpaint": "api", "info": "api", "set_num_threads": "api", "Codec": "codec.codec", "Limits": "format.container",
     "VqcodecError": "errors",
 }
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from vqcodec import codec, container, images
-from vqcodec.checks import check_effort, check_quality, check_tile
-from vqcodec.codec import Codec
-from vqcodec.container import Limits
-from vqcodec.decoding import LIMITS, CodedPicture
+from vqcodec.codec import codec, images
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.decoder import LIMITS, CodedPicture
+from vqcodec.codec.options import check_effort, check_quality, check_tile
+from vqcodec.codec.sampler import Critic
 from vqcodec.errors import InvalidArgument
-from vqcodec.models.file import Model
-from vqcodec.sampling import Critic
+from vqcodec.format import container
+from vqcodec.format.container import Limits
+from vqcodec.model.file import Model
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -82,7 +83,7 @@ def decompress(data: Source, *, partial: bool = False, region: Sequence[int] | N
     missing (because of ``partial`` or ``maps``) from the prior: a picture with details that look right and
     are invented; ``seed`` chooses which.
 
-    ``limits``: :class:`~vqcodec.container.Limits` of what a file may ask for (pixels, chunks, bytes, memory).
+    ``limits``: :class:`~vqcodec.format.container.Limits` of what a file may ask for (pixels, chunks, bytes, memory).
     """
     with open(data, partial=partial, limits=limits, model=model, device=device) as coded:
         return images.to_pil(coded.picture(region=region, scale=scale, maps=maps, complete=complete, seed=seed))

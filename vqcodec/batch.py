@@ -20,13 +20,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from vqcodec import files, pool
 from vqcodec.errors import ImageError, InvalidArgument, VqcodecError
+from vqcodec.tools import files, pool
 
 if TYPE_CHECKING:
     import PIL.Image
 
-    from vqcodec.decoding import CodedPicture
+    from vqcodec.codec.decoder import CodedPicture
 
     Path_ = str | os.PathLike[str]
 
@@ -74,7 +74,7 @@ class Encoder:
     def start(self) -> Coding:
         """Load the model; returns a function from a picture and the output's name to bytes and a record."""
         import vqcodec
-        from vqcodec import container
+        from vqcodec.format import container
 
         model = vqcodec.Codec(self.model, device=self.device).model
 
@@ -135,7 +135,7 @@ def _rows(coded: CodedPicture, wanted: dict[str, Any]) -> files.Content:
 
 
 def _picture(coded: CodedPicture, wanted: dict[str, Any], format: str) -> files.Content:
-    from vqcodec import images
+    from vqcodec.codec import images
 
     image = images.to_pil(coded.picture(**wanted))
     return lambda file: save(image, format, file)
@@ -159,7 +159,7 @@ def compress(
     picture for each process. Raises :class:`~vqcodec.errors.VqcodecError` at once for what is wrong with
     every picture: model, device, options.
     """
-    from vqcodec.checks import check_effort, check_quality
+    from vqcodec.codec.options import check_effort, check_quality
 
     check_quality(options.get("quality", 50))
     check_effort(options.get("effort", 3))

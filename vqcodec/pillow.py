@@ -16,10 +16,10 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 import vqcodec
-from vqcodec.container import MAGIC, VERSION, Limits
-from vqcodec.decoding import LIMITS, SCALES
+from vqcodec.codec.decoder import LIMITS, SCALES
 from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded, VqcodecError
-from vqcodec.reader import Reader
+from vqcodec.format.container import MAGIC, VERSION, Limits
+from vqcodec.format.reader import Reader
 
 __all__ = ["VqcImageFile", "use"]
 

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqcodec import batch, files
+from vqcodec import batch
 from vqcodec.errors import InvalidArgument
+from vqcodec.tools import files
 
 if TYPE_CHECKING:
     import ray.data

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 import vqcodec
-from vqcodec.models import arithmetic
-from vqcodec.ops import ref
+from vqcodec.model import fixed_point
+from vqcodec.ops.reference import prior as reference_prior
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "docs" / "pictures"
@@ -121,7 +121,7 @@ def wavefront(lag: int = 3, height: int = 5, width: int = 9, shown: int = 8) -> 
     """The number of the step of every position, and what a position of one step looks at."""
     side, x0, y0 = 46, 20, 52
     d = Drawing(960, 330, "the wavefront order")
-    steps = ref.wavefront_steps(height, width, lag)
+    steps = reference_prior.wavefront_steps(height, width, lag)
     at = {(int(r), int(c)): t for t, (rows, columns) in enumerate(steps) for r, c in zip(rows, columns)}
     d.text(x0 + side * width / 2, 30, f"step of every position, lag {lag}")
     for (r, c), t in at.items():
@@ -169,8 +169,8 @@ def prior() -> str:
     d.box(852, 110, 100, 76, "weights", "exp table", "uint16")
     d.arrow((902, 186), (902, 318), (856, 318))
     logits = np.array([[40, 8, -1000]])
-    total = 1 << arithmetic.FREQUENCY_BITS
-    f = ref.cumulative_frequencies(logits, arithmetic.exp_table())[0].tolist()
+    total = 1 << fixed_point.FREQUENCY_BITS
+    f = reference_prior.cumulative_frequencies(logits, fixed_point.exp_table())[0].tolist()
     d.text(120, 312, "intervals of 2^24,", "")
     d.text(120, 330, "for the range coder", "")
     left, width = 216, 636

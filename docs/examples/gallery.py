@@ -1,6 +1,6 @@
 """The pictures of the gallery: ``python docs/examples/gallery.py [FOLDER]`` writes them, to docs/pictures unless told otherwise.
 
-Made of the photograph that ships with vqcodec (vqcodec/data/README.md says whose), and of nothing.
+Made of the photograph that ships with vqcodec (vqcodec/tools/data/README.md says whose), and of nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 import vqcodec
-from vqcodec.demo import PHOTO, grid, labelled
-from vqcodec.images import psnr
+from vqcodec.codec.images import psnr
+from vqcodec.tools.demo import PHOTO, grid, labelled
 
 PICTURES = Path(__file__).parents[1] / "pictures"
 QUALITIES = (5, 25, 50, 80)

@@ -20,19 +20,19 @@ from unittest import mock
 
 import numpy as np
 
-from tests import format_v1
-from vqcodec import alpha as alpha_plane
-from vqcodec import container as file_format
+from tests.reference_decoder import container as reference_container
 from vqcodec import ops
-from vqcodec.container import Container, Limits
 from vqcodec.errors import CorruptChunk, FormatError, LimitExceeded, ModelError, VqcodecError
-from vqcodec.header import Header
-from vqcodec.models import arithmetic, file
-from vqcodec.models.config import AutoencoderConfig, CodeMap, ModelConfig, PriorConfig
-from vqcodec.wire import Cursor, encode_varint, inflate
+from vqcodec.format import alpha as alpha_plane
+from vqcodec.format import container as file_format
+from vqcodec.format.container import Container, Limits
+from vqcodec.format.header import Header
+from vqcodec.format.wire import Cursor, encode_varint, inflate
+from vqcodec.model import file, fixed_point
+from vqcodec.model.config import AutoencoderConfig, CodeMap, ModelConfig, PriorConfig
 
 if TYPE_CHECKING:
-    from vqcodec.codec import Codec
+    from vqcodec.codec.codec import Codec
 
 LIMITS = Limits(pixels=1 << 14, metadata=1 << 12, chunks=32, map_bytes=1 << 12)
 
@@ -108,9 +108,9 @@ def _differential(data: bytes, whole: Container | None, refused: FormatError | N
     if isinstance(refused, LimitExceeded):
         return
     try:
-        with mock.patch.object(format_v1, "crc", _crc):  # its own takes most of the time
-            found = format_v1.read(data)
-    except format_v1.Invalid:
+        with mock.patch.object(reference_container, "crc", _crc):  # its own takes most of the time
+            found = reference_container.read(data)
+    except reference_container.Invalid:
         require(whole is None, "what the specification refuses must be refused")
         return
     require(whole is not None, f"what the specification allows must be read: {refused}")
@@ -295,8 +295,8 @@ def micro() -> tuple[ModelConfig, dict[str, np.ndarray]]:
     """The smallest model with all features: two strides, a residual map, attention, conditioning, an output stack."""
     import torch
 
-    from tests.networks import random_prior
-    from vqcodec.models.autoencoder import Autoencoder
+    from tests.support.networks import random_prior
+    from vqcodec.networks.autoencoder import Autoencoder
 
     maps = (CodeMap(16, 1, 3), CodeMap(8, 1, 4), CodeMap(8, 1, 3, residual=True))
     top = PriorConfig(hidden=2, residual=1, layers=1, first_kernel=3, embedding=1, attention_layers=1, heads=2,
@@ -306,8 +306,8 @@ def micro() -> tuple[ModelConfig, dict[str, np.ndarray]]:
     auto = AutoencoderConfig(maps=maps, hidden=2, residual=1, encoder_blocks=1, decoder_blocks=1, refine=1,
                              refine_blocks=1, levels=2)
     config = ModelConfig("micro", auto, (top, fine, fine), classes=("cat",))
-    tensors = {"tables/tanh": arithmetic.tanh_table(), "tables/sigmoid": arithmetic.sigmoid_table(),
-               "tables/exp": arithmetic.exp_table()}
+    tensors = {"tables/tanh": fixed_point.tanh_table(), "tables/sigmoid": fixed_point.sigmoid_table(),
+               "tables/exp": fixed_point.exp_table()}
     for m, prior in enumerate(config.priors):
         exported = random_prior(prior, maps[: m + 1], m, classes=1, levels=auto.levels).export()
         tensors |= {f"prior.{m}/{name}": np.ascontiguousarray(array) for name, array in exported.items()}
@@ -320,7 +320,7 @@ def micro() -> tuple[ModelConfig, dict[str, np.ndarray]]:
 
 @functools.cache
 def _codec() -> Codec:
-    from vqcodec.codec import Codec
+    from vqcodec.codec.codec import Codec
 
     return Codec(file.Model(*micro()))
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tests import format_v1, format_v1_prior
-from tests.format_v1_prior import Model
-from vqcodec.models import file
+from tests.reference_decoder import container as reference_container
+from tests.reference_decoder import prior as reference_prior
+from tests.reference_decoder.prior import Model
+from vqcodec.model import file
 
 SHOWN = Path(__file__).parent / "alpha.vqc"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "FORMAT.md"
@@ -60,7 +61,7 @@ def dump(data: bytes) -> Iterator[str]:
     yield from rows(data[4:5], "version")
     at, maps = 5, 0
     while at < len(data):
-        tag, (size, begin) = chr(data[at]), format_v1.number(data, at + 1)
+        tag, (size, begin) = chr(data[at]), reference_container.number(data, at + 1)
         yield from rows(data[at:begin], f"{tag}, {size} bytes" + (f": map {maps}" if tag == "M" else ""))
         maps += tag == "M"
         yield from payload(tag, data[begin : begin + size])
@@ -72,8 +73,8 @@ def payload(tag: str, part: bytes) -> Iterator[str]:
     if tag == "H":
         yield from rows(part[:16], "fingerprint")
         at = 16
-        for name in format_v1.FIELDS:
-            value, end = format_v1.number(part, at)
+        for name in reference_container.FIELDS:
+            value, end = reference_container.number(part, at)
             yield from rows(part[at:end], f"{name} {value}")
             at = end
     elif tag == "A":
@@ -97,8 +98,8 @@ def table(maps: list[np.ndarray]) -> Iterator[str]:
 
 def trace(model: Model, found: dict, maps: list[np.ndarray], m: int) -> Iterator[str]:
     """Intervals of the first codes of map m."""
-    prior = format_v1_prior.Prior(model, m)
-    tile = format_v1_prior.Tile(prior, maps[:m], maps[m].shape, found["class"], found["level"])
+    prior = reference_prior.Prior(model, m)
+    tile = reference_prior.Tile(prior, maps[:m], maps[m].shape, found["class"], found["level"])
     for r, c in tile.steps():
         cumulative = prior.cumulative(tile.logits(r, c))
         codes = maps[m][r, c].tolist()
@@ -108,8 +109,8 @@ def trace(model: Model, found: dict, maps: list[np.ndarray], m: int) -> Iterator
 
 
 def section() -> str:
-    data, model = SHOWN.read_bytes(), format_v1_prior.read_model(file.DEFAULT.read_bytes())
-    found, maps = format_v1.read(data), format_v1_prior.decode(data, model)
+    data, model = SHOWN.read_bytes(), reference_prior.read_model(file.DEFAULT.read_bytes())
+    found, maps = reference_container.read(data), reference_prior.decode(data, model)
     traced = min(TRACED_MAPS, found["maps"])
     lines = [line for m in range(traced) for _, line in zip(range(TRACED_CODES), trace(model, found, maps, m))]
     return TEXT.format(

@@ -17,8 +17,8 @@ import numpy as np
 import vqcodec
 from tests.conftest import scene
 from tests.golden import listing
-from vqcodec.codec import Codec
-from vqcodec.images import Picture
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.images import Picture
 
 HERE = Path(__file__).parent
 EXPECTED = HERE / "expected.json"

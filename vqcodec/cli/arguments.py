@@ -173,7 +173,7 @@ _MOST = {
 
 
 def _limits(p: argparse.ArgumentParser, *names: str) -> None:
-    """``--max-...`` for some fields of :class:`vqcodec.container.Limits`."""
+    """``--max-...`` for some fields of :class:`vqcodec.format.container.Limits`."""
     for name in names:
         value, text = _MOST[name]
         kind = _bytes if value == "BYTES" else _count

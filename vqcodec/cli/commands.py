@@ -13,10 +13,10 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from vqcodec import files
 from vqcodec.cli.screen import Failure, Progress, failed, one_line, report, say, stage
 from vqcodec.errors import VqcodecError
-from vqcodec.files import STANDARD
+from vqcodec.tools import files
+from vqcodec.tools.files import STANDARD
 
 if TYPE_CHECKING:
     from vqcodec.batch import Decoder, Encoder, Record
@@ -46,7 +46,7 @@ def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 def _limits(arguments: argparse.Namespace, pixels: int = 1 << 28) -> dict[str, Any]:
     """The options --max-..., if any is given, as an argument of the API; ``pixels`` unless one of them says so."""
-    from vqcodec.container import Limits
+    from vqcodec.format.container import Limits
 
     most = {name.removeprefix("max_"): value for name, value in vars(arguments).items() if name.startswith("max_") and value}
     return {"limits": Limits(**{"pixels": pixels, **most})} if most else {}
@@ -118,9 +118,9 @@ def sample(arguments: argparse.Namespace) -> None:
     for name in names:
         _check_new(name, arguments)
     with stage("loading", arguments):
-        from vqcodec import images
         from vqcodec.batch import encoded, format_of
-        from vqcodec.demo import grid
+        from vqcodec.codec import images
+        from vqcodec.tools.demo import grid
 
         format = format_of(arguments.output)
         codec = _codec(arguments)
@@ -140,8 +140,8 @@ def sample(arguments: argparse.Namespace) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    from vqcodec import container
     from vqcodec.cli.names import expand
+    from vqcodec.format import container
 
     names = [name for name, _ in expand(arguments.files, ".png", arguments.recursive)]
     codec = None if arguments.quick else _codec(arguments)
@@ -175,7 +175,7 @@ def compare(arguments: argparse.Namespace) -> None:
         _check_new(arguments.output, arguments)
     with stage("comparing", arguments):
         from vqcodec import batch
-        from vqcodec.compare import compare, side_by_side
+        from vqcodec.tools.compare import compare, side_by_side
 
         format = batch.format_of(arguments.output) if arguments.output else ""
         _set_threads(arguments)
@@ -199,8 +199,8 @@ def bench(arguments: argparse.Namespace) -> None:
     if arguments.png and not importlib.util.find_spec("matplotlib"):
         raise Failure("--png needs matplotlib: pip install 'vqcodec[bench]'")
     with stage("loading", arguments):
-        from vqcodec.bench import figure, page, text
-        from vqcodec.bench import report as measuring
+        from vqcodec.tools.bench import figure, page, text
+        from vqcodec.tools.bench import report as measuring
 
         plan = measuring.Plan(arguments.folder, arguments.quick, True, arguments.model, arguments.device, arguments.effort, arguments.jobs,
                               arguments.threads, arguments.shown)
@@ -225,8 +225,8 @@ def bench(arguments: argparse.Namespace) -> None:
 
 
 def info(arguments: argparse.Namespace) -> None:
-    from vqcodec import container  # not through the API, which loads NumPy
-    from vqcodec.container import Limits
+    from vqcodec.format import container  # not through the API, which loads NumPy
+    from vqcodec.format.container import Limits
 
     found = container.describe(files.read(arguments.input), **_limits(arguments, pixels=Limits.pixels))
     if arguments.json:
@@ -241,7 +241,7 @@ def info(arguments: argparse.Namespace) -> None:
 
 
 def demo(arguments: argparse.Namespace) -> None:
-    from vqcodec import demo
+    from vqcodec.tools import demo
 
     demo.run(arguments.output, model=arguments.model)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vqcodec import batch, files
+from vqcodec import batch
 from vqcodec.cli.screen import Failure
-from vqcodec.files import STANDARD
+from vqcodec.tools import files
+from vqcodec.tools.files import STANDARD
 
 FIELDS = ("{name}", "{stem}", "{parent}")
 

@@ -12,7 +12,7 @@ on GPUs (`selftest` says whether a GPU can be trusted), `torch_ops` makes them P
 package loads neither PyTorch nor the core.
 """
 
-from vqcodec.ops import cuda, native
+from vqcodec.ops import cpu, cuda
 from vqcodec.ops.nearest import CodebookStatistics, codebook_statistics, nearest_codebook
 from vqcodec.ops.prior import (
     DecodeJob,
@@ -24,7 +24,7 @@ from vqcodec.ops.prior import (
     wavefront_sample,
     wavefront_sample_batch,
 )
-from vqcodec.ops.ref import coding_order
+from vqcodec.ops.reference.prior import coding_order
 
 __all__ = [
     "CodebookStatistics",
@@ -33,7 +33,7 @@ __all__ = [
     "codebook_statistics",
     "coding_order",
     "cuda",
-    "native",
+    "cpu",
     "nearest_codebook",
     "prior_frequencies",
     "wavefront_choose",

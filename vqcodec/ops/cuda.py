@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vqcodec.errors import BackendError, InvalidArgument
-from vqcodec.ops import native
+from vqcodec.ops import cpu
 
 __all__ = ["Device", "device", "device_count", "number_of", "trusted"]
 
@@ -26,7 +26,7 @@ Matrix = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU. The prior's ops take and give NumPy arrays, as `vqcodec.ops.native` does."""
+    """A GPU. The prior's ops take and give NumPy arrays, as `vqcodec.ops.cpu` does."""
 
     number: int
     core: ModuleType  #: vqcodec._native.cuda, or the same kernels run by the CPU (tests)
@@ -107,5 +107,5 @@ def number_of(name: str) -> int:
 
 
 def _core() -> ModuleType:
-    return native.cuda_core()
+    return cpu.cuda_core()
 

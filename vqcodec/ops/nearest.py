@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 import numpy as np
 
 from vqcodec.errors import InvalidArgument
-from vqcodec.ops import native
+from vqcodec.ops import cpu
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +114,7 @@ class _Arrays(NamedTuple):
     @classmethod
     def like(cls, x: Array) -> _Arrays:
         if isinstance(x, np.ndarray):
-            return cls(np.ndarray, np, native)
+            return cls(np.ndarray, np, cpu)
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(x, torch.Tensor):
             from vqcodec.ops import torch_ops

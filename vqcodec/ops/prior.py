@@ -2,7 +2,7 @@
 
 Every op takes ``backend``:
 
-    "reference"                    NumPy, the definition (`vqcodec.ops.ref`): slow
+    "reference"                    NumPy, the definition (`vqcodec.ops.reference.prior`): slow
     "native"                       the compiled core, with the best instruction set
     "scalar", "avx2", "avx512"     the compiled core, with that instruction set
     "cuda", "cuda:1"               a GPU, by number (`vqcodec.ops.cuda`)
@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqcodec.errors import CorruptChunk, FormatError, InvalidArgument
-from vqcodec.ops import cuda, native, ref
-from vqcodec.ops.ref_range import RangeDecoder
+from vqcodec.ops import cpu, cuda
+from vqcodec.ops.reference import prior as reference_prior
+from vqcodec.ops.reference.range_decoder import RangeDecoder
 
 if TYPE_CHECKING:
-    from vqcodec.models.integer import Conv, IntegerPrior
+    from vqcodec.model.prior import Conv, IntegerPrior
 
 __all__ = [
     "DecodeJob",
@@ -107,7 +108,7 @@ def prior_frequencies(
         return core.prior_frequencies(_network(prior, core), codes, coarser, class_id, level)
     _check_job([prior], [codes.shape], class_id, level, coarser)
     _check_codes("codes", codes, prior.codes)
-    return ref.prior_frequencies(prior, codes, coarser, class_id, level)
+    return reference_prior.prior_frequencies(prior, codes, coarser, class_id, level)
 
 
 def wavefront_decode(
@@ -159,7 +160,7 @@ def wavefront_sample(
     level: int,
     *,
     sharpness: int = 256,
-    nucleus: int = ref.WHOLE,
+    nucleus: int = reference_prior.WHOLE,
     given: Sequence[np.ndarray] = (),
     backend: str | None = None,
 ) -> list[np.ndarray]:
@@ -183,7 +184,7 @@ def wavefront_sample_batch(
     jobs: Sequence[SampleJob],
     *,
     sharpness: int = 256,
-    nucleus: int = ref.WHOLE,
+    nucleus: int = reference_prior.WHOLE,
     backend: str | None = None,
 ) -> list[list[np.ndarray]]:
     """`wavefront_sample` of several pictures: faster than one by one."""
@@ -235,26 +236,26 @@ def wavefront_choose(
 
 @dataclass(frozen=True)
 class _Cpu:
-    """The compiled core with an instruction set ("": the best). Arguments are those of `vqcodec.ops.native`."""
+    """The compiled core with an instruction set ("": the best). Arguments are those of `vqcodec.ops.cpu`."""
 
     variant: str
 
     def load_prior(self, **tensors: Any) -> Any:
-        return native.load_prior(**tensors)
+        return cpu.load_prior(**tensors)
 
     def prior_frequencies(self, prior: Any, codes: np.ndarray, coarser: list[np.ndarray], class_id: int,
                           level: int) -> tuple[np.ndarray, np.ndarray]:
-        return native.prior_frequencies(prior, codes, coarser, class_id, level, self.variant)
+        return cpu.prior_frequencies(prior, codes, coarser, class_id, level, self.variant)
 
     def wavefront_decode(self, priors: list[Any], jobs: list[Any]) -> tuple[list[list[np.ndarray]], list[int]]:
-        return native.wavefront_decode(priors, jobs, self.variant)
+        return cpu.wavefront_decode(priors, jobs, self.variant)
 
     def wavefront_sample(self, priors: list[Any], jobs: list[Any], sharpness: int,
                          nucleus: int) -> tuple[list[list[np.ndarray]], list[int]]:
-        return native.wavefront_sample(priors, jobs, sharpness, nucleus, self.variant)
+        return cpu.wavefront_sample(priors, jobs, sharpness, nucleus, self.variant)
 
     def wavefront_choose(self, priors: list[Any], jobs: list[Any]) -> list[list[np.ndarray]]:
-        return native.wavefront_choose(priors, jobs, self.variant)
+        return cpu.wavefront_choose(priors, jobs, self.variant)
 
 
 def _core(backend: str | None) -> _Cpu | cuda.Device | None:
@@ -271,7 +272,7 @@ def _core(backend: str | None) -> _Cpu | cuda.Device | None:
         device = cuda.device(number)
         return device if cuda.trusted(number) else _Cpu("")
     raise InvalidArgument(
-        f"backend must be one of reference, native, scalar, avx2, avx512, cuda, got {name!r}"
+        f"backend must be one of reference, cpu, scalar, avx2, avx512, cuda, got {name!r}"
     )
 
 
@@ -344,7 +345,7 @@ class _Draw:
     def __call__(self, cumulative: np.ndarray) -> np.ndarray:
         words = self._words[self._next : self._next + len(cumulative)]
         self._next += len(cumulative)
-        return ref.inverse_cdf(cumulative, words)
+        return reference_prior.inverse_cdf(cumulative, words)
 
 
 class _Choose:
@@ -368,7 +369,7 @@ def _reference(
     jobs: Sequence[Job],
     chooser: Callable[[int, int], Callable[[np.ndarray], np.ndarray]],
     sharpness: int = 256,
-    nucleus: int = ref.WHOLE,
+    nucleus: int = reference_prior.WHOLE,
 ) -> list[list[np.ndarray]]:
     """All maps of all jobs, one after another. ``chooser(job, m)`` makes codes of frequencies."""
     results = []
@@ -378,7 +379,7 @@ def _reference(
         known = len(maps)
         for m, (prior, shape) in enumerate(zip(priors, shapes, strict=True)):
             try:
-                codes = ref.wavefront(
+                codes = reference_prior.wavefront(
                     prior, shape, maps, job.class_id, job.level, chooser(number, m), sharpness, nucleus
                 )
             except FormatError:
@@ -418,7 +419,7 @@ def _words(words: np.ndarray, shape: Shape) -> np.ndarray:
     count = int(shape[0]) * int(shape[1])
     if words.dtype.kind not in "iu" or words.shape != (count,):
         raise InvalidArgument(f"words must be {count} integers, got {words.dtype} {words.shape}")
-    if count and not 0 <= words.min() <= words.max() < ref.TOTAL:
+    if count and not 0 <= words.min() <= words.max() < reference_prior.TOTAL:
         raise InvalidArgument("words must be in 0..2**24-1")
     return np.ascontiguousarray(words, np.uint32)
 

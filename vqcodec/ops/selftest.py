@@ -4,7 +4,7 @@ The networks are small and random, of fixed seed, and have every part that a pri
 (attention, conditioning on two strides, an output stack). The device computes the frequencies of a
 known map, and decodes and samples a hierarchy of three maps, more pictures at once than it has
 multiprocessors, so that maps wait for each other and tasks queue. All is compared with hashes that
-the NumPy reference gives (tests/test_cuda.py).
+the NumPy reference gives (tests/ops/test_cuda.py).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqcodec.models.arithmetic import causal_offsets, window_offsets
-from vqcodec.models.config import CodeMap, PriorConfig
-from vqcodec.models.integer import IntegerPrior, Tables, load_prior
+from vqcodec.model.config import CodeMap, PriorConfig
+from vqcodec.model.fixed_point import causal_offsets, window_offsets
+from vqcodec.model.prior import IntegerPrior, Tables, load_prior
 
 if TYPE_CHECKING:
     from vqcodec.ops.cuda import Device

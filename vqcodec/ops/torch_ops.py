@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vqcodec.errors import BackendError, InvalidArgument
-from vqcodec.ops import cuda, native, selftest
+from vqcodec.ops import cpu, cuda, selftest
 
 torch.library.define("vqcodec::nearest_codebook", "(Tensor z, Tensor codebook, Tensor? bias=None, str? variant=None) -> Tensor")
 torch.library.define("vqcodec::codebook_statistics", "(Tensor z, Tensor indices, int codes) -> (Tensor, Tensor)")
@@ -34,7 +34,7 @@ def codebook_statistics(z: Tensor, indices: Tensor, codes: int) -> tuple[Tensor,
 
 @torch.library.impl("vqcodec::nearest_codebook", "cpu")
 def _nearest_on_cpu(z: Tensor, codebook: Tensor, bias: Tensor | None = None, variant: str | None = None) -> Tensor:
-    indices = native.nearest_codebook(
+    indices = cpu.nearest_codebook(
         z.detach().numpy(),
         codebook.detach().numpy(),
         None if bias is None else bias.detach().numpy(),
@@ -64,7 +64,7 @@ def _nearest_fake(z: Tensor, codebook: Tensor, bias: Tensor | None = None, varia
 
 @torch.library.impl("vqcodec::codebook_statistics", "cpu")
 def _statistics_on_cpu(z: Tensor, indices: Tensor, codes: int) -> tuple[Tensor, Tensor]:
-    counts, sums = native.codebook_statistics(z.detach().numpy(), indices.numpy(), codes)
+    counts, sums = cpu.codebook_statistics(z.detach().numpy(), indices.numpy(), codes)
     return torch.from_numpy(counts), torch.from_numpy(sums)
 
 
@@ -113,7 +113,7 @@ def _trusted(number: int) -> bool:
     stream = torch.cuda.current_stream(place).cuda_stream
     for dims in (z.shape[1], 3):
         rows, codes = (torch.from_numpy(np.ascontiguousarray(a[:, :dims])) for a in (z, codebook))
-        expected = torch.from_numpy(native.nearest_codebook(rows.numpy(), codes.numpy()))
+        expected = torch.from_numpy(cpu.nearest_codebook(rows.numpy(), codes.numpy()))
         rows, codes, found = rows.to(place), codes.to(place), torch.full((len(z),), -1, device=place)
         device.nearest_codebook(_matrix(rows), _matrix(codes), 0, found.data_ptr(), stream=stream)
         if not torch.equal(found.cpu(), expected):

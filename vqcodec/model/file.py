@@ -1,0 +1,270 @@
+"""Model files: safetensors with a JSON description (docs/FORMAT.md, "Model file").
+
+No pickle, no download. Loading checks every integer tensor; the autoencoder, and with it
+torch, is built when pixels are first needed.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from vqcodec.errors import ModelError
+from vqcodec.model.config import ModelConfig
+from vqcodec.model.prior import IntegerPrior, Tables, load_prior
+
+if TYPE_CHECKING:
+    from vqcodec.networks.autoencoder import Autoencoder
+
+FORMAT = "vqcodec-model-1"
+DEFAULT = Path(__file__).parent / "weights" / "default.safetensors"
+
+
+class Model:
+    """A loaded model: description, integer priors, and the autoencoder on demand.
+
+    ``fingerprint`` is the SHA-256 of everything that decoding depends on; files carry its
+    first 16 bytes.
+    """
+
+    def __init__(self, config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> None:
+        self.config = config
+        self.tensors = dict(tensors)
+        self.fingerprint = fingerprint(config, tensors)
+        groups: dict[str, dict[str, np.ndarray]] = {}
+        for name, array in tensors.items():
+            group, _, rest = name.partition("/")
+            groups.setdefault(group, {})[rest] = array
+        try:
+            tables = Tables(**groups.pop("tables", {}))
+        except TypeError as error:
+            raise ModelError(f"tables: {error}") from error
+        auto = config.autoencoder
+        self.priors: tuple[IntegerPrior, ...] = tuple(
+            load_prior(prior, auto.maps[: m + 1], len(config.classes), auto.levels, groups.pop(f"prior.{m}", {}), tables)
+            for m, prior in enumerate(config.priors)
+        )
+        self._autoencoder_tensors = groups.pop("autoencoder", {})
+        self._lock = threading.Lock()
+        self._copies: dict[str, Autoencoder] = {}
+        if groups:
+            raise ModelError(f"unexpected tensors: {', '.join(sorted(groups))}")
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """The float network between pixels and code maps (imports torch)."""
+        with self._lock:
+            return self._autoencoder
+
+    def autoencoder_on(self, device: str) -> Autoencoder:
+        """The autoencoder on a device of torch, such as "cuda:0": a copy, made once."""
+        if device == "cpu":
+            return self.autoencoder
+        with self._lock:
+            if device not in self._copies:
+                self._copies[device] = copy.deepcopy(self._autoencoder).to(device)
+            return self._copies[device]
+
+    @cached_property
+    def _autoencoder(self) -> Autoencoder:
+        import torch
+
+        from vqcodec.networks.autoencoder import Autoencoder
+
+        with torch.device("meta"):  # no memory, of which a description may ask for any amount
+            module = Autoencoder(self.config.autoencoder)
+        state = {name: torch.from_numpy(array) for name, array in restored(self._autoencoder_tensors).items()}
+        expected = {name: value.shape for name, value in module.state_dict().items() if not training_only(name)}
+        found = {name: value.shape for name, value in state.items()}
+        if expected != found:
+            wrong = min(set(expected.items()) ^ set(found.items()))
+            raise ModelError(f"autoencoder: tensor {wrong[0]} {tuple(wrong[1])} does not fit the description")
+        if not all(bool(value.isfinite().all()) for value in state.values()):
+            raise ModelError("autoencoder: a tensor holds values that are not finite")
+        module = Autoencoder(self.config.autoencoder)
+        module.load_state_dict(state, strict=False)
+        return module.eval().requires_grad_(False)
+
+
+def training_only(name: str) -> bool:
+    """Whether an entry of the autoencoder's state only serves training (EMA sums)."""
+    return name.startswith("quantizers.") and name.rsplit(".", 1)[1] in ("count", "total")
+
+
+#: Convolutions of at least this many weights are stored as int8.
+LARGE = 4096
+SCALE = ".scale"
+
+
+def stored(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    """A float32 entry of the autoencoder's state as model files hold it: one array, or two.
+
+    Convolution weights of some size as int8 with a float16 scale for each index of the first
+    dimension; how often each code is used (``usage``) as uint8 code lengths in eighths of a bit;
+    all else as float16.
+    """
+    if name.endswith(".usage"):
+        lengths = -np.log2(np.maximum(array / array.sum(1, keepdims=True), 2.0**-31))
+        return {name: np.rint(8 * lengths).astype(np.uint8)}
+    if array.ndim == 4 and array.size >= LARGE:
+        largest = np.abs(array).max((1, 2, 3))
+        scale = np.maximum((largest / 127).astype(np.float16), np.float16(2**-14))
+        rounded = np.rint(array / scale.astype(np.float32)[:, None, None, None])
+        return {name: np.clip(rounded, -127, 127).astype(np.int8), name + SCALE: scale}
+    return {name: array.astype(np.float16)}
+
+
+def restored(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inverse of :func:`stored`, for all entries: float32 by name."""
+    found = {}
+    for name, array in arrays.items():
+        if name.endswith(SCALE) and name.removesuffix(SCALE) in arrays:
+            continue
+        scale = arrays.get(name + SCALE)
+        expected = np.uint8 if name.endswith(".usage") else np.float16 if scale is None else np.int8
+        if array.dtype != expected:
+            raise ModelError(f"autoencoder: tensor {name!r} must be {np.dtype(expected)}, found {array.dtype}")
+        found[name] = np.exp2(array.astype(np.float32) / -8) if expected is np.uint8 else array.astype(np.float32)
+        if scale is not None:
+            if array.ndim != 4 or scale.dtype != np.float16 or scale.shape != array.shape[:1]:
+                raise ModelError(f"autoencoder: tensor {name + SCALE!r} does not fit {name!r}")
+            found[name] *= scale.astype(np.float32)[:, None, None, None]
+    return found
+
+
+def rounded(name: str, array: np.ndarray) -> np.ndarray:
+    """A float32 entry as it will be read back."""
+    return restored(stored(name, array))[name]
+
+
+def fingerprint(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> bytes:
+    """SHA-256 (32 bytes) over the description (without the card and what only encoders read) and all tensors in name order."""
+    description = config.to_json()
+    del description["card"], description["autoencoder"]["distortion_weights"]
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True, separators=(",", ":")).encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name], tensors[name].dtype.newbyteorder("<"))
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.digest()
+
+
+def save(path: str | os.PathLike[str], config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a model file (a temporary file beside ``path``, then a rename)."""
+    Model(config, tensors)  # refuses what could not be loaded
+    path = Path(path)
+    temporary = path.with_name(path.name + ".partial")
+    metadata = {"format": FORMAT, "config": json.dumps(config.to_json())}
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary, metadata=metadata)
+    temporary.chmod(0o644)
+    os.replace(temporary, path)
+
+
+def load(path: str | os.PathLike[str] | None = None) -> Model:
+    """The model in a file, or the shipped one. Loaded once per process and file version.
+
+    Raises :class:`~vqcodec.errors.ModelError` if the file is not a sound model.
+    """
+    file = DEFAULT if path is None else Path(path)
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise ModelError(f"model file {file.name}: {error.strerror}") from error
+    key = (str(file.resolve()), stat.st_mtime_ns, stat.st_size)
+    with _LOCK:
+        if key not in _LOADED:
+            _LOADED[key] = _read(file)
+        return _LOADED[key]
+
+
+def read_config(path: str | os.PathLike[str] | None = None) -> ModelConfig:
+    """Only the description of a model file."""
+    return _read_config(DEFAULT if path is None else Path(path))
+
+
+_LOADED: dict[tuple[str, int, int], Model] = {}
+_LOCK = threading.Lock()
+
+
+def _read(file: Path) -> Model:
+    config = _read_config(file)
+    try:
+        tensors = load_file(file)
+    # TypeError and AttributeError: an element type that NumPy does not have.
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"model file {file.name}: {error}") from error
+    try:
+        return Model(config, tensors)
+    except RecursionError as error:
+        raise ModelError(f"model file {file.name}: its card is nested too deeply") from error
+
+
+def _read_config(file: Path) -> ModelConfig:
+    """The header of a safetensors file is an 8-byte length and JSON (the format's own specification)."""
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > min(1 << 24, file.stat().st_size):
+                raise ModelError(f"model file {file.name}: a header of {length} bytes cannot be right")
+            header = json.loads(stream.read(length))
+        metadata = header["__metadata__"]
+        version, config = metadata["format"], json.loads(metadata["config"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"model file {file.name}: not a vqcodec model ({error!r})") from error
+    if version != FORMAT:
+        raise ModelError(f"model file {file.name}: expected format {FORMAT}, found {version}")
+    found = ModelConfig.from_json(config)
+    for part in (found.autoencoder, *found.autoencoder.maps, *found.priors):
+        _check_numbers(part)
+    return found
+
+
+def _check_numbers(part: Any) -> None:
+    """Raise :class:`ModelError` unless all numbers of a part of the description are of their types, and of sane sizes.
+
+    A file may say anything, and nothing may be built or waited for on its word alone.
+    """
+    for field in dataclasses.fields(part):
+        value, wanted = getattr(part, field.name), field.type
+        if wanted == "int":
+            low, high = _bounds(field.name)
+            sound, wanted = type(value) is int and low <= value <= high, f"an integer from {low} to {high}"
+        elif wanted == "bool":
+            sound = type(value) is bool
+        elif wanted == "float":
+            sound = _is_number(value)
+        elif wanted == "tuple[float, float, float]":
+            sound = len(value) == 3 and all(map(_is_number, value))
+        else:
+            continue  # checked by the part itself
+        if not sound:
+            raise ModelError(f"model description: {field.name} must be {wanted}, found {value!r:.40}")
+
+
+def _bounds(name: str) -> tuple[int, int]:
+    """The least and the largest value of an integer of the description."""
+    if name.endswith("kernel"):
+        return 1, 15
+    if name.endswith(("layers", "blocks", "heads")):
+        return 0, 256
+    return 1, 1 << 16
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e9 < value < 1e9
