@@ -4,22 +4,8 @@
 #include <cstddef>
 #include <string>
 
-#include "network/row_pass.h"
-
 namespace vqcodec {
 namespace {
-
-// Copies positions that are `from_stride` and `to_stride` apart.
-void copy_positions(const std::int16_t* from, std::ptrdiff_t from_stride, std::int16_t* to,
-                    std::ptrdiff_t to_stride, std::int64_t count, std::int64_t channels) {
-  if (from_stride == channels && to_stride == channels) {
-    std::copy_n(from, count * channels, to);
-    return;
-  }
-  for (std::int64_t i = 0; i < count; ++i) {
-    std::copy_n(from + i * from_stride, channels, to + i * to_stride);
-  }
-}
 
 class PlaneSource final : public RowSource {
  public:
@@ -35,29 +21,29 @@ class PlaneSource final : public RowSource {
   const std::vector<InputPlane>& planes_;
 };
 
-class PlaneSink final : public RowSink {
- public:
-  PlaneSink(const IntegerNetwork& network, int width, const std::vector<std::int16_t*>& outputs)
-      : network_(network), width_(width), outputs_(outputs) {}
-
-  void write(const int* numbers, int count, int row, const std::int16_t* const* rows,
-             const std::ptrdiff_t* strides) override {
-    for (int i = 0; i < count; ++i) {
-      const auto output = static_cast<std::size_t>(numbers[i]);
-      const Plane& plane = network_.planes[network_.outputs[output]];
-      const std::int64_t width = width_ / plane.stride;
-      copy_positions(rows[i], strides[i], outputs_[output] + row * width * plane.channels,
-                     plane.channels, width, plane.channels);
-    }
-  }
-
- private:
-  const IntegerNetwork& network_;
-  const int width_;
-  const std::vector<std::int16_t*>& outputs_;
-};
-
 }  // namespace
+
+void copy_positions(const std::int16_t* from, std::ptrdiff_t from_stride, std::int16_t* to,
+                    std::ptrdiff_t to_stride, std::int64_t count, std::int64_t channels) {
+  if (from_stride == channels && to_stride == channels) {
+    std::copy_n(from, count * channels, to);
+    return;
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::copy_n(from + i * from_stride, channels, to + i * to_stride);
+  }
+}
+
+void PlaneSink::write(const int* numbers, int count, int row, const std::int16_t* const* rows,
+                      const std::ptrdiff_t* strides) {
+  for (int i = 0; i < count; ++i) {
+    const auto output = static_cast<std::size_t>(numbers[i]);
+    const Plane& plane = network_.planes[network_.outputs[output]];
+    const std::int64_t width = width_ / plane.stride;
+    copy_positions(rows[i], strides[i], outputs_[output] + row * width * plane.channels,
+                   plane.channels, width, plane.channels);
+  }
+}
 
 Status check_size(const IntegerNetwork& network, std::int64_t height, std::int64_t width) {
   for (std::int64_t side : {height, width}) {

@@ -6,13 +6,17 @@
     wavefront_decode      code maps from the bytes of a range coder
     wavefront_sample      code maps from random words
     wavefront_choose      code maps for an encoder, from candidates by distortion and rate
+    run_network           an integer network
+    autoencoder_pixels    pixels from code maps
+    autoencoder_features, autoencoder_latents    what an encoder quantises, from pixels
 
-`ref`, `ref_range` and `ref_nearest` define them in NumPy, `native` runs the compiled core, `cuda` its kernels
+`reference` defines them in NumPy, `cpu` runs the compiled core, `cuda` its kernels
 on GPUs (`selftest` says whether a GPU can be trusted), `torch_ops` makes them PyTorch custom ops. Importing this
 package loads neither PyTorch nor the core.
 """
 
 from vqcodec.ops import cpu, cuda
+from vqcodec.ops.integer_network import autoencoder_features, autoencoder_latents, autoencoder_pixels, run_network
 from vqcodec.ops.nearest import CodebookStatistics, codebook_statistics, nearest_codebook
 from vqcodec.ops.prior import (
     DecodeJob,
@@ -30,12 +34,16 @@ __all__ = [
     "CodebookStatistics",
     "DecodeJob",
     "SampleJob",
+    "autoencoder_features",
+    "autoencoder_latents",
+    "autoencoder_pixels",
     "codebook_statistics",
     "coding_order",
     "cuda",
     "cpu",
     "nearest_codebook",
     "prior_frequencies",
+    "run_network",
     "wavefront_choose",
     "wavefront_decode",
     "wavefront_decode_batch",

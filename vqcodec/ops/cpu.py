@@ -23,13 +23,19 @@ if TYPE_CHECKING:
     from vqcodec import _native
 
 __all__ = [
+    "autoencoder_features",
+    "autoencoder_latents",
+    "autoencoder_pixels",
     "codebook_statistics",
     "cpu_variants",
     "cuda_core",
     "get_num_threads",
+    "load_autoencoder",
+    "load_network",
     "load_prior",
     "nearest_codebook",
     "prior_frequencies",
+    "run_network",
     "select_variant",
     "set_num_threads",
     "wavefront_choose",
@@ -154,3 +160,35 @@ def wavefront_sample(
 def wavefront_choose(priors: list[Any], jobs: list[Any], variant: str = "") -> list[list[np.ndarray]]:
     """As `wavefront_decode`, with (codes, costs) in place of streams; see `vqcodec.ops.wavefront_choose`."""
     return _native.wavefront_choose(priors, jobs, variant)[0]
+
+
+def load_network(inputs: list[tuple[int, int]], layers: list[tuple[Any, ...]], outputs: list[int]) -> Any:
+    """Check and pack an integer network; csrc/bindings/integer_network.cpp lists the layers."""
+    return _native.load_network(inputs, layers, outputs)
+
+
+def run_network(network: Any, planes: list[np.ndarray], variant: str = "") -> list[np.ndarray]:
+    """See `vqcodec.ops.run_network`; ``network`` comes from `load_network`."""
+    return _native.run_network(network, planes, variant)
+
+
+def load_autoencoder(maps: list[tuple[int, bool, np.ndarray]], analysis: Any, latents: list[Any], synthesis: Any) -> Any:
+    """Put codebooks and networks together: (stride, residual, codebook) of each map; a latent network of each stride."""
+    return _native.load_autoencoder(maps, analysis, latents, synthesis)
+
+
+def autoencoder_pixels(autoencoder: Any, maps: list[np.ndarray], window: tuple[int, int], box: tuple[int, int, int, int],
+                       variant: str = "") -> np.ndarray:
+    """See `vqcodec.ops.autoencoder_pixels`."""
+    return _native.autoencoder_pixels(autoencoder, maps, window, box, variant)
+
+
+def autoencoder_features(autoencoder: Any, pixels: np.ndarray, variant: str = "") -> list[np.ndarray]:
+    """See `vqcodec.ops.autoencoder_features`."""
+    return _native.autoencoder_features(autoencoder, pixels, variant)
+
+
+def autoencoder_latents(autoencoder: Any, stride: int, features: np.ndarray, maps: list[np.ndarray],
+                        variant: str = "") -> np.ndarray:
+    """See `vqcodec.ops.autoencoder_latents`; ``stride`` is a number, coarse to fine."""
+    return _native.autoencoder_latents(autoencoder, stride, features, maps, variant)
