@@ -17,8 +17,9 @@ namespace {
 constexpr int kMaxColumns = 64;
 constexpr int kColumnMultiple = 8;  // rows of the kernels' tiles
 
-// Features stay in the second-level cache if they take no more than this.
-constexpr std::size_t kFeatureBytes = 640 * 1024;
+// Rows go in larger blocks, with fewer waits of threads for each other, while features take no more
+// than this. Convolutions use every feature so often that it does not matter which cache holds them.
+constexpr std::size_t kFeatureBytes = std::size_t{4} << 20;
 constexpr int kMostBlocks = 8;  // multiples of the coarsest stride that go at a time, at most
 
 constexpr auto kIota = [] {

@@ -68,8 +68,8 @@ struct Integers {
   }
 };
 
-// 16 registers: 10 sums, 2 of weights, 1 pair, 1 product.
-using Integer = IntegerTile<Integers, 5, 1>;
+// 16 registers: 12 sums, 2 of weights, 1 pair, 1 product.
+using Integer = IntegerTile<Integers, 6, 1>;
 
 struct Floats {
   static constexpr int lanes = 8;
