@@ -33,7 +33,7 @@ constexpr int kPanels = 2;  // likewise
 #else
 constexpr int kWidth = 32;
 const IntegerKernels& kernel = kAvx2Kernels.integer;
-constexpr int kRows = 5;
+constexpr int kRows = 6;
 constexpr int kPanels = 1;
 #define MULTIPLY_ADD(sum)                  \
   "vpmaddwd %%ymm0, %%ymm1, %%ymm15\n"     \

@@ -14,11 +14,11 @@ import torch
 from tests.support import cuda_core
 from tests.support.networks import random_prior
 from training.export import export
+from training.networks.autoencoder import Autoencoder
+from training.networks.quantizer import Rate
 from vqcodec.model import file
 from vqcodec.model.config import preset
 from vqcodec.model.file import Model
-from vqcodec.networks.autoencoder import Autoencoder
-from vqcodec.networks.quantizer import Rate
 from vqcodec.ops import cpu
 
 

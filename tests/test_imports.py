@@ -22,7 +22,7 @@ RULES = {
     "format": FOUNDATION | {"format"},  # bytes, not what they mean
     "model": FOUNDATION | {"model"},  # descriptions and integer tensors; never torch
     "ops": FOUNDATION | {"ops", "model", "_native"},
-    "networks": FOUNDATION | {"networks", "ops", "model"},  # torch
+    "networks": FOUNDATION | {"networks", "model"},  # torch: the classifier of samples
     "codec": FOUNDATION | {"codec", "format", "model", "networks", "ops"},
     "api": FOUNDATION | {"codec", "format", "model"},
     "tools/files": FOUNDATION,
@@ -36,7 +36,7 @@ RULES = {
 }
 #: The only files that may import torch, and the only importers of their folders.
 TORCH = {"networks", "ops/torch_ops"}
-SEAM = {"networks": {"codec/engine", "codec/codec"}, "ops/torch_ops": {"ops/nearest"}}
+SEAM = {"networks": {"codec/codec"}, "ops/torch_ops": {"ops/nearest"}}
 
 
 def modules() -> list[Path]:
@@ -172,7 +172,6 @@ print(" ".join({HEAVY} & set(sys.modules)), file=sys.stderr)
     assert done.stderr.strip() == ""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [
@@ -181,8 +180,7 @@ print(" ".join({HEAVY} & set(sys.modules)), file=sys.stderr)
         'vqcodec.sample("flower-roses", size=(64, 64))',
     ],
 )
-def test_pixels_do_without_the_compiler_of_torch(call):
-    """torch imports its compiler and sympy lazily; together they take longer than torch itself."""
+def test_images_do_without_torch(call):
     script = f"import sys, numpy, vqcodec; pixels = numpy.zeros((64, 64, 3), 'uint8'); {call}\n"
-    script += "sys.exit(' '.join({'torch._dynamo', 'sympy'} & set(sys.modules)) or 0)"
+    script += "sys.exit(' '.join({'torch'} & set(sys.modules)) or 0)"
     subprocess.run([sys.executable, "-c", script], check=True)

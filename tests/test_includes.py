@@ -18,9 +18,11 @@ FOLDERS = {
     "nn": ["base"],
     "model": ["base", "nn"],
     "quantizer": ["base", "nn"],
+    "network": ["base", "nn", "model"],
+    "autoencoder": ["base", "coding", "nn", "model", "network"],
     "prior": ["base", "coding", "nn", "model"],
     "cuda": ["base", "coding", "nn", "model", "quantizer", "prior"],
-    "bindings": ["base", "coding", "nn", "model", "quantizer", "prior", "cuda"],
+    "bindings": ["base", "coding", "nn", "model", "quantizer", "network", "autoencoder", "prior", "cuda"],
 }
 
 # Files with flags of an instruction set, and all that they include, may use no more than this: what

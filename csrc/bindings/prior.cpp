@@ -3,7 +3,6 @@
 #include <string>
 
 #include "bindings/prior_arguments.h"
-#include "nn/instruction_set.h"
 #include "prior/prior_frequencies.h"
 #include "prior/wavefront.h"
 
@@ -20,18 +19,12 @@ NetworkPointer load_prior(const py::kwargs& tensors) {
   return std::const_pointer_cast<PriorNetwork>(network);  // Python can only pass it on
 }
 
-Variant select(const std::string& requested) {
-  Variant variant;
-  raise_unless_ok(select_variant(requested, &variant));
-  return variant;
-}
-
 py::tuple prior_frequencies(const NetworkPointer& prior, const Array<std::int32_t>& codes,
                             const std::vector<Array<std::int32_t>>& coarser, int class_id,
                             int level, const std::string& requested) {
   const std::vector<CodeMap> maps = coarser_maps(*prior, coarser);
   const PriorTile tile = {class_id, level, maps.data(), code_map(codes)};
-  const Variant variant = select(requested);
+  const Variant variant = variant_of(requested);
 
   Array<std::int64_t> start(codes.size()), frequency(codes.size());
   std::int64_t* const start_out = start.mutable_data();
@@ -53,7 +46,7 @@ std::vector<const PriorNetwork*> pointers(const std::vector<NetworkPointer>& pri
 
 py::tuple wavefront_decode(const std::vector<NetworkPointer>& priors,
                            const std::vector<DecodeTuple>& jobs, const std::string& requested) {
-  const Variant variant = select(requested);
+  const Variant variant = variant_of(requested);
   return run_wavefront(jobs, [&](const auto& unpacked, const auto& check, auto* outcome) {
     return vqcodec::wavefront_decode(pointers(priors), unpacked, variant, check, outcome);
   });
@@ -62,7 +55,7 @@ py::tuple wavefront_decode(const std::vector<NetworkPointer>& priors,
 py::tuple wavefront_sample(const std::vector<NetworkPointer>& priors,
                            const std::vector<SampleTuple>& jobs, int sharpness, int nucleus,
                            const std::string& requested) {
-  const Variant variant = select(requested);
+  const Variant variant = variant_of(requested);
   return run_wavefront(jobs, [&](const auto& unpacked, const auto& check, auto* outcome) {
     return vqcodec::wavefront_sample(pointers(priors), unpacked, {sharpness, nucleus}, variant,
                                      check, outcome);
@@ -71,7 +64,7 @@ py::tuple wavefront_sample(const std::vector<NetworkPointer>& priors,
 
 py::tuple wavefront_choose(const std::vector<NetworkPointer>& priors,
                            const std::vector<ChooseTuple>& jobs, const std::string& requested) {
-  const Variant variant = select(requested);
+  const Variant variant = variant_of(requested);
   return run_wavefront(jobs, [&](const auto& unpacked, const auto& check, auto* outcome) {
     return vqcodec::wavefront_choose(pointers(priors), unpacked, variant, check, outcome);
   });

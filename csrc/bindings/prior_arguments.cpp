@@ -7,22 +7,6 @@ namespace py = pybind11;
 namespace vqcodec::bindings {
 namespace {
 
-// An array of the given type and number of dimensions; never converted or copied.
-template <class T>
-Array<T> as(const char* name, py::handle object, int dimensions) {
-  if (!py::isinstance<Array<T>>(object)) {
-    raise_invalid(std::string(name) + " must be a contiguous array of " +
-                  std::string(py::str(py::dtype::of<T>())) + ", got " +
-                  std::string(py::str(py::type::of(object))));
-  }
-  auto array = py::reinterpret_borrow<Array<T>>(object);
-  if (array.ndim() != dimensions) {
-    raise_invalid(std::string(name) + " must have " + std::to_string(dimensions) +
-                  " dimensions, got " + std::to_string(array.ndim()));
-  }
-  return array;
-}
-
 template <class T>
 TableView<T> table(const char* name, py::handle object) {
   const Array<T> array = as<T>(name, object, 2);
@@ -105,18 +89,6 @@ std::vector<CodeMap> coarser_maps(const PriorNetwork& network,
   std::vector<CodeMap> maps;
   for (const auto& map : coarser) maps.push_back(code_map(map));
   return maps;
-}
-
-SignalCheck::SignalCheck()
-    : caller_(std::this_thread::get_id()), next_(std::chrono::steady_clock::now()) {}
-
-bool SignalCheck::operator()() {
-  if (std::this_thread::get_id() != caller_) return false;
-  const auto now = std::chrono::steady_clock::now();
-  if (now < next_) return false;
-  next_ = now + std::chrono::milliseconds(50);
-  py::gil_scoped_acquire acquire;
-  return PyErr_CheckSignals() != 0;
 }
 
 ByteStream stream(const py::bytes& bytes, std::int64_t) {

@@ -5,16 +5,14 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <string>
-#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "bindings/arguments.h"
 #include "bindings/bindings.h"
 #include "model/prior_tensors.h"
 #include "prior/jobs.h"
@@ -22,10 +20,6 @@
 #include "prior/tiles.h"
 
 namespace vqcodec::bindings {
-
-// Contiguous, and of exactly this type: arguments are declared noconvert or cast by `as`.
-template <class T>
-using Array = pybind11::array_t<T, pybind11::array::c_style>;
 
 // Views of the arrays of a prior, which must outlive them. The keys:
 //     kernel, first_kernel, heads, num_blocks       numbers
@@ -37,18 +31,6 @@ using Array = pybind11::array_t<T, pybind11::array::c_style>;
 PriorTensors prior_tensors(const pybind11::dict& tensors);
 
 CodeMap code_map(const Array<std::int32_t>& codes);
-
-// Lets Python's signal handlers run (Ctrl-C): asked often and from any thread, it looks some
-// times a second on the thread that called.
-class SignalCheck {
- public:
-  SignalCheck();
-  bool operator()();
-
- private:
-  const std::thread::id caller_;
-  std::chrono::steady_clock::time_point next_;
-};
 
 ByteStream stream(const pybind11::bytes& bytes, std::int64_t codes);
 WordStream stream(const Array<std::uint32_t>& words, std::int64_t codes);

@@ -11,6 +11,8 @@
 namespace vqcodec {
 
 inline constexpr std::int64_t kMaxChannels = 32768;  // of anything: scores of attention fit int32
+inline constexpr std::int64_t kMaxOutputs = std::int64_t{1}
+                                            << 22;  // of all phases of a convolution
 
 // The first check that fails decides the status; what follows it changes nothing. Each says whether
 // all of them have passed so far.
@@ -27,9 +29,10 @@ class Checks {
   bool require_range(const std::string& what, std::int64_t found, std::int64_t low,
                      std::int64_t high);
 
-  // A convolution of int8 features: its sizes, its shifts, and that its largest sum fits int32.
+  // A convolution of features within -largest_feature..largest_feature: its sizes, its shifts, and
+  // that its largest sum fits int32.
   bool require_convolution(const std::string& name, const ConvTensors& tensors, std::int64_t inputs,
-                           std::int64_t outputs, std::int64_t taps);
+                           std::int64_t outputs, std::int64_t taps, std::int64_t largest_feature);
 
  private:
   void fail(const std::string& message);

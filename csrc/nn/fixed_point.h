@@ -16,6 +16,11 @@ inline constexpr int kStreamFraction = 8;
 inline constexpr int kGateFraction = 7;
 inline constexpr int kMaxShift = 30;
 
+// Pixels that enter an autoencoder, and those that leave it; both are less kGreyOffset grey levels.
+inline constexpr int kPixelsInFraction = 8;
+inline constexpr int kPixelsOutFraction = 14;
+inline constexpr int kGreyOffset = 128;
+
 VQCODEC_HOST_DEVICE static inline std::int32_t clamp(std::int32_t x, std::int32_t low,
                                                      std::int32_t high) {
   return x < low ? low : x > high ? high : x;
@@ -41,6 +46,18 @@ VQCODEC_HOST_DEVICE static inline std::int32_t rounding_half(int shift) {
 VQCODEC_HOST_DEVICE static inline std::int32_t add_to_stream(std::int32_t base, std::int32_t x) {
   constexpr std::int32_t limit = std::int32_t{1} << 20;
   return saturate16(base + clamp(x, -limit, limit));
+}
+
+// The activation with slope 1/8 below zero, which is x where x is larger: -5 -> -1, -4 -> 0, 3
+// -> 3.
+VQCODEC_HOST_DEVICE static inline std::int32_t leaky(std::int32_t x) {
+  return x < 0 ? (x + 4) >> 3 : x;
+}
+
+// Pixels as an autoencoder makes them (fraction 14, less 128 grey levels) -> grey level.
+VQCODEC_HOST_DEVICE static inline std::int32_t pixel(std::int32_t x) {
+  constexpr int shift = kPixelsOutFraction - kPixelsInFraction;
+  return clamp(((x + (1 << (shift - 1))) >> shift) + kGreyOffset, 0, 255);
 }
 
 // Stream (fraction 8) -> input of a convolution (int8, fraction 4).

@@ -27,17 +27,66 @@ namespace vqcodec {
 namespace {
 
 // Simd: Sums (kPanel int32), Weights (kPanel pairs of int16), Pair (a broadcast pair);
-// zero(), load(int32*), load(int8*), broadcast(int16*), add_products(&sums, weights, pair),
-// shifted(sums, int32*), store(int32*, sums).
+// zero(), load(int32*), load(int8*), load(int16*) as Sums, broadcast(int16*),
+// add_products(&sums, weights, pair), shifted(sums, int32*), add(sums, sums),
+// limited(sums) to -2^20..2^20, relu(sums), leaky(sums), store(int32*, sums) and
+// store(int16*, sums), which saturates.
 template <class Simd, int kTileRows, int kTilePanels>
 struct IntegerTile {
   using Sums = typename Simd::Sums;
   using Inputs = FeatureRows<const std::int16_t>;
   static constexpr int kLookups = 64;
 
-  template <int kRows, int kPanels>
+  // What becomes of the sums of output `output`, ..., `output + kPanel - 1` at row i: the product.
+  struct StoreSums {
+    const PackedConv& conv;
+    std::int32_t* sums;
+    std::ptrdiff_t stride;
+
+    void operator()(int i, int output, const Sums& sum) const {
+      Simd::store(sums + i * stride + output,
+                  conv.shift == nullptr ? sum : Simd::shifted(sum, conv.shift + output));
+    }
+  };
+
+  // Likewise: features.
+  struct StoreFeatures {
+    const PackedConv& conv;
+    Inputs residual;
+    Activation activation;
+    int channels;
+    FeatureRows<std::int16_t> outputs;
+
+    void operator()(int i, int output, const Sums& sum) const {
+      Sums x = Simd::shifted(sum, conv.shift + output);
+      const int count = channels - output;
+      if (residual.base != nullptr) {
+        // Within 2^20 the sum with an int16 cannot overflow, and beyond it decides alone.
+        x = Simd::add(Simd::limited(x), part(row_of(residual, i) + output, count));
+      }
+      if (activation == Activation::relu) x = Simd::relu(x);
+      if (activation == Activation::leaky) x = Simd::leaky(x);
+      std::int16_t* const to = row_of(outputs, i) + output;
+      if (count >= kPanel) {
+        Simd::store(to, x);
+      } else {
+        std::int16_t features[kPanel];
+        Simd::store(features, x);
+        for (int o = 0; o < count; ++o) to[o] = features[o];
+      }
+    }
+
+    static Sums part(const std::int16_t* from, int count) {
+      if (count >= kPanel) return Simd::load(from);
+      std::int16_t features[kPanel] = {};
+      for (int o = 0; o < count; ++o) features[o] = from[o];
+      return Simd::load(features);
+    }
+  };
+
+  template <int kRows, int kPanels, class Store>
   static void tile(const PackedConv& conv, int panel, const Inputs& inputs, int first,
-                   const std::ptrdiff_t* taps, std::int32_t* sums, std::ptrdiff_t sums_stride) {
+                   const std::ptrdiff_t* taps, const Store& store) {
     Sums sum[kRows][kPanels];
     for (int p = 0; p < kPanels; ++p) {
       const Sums start =
@@ -61,48 +110,68 @@ struct IntegerTile {
       }
     }
 
+    // Unrolled, or the sums would not be in registers.
+#pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
-      const int output = (panel + p) * kPanel;
-      for (int r = 0; r < kRows; ++r) {
-        const Sums result =
-            conv.shift == nullptr ? sum[r][p] : Simd::shifted(sum[r][p], conv.shift + output);
-        Simd::store(sums + (first + r) * sums_stride + output, result);
-      }
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) store(first + r, (panel + p) * kPanel, sum[r][p]);
     }
   }
 
   // The last rows of a panel, fewer than kTileRows.
-  template <int kRows, int kPanels>
+  template <int kRows, int kPanels, class Store>
   static void last_rows(const PackedConv& conv, int panel, const Inputs& inputs, int first,
-                        const std::ptrdiff_t* taps, std::int32_t* sums,
-                        std::ptrdiff_t sums_stride) {
+                        const std::ptrdiff_t* taps, const Store& store) {
     if constexpr (kRows > 0) {
       if (inputs.count - first == kRows) {
-        tile<kRows, kPanels>(conv, panel, inputs, first, taps, sums, sums_stride);
+        tile<kRows, kPanels>(conv, panel, inputs, first, taps, store);
       } else {
-        last_rows<kRows - 1, kPanels>(conv, panel, inputs, first, taps, sums, sums_stride);
+        last_rows<kRows - 1, kPanels>(conv, panel, inputs, first, taps, store);
       }
     }
   }
 
-  template <int kPanels>
+  template <int kPanels, class Store>
   static void panels(const PackedConv& conv, int panel, const Inputs& inputs,
-                     const std::ptrdiff_t* taps, std::int32_t* sums, std::ptrdiff_t sums_stride) {
+                     const std::ptrdiff_t* taps, const Store& store) {
     int first = 0;
     for (; first + kTileRows <= inputs.count; first += kTileRows) {
-      tile<kTileRows, kPanels>(conv, panel, inputs, first, taps, sums, sums_stride);
+      tile<kTileRows, kPanels>(conv, panel, inputs, first, taps, store);
     }
-    last_rows<kTileRows - 1, kPanels>(conv, panel, inputs, first, taps, sums, sums_stride);
+    last_rows<kTileRows - 1, kPanels>(conv, panel, inputs, first, taps, store);
+  }
+
+  template <class Store>
+  static void all_panels(const PackedConv& conv, const Inputs& inputs, const std::ptrdiff_t* taps,
+                         const Store& store) {
+    int panel = 0;
+    for (; panel + kTilePanels <= conv.num_panels; panel += kTilePanels) {
+      panels<kTilePanels>(conv, panel, inputs, taps, store);
+    }
+    for (; panel < conv.num_panels; ++panel) panels<1>(conv, panel, inputs, taps, store);
   }
 
   static void product(const PackedConv& conv, const Inputs& inputs, const std::ptrdiff_t* taps,
                       std::int32_t* sums, std::ptrdiff_t sums_stride) {
-    int panel = 0;
-    for (; panel + kTilePanels <= conv.num_panels; panel += kTilePanels) {
-      panels<kTilePanels>(conv, panel, inputs, taps, sums, sums_stride);
-    }
-    for (; panel < conv.num_panels; ++panel) {
-      panels<1>(conv, panel, inputs, taps, sums, sums_stride);
+    all_panels(conv, inputs, taps, StoreSums{conv, sums, sums_stride});
+  }
+
+  static void convolve(const PackedConv& conv, const Inputs& inputs, const std::ptrdiff_t* taps,
+                       const Inputs& residual, Activation activation, int channels,
+                       const FeatureRows<std::int16_t>& outputs) {
+    all_panels(conv, inputs, taps, StoreFeatures{conv, residual, activation, channels, outputs});
+  }
+
+  static void pixels(const std::int16_t* __restrict a, const std::int16_t* __restrict b,
+                     std::ptrdiff_t size, std::uint8_t* __restrict pixels) {
+    if (b == nullptr) {
+      for (std::ptrdiff_t i = 0; i < size; ++i) {
+        pixels[i] = static_cast<std::uint8_t>(pixel(a[i]));
+      }
+    } else {
+      for (std::ptrdiff_t i = 0; i < size; ++i) {
+        pixels[i] = static_cast<std::uint8_t>(pixel(a[i] + b[i]));
+      }
     }
   }
 
@@ -205,7 +274,8 @@ struct IntegerTile {
   }
 
   static constexpr IntegerKernels table() {
-    return {product, begin_stream, add_to_stream, gate, clamp, maximum, weigh, sum};
+    return {product, convolve, pixels,  begin_stream, add_to_stream,
+            gate,    clamp,    maximum, weigh,        sum};
   }
 };
 

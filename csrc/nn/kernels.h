@@ -43,6 +43,10 @@ struct FeatureRows {
   int count;
 };
 
+// What follows the rounding of a sum (nn/fixed_point.h): nothing, max(x, 0), or a slope of 1/8
+// below zero.
+enum class Activation { none, relu, leaky };
+
 template <class T>
 static inline T* row_of(const FeatureRows<T>& features, int i) {
   return features.base + features.rows[i] * features.stride;
@@ -55,6 +59,17 @@ struct IntegerKernels {
   // made the convolution has shown that none leaves int32.
   void (*product)(const PackedConv& conv, const FeatureRows<const std::int16_t>& inputs,
                   const std::ptrdiff_t* taps, std::int32_t* sums, std::ptrdiff_t sums_stride);
+
+  // The sums of `product` as features: outputs[i][o] = saturate16(activation(residual[i][o] +
+  // sum)), for the first `channels` outputs. Where residual.base is null it counts as zero; `conv`
+  // has a bias and shifts.
+  void (*convolve)(const PackedConv& conv, const FeatureRows<const std::int16_t>& inputs,
+                   const std::ptrdiff_t* taps, const FeatureRows<const std::int16_t>& residual,
+                   Activation activation, int channels, const FeatureRows<std::int16_t>& outputs);
+
+  // pixels[i] = clamp(((a[i] + b[i] + 32) >> 6) + 128, 0, 255); a null `b` counts as zeros.
+  void (*pixels)(const std::int16_t* a, const std::int16_t* b, std::ptrdiff_t size,
+                 std::uint8_t* pixels);
 
   // stream = base + sums, saturated; next = activation(stream). `base`, `stream`: channels apart.
   void (*begin_stream)(const std::int32_t* sums, std::ptrdiff_t sums_stride, int channels,

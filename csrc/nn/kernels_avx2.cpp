@@ -37,14 +37,39 @@ struct Integers {
     const Sums by = load(shift);
     return {_mm256_srav_epi32(sums.low, by.low), _mm256_srav_epi32(sums.high, by.high)};
   }
+  static Sums load(const std::int16_t* from) {
+    return {_mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))),
+            _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 8)))};
+  }
+  static Sums add(const Sums& a, const Sums& b) {
+    return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
+  }
+  static Sums larger(const Sums& a, const Sums& b) {
+    return {_mm256_max_epi32(a.low, b.low), _mm256_max_epi32(a.high, b.high)};
+  }
+  static Sums limited(const Sums& x) {
+    const __m256i top = _mm256_set1_epi32(1 << 20), bottom = _mm256_set1_epi32(-(1 << 20));
+    return larger({_mm256_min_epi32(x.low, top), _mm256_min_epi32(x.high, top)}, {bottom, bottom});
+  }
+  static Sums relu(const Sums& x) { return larger(x, zero()); }
+  static Sums leaky(const Sums& x) {
+    const __m256i half = _mm256_set1_epi32(4);
+    return larger(x, {_mm256_srai_epi32(_mm256_add_epi32(x.low, half), 3),
+                      _mm256_srai_epi32(_mm256_add_epi32(x.high, half), 3)});
+  }
   static void store(std::int32_t* to, const Sums& sums) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), sums.low);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 8), sums.high);
   }
+  static void store(std::int16_t* to, const Sums& sums) {
+    // Packing works within halves of a register: 0..3 8..11 4..7 12..15.
+    const __m256i packed = _mm256_packs_epi32(sums.low, sums.high);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permute4x64_epi64(packed, 0xd8));
+  }
 };
 
-// 16 registers: 10 sums, 2 of weights, 1 pair, 1 product.
-using Integer = IntegerTile<Integers, 5, 1>;
+// 16 registers: 12 sums, 2 of weights, 1 pair, 1 product.
+using Integer = IntegerTile<Integers, 6, 1>;
 
 struct Floats {
   static constexpr int lanes = 8;

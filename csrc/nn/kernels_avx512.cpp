@@ -28,7 +28,22 @@ struct Integers {
   static Sums shifted(Sums sums, const std::int32_t* shift) {
     return _mm512_srav_epi32(sums, load(shift));
   }
+  static Sums load(const std::int16_t* from) {
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  }
+  static Sums add(Sums a, Sums b) { return _mm512_add_epi32(a, b); }
+  static Sums limited(Sums x) {
+    return _mm512_max_epi32(_mm512_min_epi32(x, _mm512_set1_epi32(1 << 20)),
+                            _mm512_set1_epi32(-(1 << 20)));
+  }
+  static Sums relu(Sums x) { return _mm512_max_epi32(x, zero()); }
+  static Sums leaky(Sums x) {
+    return _mm512_max_epi32(x, _mm512_srai_epi32(_mm512_add_epi32(x, _mm512_set1_epi32(4)), 3));
+  }
   static void store(std::int32_t* to, Sums sums) { _mm512_storeu_si512(to, sums); }
+  static void store(std::int16_t* to, Sums sums) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtsepi32_epi16(sums));
+  }
 };
 
 // 32 registers: 16 sums, 2 of weights, 1 pair.

@@ -52,8 +52,35 @@ struct Integers {
     }
     return result;
   }
+  static Sums load(const std::int16_t* from) {
+    const int16x8_t low = vld1q_s16(from), high = vld1q_s16(from + 8);
+    return {{vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)),
+             vmovl_high_s16(high)}};
+  }
+  static Sums add(Sums a, const Sums& b) {
+    for (int i = 0; i < kPanel / 4; ++i) a.part[i] = vaddq_s32(a.part[i], b.part[i]);
+    return a;
+  }
+  static Sums limited(Sums x) {
+    const int32x4_t top = vdupq_n_s32(1 << 20), bottom = vdupq_n_s32(-(1 << 20));
+    for (int32x4_t& part : x.part) part = vmaxq_s32(vminq_s32(part, top), bottom);
+    return x;
+  }
+  static Sums relu(Sums x) {
+    for (int32x4_t& part : x.part) part = vmaxq_s32(part, vdupq_n_s32(0));
+    return x;
+  }
+  static Sums leaky(Sums x) {
+    for (int32x4_t& part : x.part) {
+      part = vmaxq_s32(part, vshrq_n_s32(vaddq_s32(part, vdupq_n_s32(4)), 3));
+    }
+    return x;
+  }
   static void store(std::int32_t* to, const Sums& sums) {
     for (int i = 0; i < kPanel / 4; ++i) vst1q_s32(to + 4 * i, sums.part[i]);
+  }
+  static void store(std::int16_t* to, const Sums& sums) {
+    for (int i = 0; i < kPanel / 4; ++i) vst1_s16(to + 4 * i, vqmovn_s32(sums.part[i]));
   }
 };
 

@@ -34,8 +34,34 @@ struct Integers {
     for (int i = 0; i < kPanel; ++i) result.lane[i] = sums.lane[i] >> shift[i];
     return result;
   }
+  static Sums load(const std::int16_t* from) {
+    Sums sums;
+    for (int i = 0; i < kPanel; ++i) sums.lane[i] = from[i];
+    return sums;
+  }
+  static Sums add(Sums a, const Sums& b) {
+    for (int i = 0; i < kPanel; ++i) a.lane[i] += b.lane[i];
+    return a;
+  }
+  static Sums limited(Sums x) {
+    for (std::int32_t& lane : x.lane) lane = vqcodec::clamp(lane, -(1 << 20), 1 << 20);
+    return x;
+  }
+  static Sums relu(Sums x) {
+    for (std::int32_t& lane : x.lane) lane = lane < 0 ? 0 : lane;
+    return x;
+  }
+  static Sums leaky(Sums x) {
+    for (std::int32_t& lane : x.lane) lane = vqcodec::leaky(lane);
+    return x;
+  }
   static void store(std::int32_t* to, const Sums& sums) {
     for (int i = 0; i < kPanel; ++i) to[i] = sums.lane[i];
+  }
+  static void store(std::int16_t* to, const Sums& sums) {
+    for (int i = 0; i < kPanel; ++i) {
+      to[i] = static_cast<std::int16_t>(saturate16(sums.lane[i]));
+    }
   }
 };
 

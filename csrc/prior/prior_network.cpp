@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kMaxKernel = 15;
 constexpr int kMaxFactor = 256;
+constexpr int kLargestInput = 128;  // of int8, without its sign
 
 // Offsets that a raster-masked convolution sees, in raster order.
 std::vector<Offset> causal_taps(int kernel, bool center) {
@@ -168,7 +169,9 @@ class Loader {
   Conv conv(const std::string& name, const ConvTensors& tensors, std::int64_t inputs,
             std::int64_t outputs, std::vector<Offset> taps) {
     const auto num_taps = static_cast<std::int64_t>(taps.size());
-    if (!checks_.require_convolution(name, tensors, inputs, outputs, num_taps)) return {};
+    if (!checks_.require_convolution(name, tensors, inputs, outputs, num_taps, kLargestInput)) {
+      return {};
+    }
     return Conv(tensors, std::move(taps));
   }
 

@@ -59,6 +59,69 @@ TEST(kernels_product_equals_plain_loops) {
   }
 }
 
+TEST(kernels_convolve_finishes_the_sums_of_product) {
+  for (Variant variant : variants()) {
+    const IntegerKernels& kernel = kernels_of(variant).integer;
+    for (int outputs : {1, 3, 15, 16, 17, 40}) {
+      for (int count : {1, 5, 6, 7, 8, 16}) {
+        for (Activation activation : {Activation::none, Activation::relu, Activation::leaky}) {
+          for (bool residual : {false, true}) {
+            const int inputs = uniform(1, 20), stride = (inputs + 1) / 2 * 2;
+            const auto weight = random_values<std::int8_t>(outputs * inputs, -127, 127);
+            const auto bias = random_values<std::int32_t>(outputs, -100000, 100000);
+            const auto shift = random_values<std::uint8_t>(outputs, 0, 14);
+            const Conv conv({weight.data(), bias.data(), shift.data(), outputs, 1, inputs},
+                            {{0, 0}});
+            const auto features = random_values<std::int16_t>(count * stride, -32768, 32767);
+            const auto added = random_values<std::int16_t>(count * outputs, -32768, 32767);
+            std::vector<std::int32_t> rows, sums(count * conv.num_panels() * kPanel);
+            for (int i = 0; i < count; ++i) rows.push_back(count - 1 - i);
+            const std::ptrdiff_t tap = 0;
+            const FeatureRows<const std::int16_t> from = {features.data(), rows.data(), stride,
+                                                          count};
+            kernel.product(conv.packed(), from, &tap, sums.data(), conv.num_panels() * kPanel);
+            // One more at the end of every row, which must stay as it is.
+            std::vector<std::int16_t> found(count * (outputs + 1), 77);
+            kernel.convolve(conv.packed(), from, &tap,
+                            {residual ? added.data() : nullptr, rows.data(), outputs, count},
+                            activation, outputs, {found.data(), rows.data(), outputs + 1, count});
+            for (int i = 0; i < count; ++i) {
+              for (int o = 0; o < outputs; ++o) {
+                std::int64_t x = sums[i * conv.num_panels() * kPanel + o];
+                if (residual) x += added[rows[i] * outputs + o];
+                if (x < 0 && activation == Activation::relu) x = 0;
+                if (x < 0 && activation == Activation::leaky) x = (x + 4) >> 3;
+                CHECK_EQ(found[rows[i] * (outputs + 1) + o],
+                         std::clamp<std::int64_t>(x, -32768, 32767));
+              }
+              CHECK_EQ(found[rows[i] * (outputs + 1) + outputs], 77);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(kernels_pixels_round_and_saturate) {
+  const int size = 1001;
+  auto a = random_values<std::int16_t>(size, -9000, 9000);
+  auto b = random_values<std::int16_t>(size, -32768, 32767);
+  a[0] = b[0] = 32767;
+  a[1] = b[1] = -32768;
+  a[2] = 31, a[3] = 32, a[4] = -32, a[5] = -33;  // 128, 129, 128, 127
+  for (Variant variant : variants()) {
+    for (bool both : {false, true}) {
+      std::vector<std::uint8_t> found(size);
+      kernels_of(variant).integer.pixels(a.data(), both ? b.data() : nullptr, size, found.data());
+      for (int i = 0; i < size; ++i) {
+        const int sum = a[i] + (both ? b[i] : 0);
+        CHECK_EQ(int{found[i]}, std::clamp(((sum + 32) >> 6) + 128, 0, 255));
+      }
+    }
+  }
+}
+
 // The largest sums that a network may have, at both ends.
 TEST(kernels_product_uses_all_of_int32) {
   const int inputs = 500;

@@ -32,7 +32,6 @@ from vqcodec.format.header import Header
 from vqcodec.format.wire import Cursor, encode_varint, inflate
 from vqcodec.model import file, fixed_point
 from vqcodec.model.config import AutoencoderConfig, CodeMap, ModelConfig, PriorConfig
-from vqcodec.networks import loading
 
 if TYPE_CHECKING:
     from vqcodec.codec.codec import Codec
@@ -241,8 +240,6 @@ def _model(content: bytes) -> None:
     if sum(f * f for f in factors) <= 256 and all(m.codes <= 256 for m in maps):
         with contextlib.suppress(VqcodecError):
             ops.wavefront_decode(found.priors, [(f, f) for f in factors], [b"\x51\x33"] * len(maps), (0, 0))
-    with contextlib.suppress(ModelError):
-        loading.autoencoder(found)
 
 
 @contextlib.contextmanager
@@ -308,7 +305,7 @@ def micro() -> tuple[ModelConfig, dict[str, np.ndarray]]:
     import torch
 
     from tests.support.networks import random_prior
-    from vqcodec.networks.autoencoder import Autoencoder
+    from training.networks.autoencoder import Autoencoder
 
     maps = (CodeMap(16, 1, 3), CodeMap(8, 1, 4), CodeMap(8, 1, 3, residual=True))
     top = PriorConfig(
@@ -338,11 +335,7 @@ def micro() -> tuple[ModelConfig, dict[str, np.ndarray]]:
         exported = random_prior(prior, maps[: m + 1], m, classes=1, levels=auto.levels).export()
         tensors |= {f"prior.{m}/{name}": np.ascontiguousarray(array) for name, array in exported.items()}
     torch.manual_seed(0)
-    for name, value in Autoencoder(auto).state_dict().items():
-        if not file.training_only(name):
-            tensors |= {
-                f"autoencoder/{part}": array for part, array in file.stored(name, value.float().numpy()).items()
-            }
+    tensors |= {f"autoencoder/{name}": array for name, array in Autoencoder(auto).export().items()}
     return config, tensors
 
 

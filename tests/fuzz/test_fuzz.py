@@ -12,7 +12,6 @@ import pytest
 
 from tests.fuzz import targets
 from tests.fuzz.run import CORPUS, MAX_FILES, NATIVE, PYTHON, ROOT
-from vqcodec.networks import loading
 
 BUILD = ROOT / "build" / "fuzz_replay"
 MUTATIONS = 300
@@ -70,7 +69,7 @@ def test_the_small_model_of_the_targets_is_sound(tmp_path: Path) -> None:
     path.write_bytes(targets._micro_file())
     model = targets.file.load(path)
     assert model.config == targets.micro()[0] and len(model.priors) == 3
-    assert loading.autoencoder(model).config == model.config.autoencoder
+    assert model.autoencoder.config == model.config.autoencoder
 
 
 @pytest.mark.parametrize(

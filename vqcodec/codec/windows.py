@@ -48,7 +48,9 @@ class Windows:
             for window in row:
                 outer = self._grown(window, self._autoencoder.encoder_reach)
                 features = self._analysis(pixels, outer)[self._autoencoder.config.strides.index(stride)]
-                z = ops.latents(self._autoencoder, stride, features, self._codes(maps, outer), backend=self._backend)
+                z = ops.autoencoder_latents(
+                    self._autoencoder, stride, features, self._codes(maps, outer), backend=self._backend
+                )
                 parts.append(z[_inside(window, outer, stride)])
             rows.append(np.concatenate(parts, 1))
         return np.concatenate(rows)
@@ -63,7 +65,7 @@ class Windows:
         for row in self._rows(box):
             for window in row:
                 outer = self.around(window)
-                part = ops.synthesis(
+                part = ops.autoencoder_pixels(
                     self._autoencoder,
                     self._codes(maps, outer),
                     outer.height,
@@ -97,7 +99,7 @@ class Windows:
             padded = np.pad(
                 part, ((0, outer.height - part.shape[0]), (0, outer.width - part.shape[1]), (0, 0)), mode="edge"
             )
-            self._features = outer, ops.analysis(self._autoencoder, padded, backend=self._backend)
+            self._features = outer, ops.autoencoder_features(self._autoencoder, padded, backend=self._backend)
         return self._features[1]
 
     def _codes(self, maps: Sequence[np.ndarray], box: Box) -> list[np.ndarray]:

@@ -1,1 +1,1 @@
-"""The float networks between pixels and code maps, in PyTorch: nothing else of the codec imports it."""
+"""Float networks in PyTorch: the classifier that chooses among samples. Nothing else of the codec imports it."""

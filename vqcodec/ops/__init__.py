@@ -6,8 +6,10 @@
     wavefront_decode      code maps from the bytes of a range coder
     wavefront_sample      code maps from random words
     wavefront_choose      code maps for an encoder, from candidates by distortion and rate
-    synthesis             pixels from code maps
-    analysis, latents     what code maps quantise, from pixels
+    run_network           an integer network on planes
+    autoencoder_pixels    pixels from code maps
+    autoencoder_features  what pixels look like to the networks
+    autoencoder_latents   what code maps quantise
     nearest_codes         the code of lowest distortion and rate for every latent
     code_candidates       the most promising ones, for wavefront_choose
 
@@ -17,7 +19,14 @@ this package loads neither PyTorch nor the core.
 """
 
 from vqcodec.ops import backend, cpu, cuda
-from vqcodec.ops.autoencoder import analysis, code_candidates, latents, nearest_codes, synthesis
+from vqcodec.ops.autoencoder import (
+    autoencoder_features,
+    autoencoder_latents,
+    autoencoder_pixels,
+    code_candidates,
+    nearest_codes,
+    run_network,
+)
 from vqcodec.ops.jobs import DecodeJob, SampleJob
 from vqcodec.ops.nearest import CodebookStatistics, codebook_statistics, nearest_codebook
 from vqcodec.ops.prior import (
@@ -34,18 +43,19 @@ __all__ = [
     "CodebookStatistics",
     "DecodeJob",
     "SampleJob",
-    "analysis",
+    "autoencoder_features",
+    "autoencoder_latents",
+    "autoencoder_pixels",
     "backend",
     "code_candidates",
     "codebook_statistics",
     "coding_order",
     "cpu",
     "cuda",
-    "latents",
     "nearest_codebook",
     "nearest_codes",
     "prior_frequencies",
-    "synthesis",
+    "run_network",
     "wavefront_choose",
     "wavefront_decode",
     "wavefront_decode_batch",

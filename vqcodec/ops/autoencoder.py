@@ -12,12 +12,32 @@ import numpy as np
 
 from vqcodec.errors import InvalidArgument
 from vqcodec.model.autoencoder import IntegerAutoencoder
+from vqcodec.model.integer_network import IntegerNetwork
 from vqcodec.ops import backend as backends
 from vqcodec.ops.jobs import check_codes, code_map
+from vqcodec.ops.reference import integer_network
 from vqcodec.tiling import Box
 
 
-def synthesis(
+def run_network(
+    network: IntegerNetwork, planes: Sequence[np.ndarray], *, backend: str | None = None
+) -> list[np.ndarray]:
+    """The outputs of a network, height x width x channels each, int16, from its input planes.
+
+    Raises InvalidArgument unless there are as many planes as inputs, of their channels, and of sizes that are
+    those of one image.
+    """
+    for number, plane in enumerate(planes):
+        if not isinstance(plane, np.ndarray) or plane.dtype != np.int16 or plane.ndim != 3:
+            raise InvalidArgument(f"plane {number} must be height x width x channels, int16")
+    try:
+        integer_network.check_planes(network, planes)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
+    return backends.autoencoder_backend(backend).run_network(network, [np.ascontiguousarray(x) for x in planes])
+
+
+def autoencoder_pixels(
     autoencoder: IntegerAutoencoder,
     maps: Sequence[np.ndarray],
     height: int,
@@ -44,10 +64,12 @@ def synthesis(
     box = whole if box is None else Box(*box)
     if not (box.x0 < box.x1 and box.y0 < box.y1 and box.within(whole)):
         raise InvalidArgument(f"box must lie in {width} x {height} pixels and hold some, got {tuple(box)}")
-    return backends.backend(backend).synthesis(autoencoder, checked, height, width, box)
+    return backends.autoencoder_backend(backend).autoencoder_pixels(autoencoder, checked, height, width, box)
 
 
-def analysis(autoencoder: IntegerAutoencoder, pixels: np.ndarray, *, backend: str | None = None) -> list[np.ndarray]:
+def autoencoder_features(
+    autoencoder: IntegerAutoencoder, pixels: np.ndarray, *, backend: str | None = None
+) -> list[np.ndarray]:
     """Features of every stride, coarse to fine, height/stride x width/stride x channels int16, of H x W x 3 uint8 pixels.
 
     Raises InvalidArgument for another type or a size that is not padded.
@@ -55,10 +77,10 @@ def analysis(autoencoder: IntegerAutoencoder, pixels: np.ndarray, *, backend: st
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise InvalidArgument(f"pixels must be H x W x 3 uint8, got {pixels.dtype} {pixels.shape}")
     _check_size(autoencoder, *pixels.shape[:2])
-    return backends.backend(backend).analysis(autoencoder, np.ascontiguousarray(pixels))
+    return backends.autoencoder_backend(backend).autoencoder_features(autoencoder, np.ascontiguousarray(pixels))
 
 
-def latents(
+def autoencoder_latents(
     autoencoder: IntegerAutoencoder,
     stride: int,
     features: np.ndarray,
@@ -85,7 +107,9 @@ def latents(
         _checked_map(number, codes, height // m.stride, width // m.stride, m.codes)
         for number, (m, codes) in enumerate(zip(coarser, maps))
     ]
-    return backends.backend(backend).latents(autoencoder, stride, np.ascontiguousarray(features), checked)
+    return backends.autoencoder_backend(backend).autoencoder_latents(
+        autoencoder, stride, np.ascontiguousarray(features), checked
+    )
 
 
 def nearest_codes(
@@ -97,7 +121,7 @@ def nearest_codes(
     unit of squared error costs in 1/256 bit.
     """
     z, exponents = _checked_vectors(z, codebook, lengths, exponents)
-    return backends.backend(backend).nearest_codes(z, codebook, lengths, exponents)
+    return backends.autoencoder_backend(backend).nearest_codes(z, codebook, lengths, exponents)
 
 
 def code_candidates(
@@ -117,7 +141,7 @@ def code_candidates(
     z, exponents = _checked_vectors(z, codebook, lengths, exponents)
     if not 1 <= count <= len(codebook):
         raise InvalidArgument(f"count must be in 1..{len(codebook)}, got {count}")
-    return backends.backend(backend).code_candidates(z, codebook, lengths, exponents, count)
+    return backends.autoencoder_backend(backend).code_candidates(z, codebook, lengths, exponents, count)
 
 
 # -- checks --------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import numpy as np
 
 from vqcodec.errors import BackendError, InvalidArgument
 from vqcodec.model.autoencoder import IntegerAutoencoder
+from vqcodec.model.integer_network import IntegerNetwork
 from vqcodec.model.prior import Condition, IntegerPrior
 from vqcodec.ops import cuda, selftest
 from vqcodec.ops.cpu import Cpu
@@ -32,7 +33,7 @@ Maps = list[np.ndarray]
 
 
 class Backend(Protocol):
-    """The ops of priors and autoencoder. Arguments have been checked by the ops of the same names; what only they know, backends check themselves."""
+    """The ops of priors. Arguments have been checked by the ops of the same names; what only they know, backends check themselves."""
 
     def prior_frequencies(
         self, prior: IntegerPrior, codes: np.ndarray, coarser: Maps, condition: Condition
@@ -50,14 +51,25 @@ class Backend(Protocol):
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[Maps]:
         """The maps of every job."""
 
-    def synthesis(self, autoencoder: IntegerAutoencoder, maps: Maps, height: int, width: int, box: Box) -> np.ndarray:
-        """See `vqcodec.ops.synthesis`."""
 
-    def analysis(self, autoencoder: IntegerAutoencoder, pixels: np.ndarray) -> list[np.ndarray]:
-        """See `vqcodec.ops.analysis`."""
+class AutoencoderBackend(Protocol):
+    """The ops of integer networks and of codes for latents, with arguments as for `Backend`."""
 
-    def latents(self, autoencoder: IntegerAutoencoder, stride: int, features: np.ndarray, maps: Maps) -> np.ndarray:
-        """See `vqcodec.ops.latents`."""
+    def run_network(self, network: IntegerNetwork, planes: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """See `vqcodec.ops.run_network`."""
+
+    def autoencoder_pixels(
+        self, autoencoder: IntegerAutoencoder, maps: Maps, height: int, width: int, box: Box
+    ) -> np.ndarray:
+        """See `vqcodec.ops.autoencoder_pixels`."""
+
+    def autoencoder_features(self, autoencoder: IntegerAutoencoder, pixels: np.ndarray) -> list[np.ndarray]:
+        """See `vqcodec.ops.autoencoder_features`."""
+
+    def autoencoder_latents(
+        self, autoencoder: IntegerAutoencoder, stride: int, features: np.ndarray, maps: Maps
+    ) -> np.ndarray:
+        """See `vqcodec.ops.autoencoder_latents`."""
 
     def nearest_codes(
         self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray
@@ -70,7 +82,7 @@ class Backend(Protocol):
         """See `vqcodec.ops.code_candidates`."""
 
 
-def backend(name: str | None = None) -> Backend:
+def backend(name: str | None = None) -> Reference | Cpu | cuda.Device:
     """The backend of a name. Raises InvalidArgument for an unknown one, BackendError for one that is not there."""
     name = name or os.environ.get("VQCODEC_BACKEND") or "native"
     if name == "reference":
@@ -84,6 +96,12 @@ def backend(name: str | None = None) -> Backend:
         device = cuda.device(number)
         return device if trusted(number) else Cpu()
     raise InvalidArgument(f"backend must be one of reference, native, scalar, avx2, avx512, neon, cuda, got {name!r}")
+
+
+def autoencoder_backend(name: str | None = None) -> AutoencoderBackend:
+    """The same, for the autoencoder. GPUs have no kernels for it yet: the CPU computes it, which gives the same integers."""
+    found = backend(name)
+    return Cpu() if isinstance(found, cuda.Device) else found
 
 
 @functools.cache

@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqcodec.errors import BackendError, InvalidArgument
+from vqcodec.model.autoencoder import IntegerAutoencoder
+from vqcodec.model.integer_network import IntegerNetwork
 from vqcodec.model.prior import Condition, IntegerPrior
 from vqcodec.ops.jobs import ChooseJob, DecodeJob, SampleJob
-from vqcodec.ops.packing import packed, tuples
+from vqcodec.ops.packing import kept, maps_of, network_of, packed, tuples
+from vqcodec.tiling import Box
 
 if TYPE_CHECKING:
     from vqcodec import _native
@@ -127,6 +130,36 @@ class Cpu:
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[list[np.ndarray]]:
         return _native.wavefront_choose(_all(priors), tuples(jobs), self.variant)[0]
 
+    def run_network(self, network: IntegerNetwork, planes: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return _native.run_network(kept(network, CORE, _load_network), planes, self.variant)
+
+    def autoencoder_pixels(
+        self, autoencoder: IntegerAutoencoder, maps: list[np.ndarray], height: int, width: int, box: Box
+    ) -> np.ndarray:
+        part = (box.y0, box.x0, box.height, box.width)
+        core = kept(autoencoder, CORE, _load_autoencoder)
+        return _native.autoencoder_pixels(core, maps, (height, width), part, self.variant)
+
+    def autoencoder_features(self, autoencoder: IntegerAutoencoder, pixels: np.ndarray) -> list[np.ndarray]:
+        return _native.autoencoder_features(kept(autoencoder, CORE, _load_autoencoder), pixels, self.variant)
+
+    def autoencoder_latents(
+        self, autoencoder: IntegerAutoencoder, stride: int, features: np.ndarray, maps: list[np.ndarray]
+    ) -> np.ndarray:
+        number = autoencoder.config.strides.index(stride)
+        core = kept(autoencoder, CORE, _load_autoencoder)
+        return _native.autoencoder_latents(core, number, features, maps, self.variant)
+
+    def nearest_codes(
+        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray
+    ) -> np.ndarray:
+        return _native.nearest_codes(z, codebook, lengths, exponents, self.variant)
+
+    def code_candidates(
+        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return _native.code_candidates(z, codebook, lengths, exponents, count, self.variant)
+
 
 class _CpuCore:
     """Packs priors for the CPU, once for all variants."""
@@ -140,3 +173,13 @@ CORE = _CpuCore()
 
 def _all(priors: Sequence[IntegerPrior]) -> list[Any]:
     return [packed(prior, CORE) for prior in priors]
+
+
+def _load_network(network: IntegerNetwork) -> Any:
+    return _native.load_network(*network_of(network))
+
+
+def _load_autoencoder(autoencoder: IntegerAutoencoder) -> Any:
+    latents = [_load_network(autoencoder.latent[stride]) for stride in autoencoder.config.strides]
+    networks = _load_network(autoencoder.analysis), latents, _load_network(autoencoder.synthesis)
+    return _native.load_autoencoder(maps_of(autoencoder), *networks)

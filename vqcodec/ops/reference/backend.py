@@ -8,6 +8,7 @@ import numpy as np
 
 from vqcodec.errors import FormatError, InvalidArgument
 from vqcodec.model.autoencoder import IntegerAutoencoder
+from vqcodec.model.integer_network import IntegerNetwork
 from vqcodec.model.prior import Condition, IntegerPrior
 from vqcodec.ops.jobs import ChooseJob, DecodeJob, Job, SampleJob, Shape, check_codes
 from vqcodec.ops.reference import integer_network, rate
@@ -49,13 +50,20 @@ class Reference:
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[Maps]:
         return [_maps(priors, job, lambda m, job=job: _Choose(*job.streams[m]))[0] for job in jobs]  # type: ignore[misc]
 
-    def synthesis(self, autoencoder: IntegerAutoencoder, maps: Maps, height: int, width: int, box: Box) -> np.ndarray:
+    def run_network(self, network: IntegerNetwork, planes: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return integer_network.run(network, planes)
+
+    def autoencoder_pixels(
+        self, autoencoder: IntegerAutoencoder, maps: Maps, height: int, width: int, box: Box
+    ) -> np.ndarray:
         return integer_network.decode(autoencoder, maps, height, width)[box.y0 : box.y1, box.x0 : box.x1]
 
-    def analysis(self, autoencoder: IntegerAutoencoder, pixels: np.ndarray) -> list[np.ndarray]:
+    def autoencoder_features(self, autoencoder: IntegerAutoencoder, pixels: np.ndarray) -> list[np.ndarray]:
         return integer_network.run(autoencoder.analysis, [integer_network.pixel_plane(pixels)])
 
-    def latents(self, autoencoder: IntegerAutoencoder, stride: int, features: np.ndarray, maps: Maps) -> np.ndarray:
+    def autoencoder_latents(
+        self, autoencoder: IntegerAutoencoder, stride: int, features: np.ndarray, maps: Maps
+    ) -> np.ndarray:
         height, width = (side * stride for side in features.shape[:2])
         strides = autoencoder.config.strides
         vectors = integer_network.vectors(autoencoder, maps, height, width)[: strides.index(stride)]
