@@ -32,7 +32,7 @@ from vqcodec.codec.options import (
 from vqcodec.codec.progressive import Progressive
 from vqcodec.codec.rate_search import Trial, largest_file, smallest_file
 from vqcodec.codec.sampler import Classifier
-from vqcodec.errors import InvalidArgument
+from vqcodec.errors import BackendError, InvalidArgument
 from vqcodec.format import container
 from vqcodec.format.container import Container, Header, Limits
 from vqcodec.model.file import Model
@@ -243,8 +243,10 @@ class Codec:
 
     def classifier(self, class_id: int) -> Classifier:
         """The shipped classifier, or :class:`InvalidArgument` if it does not know this class or model."""
-        from vqcodec.networks import classifier
-
+        try:
+            from vqcodec.networks import classifier
+        except ImportError as error:
+            raise BackendError(f"the shipped classifier needs PyTorch: pip install 'vqcodec[torch]' ({error})") from error
         found = classifier.shipped()
         if found.classes != self.model.config.classes:
             raise InvalidArgument(

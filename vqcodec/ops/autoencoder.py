@@ -88,7 +88,7 @@ def autoencoder_latents(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """What the maps of a stride quantise, height/stride x width/stride x D int16, from its features and all coarser maps.
+    """What the maps of a stride quantise, height/stride x width/stride x D int16, from its features and the coarser maps.
 
     Raises InvalidArgument for features or maps that do not fit.
     """
@@ -101,7 +101,7 @@ def autoencoder_latents(
     height, width = (side * stride for side in features.shape[:2])
     _check_size(autoencoder, height, width)
     coarser = config.maps[: config.maps_before(stride)]
-    if len(maps) != len(coarser):
+    if len(maps) > len(coarser):
         raise InvalidArgument(f"stride {stride} has {len(coarser)} coarser maps, got {len(maps)}")
     checked = [
         _checked_map(number, codes, height // m.stride, width // m.stride, m.codes)
