@@ -163,7 +163,7 @@ def candidates_of(codes: list[np.ndarray], priors: list[IntegerPrior], count: in
     """For every code `count` candidates with random costs."""
     rng = np.random.default_rng(seed)
     return [(rng.integers(0, p.codes, (m.size, count)).astype(np.int32),
-             (spread * rng.random((m.size, count))).astype(np.float32)) for m, p in zip(codes, priors)]
+             np.rint(256 * spread * rng.random((m.size, count))).astype(np.int32) - 500) for m, p in zip(codes, priors)]
 
 
 @pytest.mark.parametrize("backend", ["reference", *cpu.cpu_variants()])
@@ -181,7 +181,7 @@ def test_choosing_for_an_encoder(hierarchy, backend, threads):
     for codes, (only, _), prior in zip(ops.wavefront_choose(hierarchy.priors, shapes, alone, 1, 0, backend=backend),
                                        alone, hierarchy.priors):
         np.testing.assert_array_equal(codes[reference_prior.coding_order(*codes.shape, prior.lag)], only[:, 0])
-    far = [(codes, costs * np.float32(1e6)) for codes, costs in candidates]
+    far = [(codes, costs * 10**5) for codes, costs in candidates]
     for codes, (numbers, costs), prior in zip(ops.wavefront_choose(hierarchy.priors, shapes, far, 1, 0, backend=backend),
                                               far, hierarchy.priors):
         nearest = np.take_along_axis(numbers, costs.argmin(1)[:, None], 1)[:, 0]
@@ -206,10 +206,12 @@ def test_choosing_saves_bits(hierarchy):
 
 def test_wrong_candidates(hierarchy):
     prior, shape = hierarchy.priors[0], (2, 3)
-    codes, costs = np.zeros((6, 2), np.int32), np.zeros((6, 2), np.float32)
+    codes, costs = np.zeros((6, 2), np.int32), np.zeros((6, 2), np.int32)
     for wrong in ((codes[:5], costs[:5]), (codes, costs[:, :1]), (codes[:, :0], costs[:, :0]), (codes[0], costs[0])):
         with pytest.raises(InvalidArgument, match="must be 6 x count"):
             ops.wavefront_choose([prior], [shape], [wrong], 0, 0)
+    with pytest.raises(InvalidArgument, match="costs must be int32"):
+        ops.wavefront_choose([prior], [shape], [(codes, costs.astype(np.float32))], 0, 0)
     codes[3, 1] = prior.codes
     with pytest.raises(InvalidArgument, match=f"candidates: codes must be in 0..{prior.codes - 1}"):
         ops.wavefront_choose([prior], [shape], [(codes, costs)], 0, 0)

@@ -92,7 +92,7 @@ class Encoding:
                 common = autoencoder.quantizers[number].bits(rate.level)[codes]
                 shape = *part(self._config, maps[number], number, area).shape, -1
                 arrays.append((codes.cpu().numpy().astype(np.int32).reshape(shape),
-                               (2 * costs + common).cpu().numpy().reshape(shape)))
+                               np.rint(256 * (2 * costs + common).cpu().numpy()).clip(0, 2**30).astype(np.int32).reshape(shape)))
             for box in self._tiles(area):
                 tiles = [part(self._config, codes, number, box) for number, codes in enumerate(maps[: numbers.stop])]
                 inner = geometry.shifted(box, area)

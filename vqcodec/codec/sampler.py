@@ -55,7 +55,7 @@ def fill(engine: Engine, maps: Maps, unknown: Sequence[np.ndarray], class_id: in
         k = engine.model.config.autoencoder.maps[number].codes
         words = np.random.Philox(key=seed, counter=[0, 0, 0, number]).random_raw(codes.size * k)
         gumbel = -np.log2(-np.log(((words >> np.uint64(40)) + 0.5) / 2**24)).astype(np.float32).reshape(-1, k)
-        costs = np.where(missing[order][:, None], -temperature * gumbel, 0).astype(np.float32)
+        costs = np.where(missing[order][:, None], np.rint(-256 * temperature * gumbel), 0).astype(np.int32)
         candidates = np.where(missing[order][:, None], np.arange(k), codes[order][:, None]).astype(np.int32)
         found += ops.wavefront_choose([prior], [codes.shape], [(candidates, costs)], class_id, level, given=found)
     return found

@@ -5,6 +5,7 @@
     prior_frequencies     where the codes of a known map lie in their frequency tables
     wavefront_decode      code maps from the bytes of a range coder
     wavefront_sample      code maps from random words
+    nearest_codes, code_candidates    codes of low cost for an encoder, in integers
     wavefront_choose      code maps for an encoder, from candidates by distortion and rate
     run_network           an integer network
     autoencoder_pixels    pixels from code maps
@@ -28,6 +29,7 @@ from vqcodec.ops.prior import (
     wavefront_sample,
     wavefront_sample_batch,
 )
+from vqcodec.ops.rate import code_candidates, nearest_codes
 from vqcodec.ops.reference.prior import coding_order
 
 __all__ = [
@@ -37,11 +39,13 @@ __all__ = [
     "autoencoder_features",
     "autoencoder_latents",
     "autoencoder_pixels",
+    "code_candidates",
     "codebook_statistics",
     "coding_order",
     "cuda",
     "cpu",
     "nearest_codebook",
+    "nearest_codes",
     "prior_frequencies",
     "run_network",
     "wavefront_choose",

@@ -26,6 +26,7 @@ __all__ = [
     "autoencoder_features",
     "autoencoder_latents",
     "autoencoder_pixels",
+    "code_candidates",
     "codebook_statistics",
     "cpu_variants",
     "cuda_core",
@@ -34,6 +35,7 @@ __all__ = [
     "load_network",
     "load_prior",
     "nearest_codebook",
+    "nearest_codes",
     "prior_frequencies",
     "run_network",
     "select_variant",
@@ -192,3 +194,15 @@ def autoencoder_latents(autoencoder: Any, stride: int, features: np.ndarray, map
                         variant: str = "") -> np.ndarray:
     """See `vqcodec.ops.autoencoder_latents`; ``stride`` is a number, coarse to fine."""
     return _native.autoencoder_latents(autoencoder, stride, features, maps, variant)
+
+
+def nearest_codes(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int,
+                  variant: str = "") -> np.ndarray:
+    """See `vqcodec.ops.nearest_codes`."""
+    return _native.nearest_codes(z, codebook, lengths, exponents, base, variant)
+
+
+def code_candidates(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int, count: int,
+                    variant: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """See `vqcodec.ops.code_candidates`."""
+    return _native.code_candidates(z, codebook, lengths, exponents, base, count, variant)

@@ -33,7 +33,7 @@ def run_network(network: IntegerNetwork, planes: Sequence[np.ndarray], *, backen
     for number, plane in enumerate(planes):
         if not isinstance(plane, np.ndarray) or plane.dtype != np.int16 or plane.ndim != 3:
             raise InvalidArgument(f"plane {number} must be height x width x channels, int16")
-    variant = _variant(backend)
+    variant = cpu_variant(backend)
     if variant is None:
         try:
             return reference.run(network, planes)
@@ -59,7 +59,7 @@ def autoencoder_pixels(
     height, width = window
     top, left, rows, columns = box if box is not None else (0, 0, height, width)
     maps = _code_maps(maps)
-    variant = _variant(backend)
+    variant = cpu_variant(backend)
     if variant is not None:
         return cpu.autoencoder_pixels(_packed(autoencoder, _load_autoencoder), maps, window, (top, left, rows, columns), variant)
     _check_maps(autoencoder, maps, height, width)
@@ -72,7 +72,7 @@ def autoencoder_features(autoencoder: IntegerAutoencoder, pixels: np.ndarray, *,
     """The analysis: int16 features of every stride, coarse to fine, of height x width x 3 uint8."""
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise InvalidArgument("pixels must be height x width x 3, uint8")
-    variant = _variant(backend)
+    variant = cpu_variant(backend)
     if variant is None:
         return run_network(autoencoder.analysis, [reference.pixel_plane(pixels)], backend="reference")
     return cpu.autoencoder_features(_packed(autoencoder, _load_autoencoder), np.ascontiguousarray(pixels), variant)
@@ -89,7 +89,7 @@ def autoencoder_latents(
     """What the maps of ``stride`` quantise, height x width x dim int16, from its features and all coarser maps."""
     number = autoencoder.config.strides.index(stride)
     maps = _code_maps(maps)
-    variant = _variant(backend)
+    variant = cpu_variant(backend)
     if variant is not None:
         packed = _packed(autoencoder, _load_autoencoder)
         return cpu.autoencoder_latents(packed, number, np.ascontiguousarray(features), maps, variant)
@@ -99,7 +99,7 @@ def autoencoder_latents(
     return run_network(autoencoder.latent[stride], [features, *above], backend="reference")[0]
 
 
-def _variant(backend: str | None) -> str | None:
+def cpu_variant(backend: str | None) -> str | None:
     """The instruction set, "" for the best; None is the reference."""
     name = backend or os.environ.get("VQCODEC_BACKEND") or "native"
     if name == "reference":

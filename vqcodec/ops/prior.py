@@ -25,6 +25,7 @@ from vqcodec.errors import CorruptChunk, FormatError, InvalidArgument
 from vqcodec.ops import cpu, cuda
 from vqcodec.ops.reference import prior as reference_prior
 from vqcodec.ops.reference.range_decoder import RangeDecoder
+from vqcodec.ops.reference.rate import code_bits
 
 if TYPE_CHECKING:
     from vqcodec.model.prior import Conv, IntegerPrior
@@ -214,11 +215,11 @@ def wavefront_choose(
     """Choose the codes of consecutive maps for an encoder, by distortion and by what they will cost.
 
     candidates: for each map (codes, costs), each height * width x count in coding order: int32,
-        and float32 distortions in bits (squared error / lambda). The first map follows ``given``.
+        and int32 costs of all but the code itself in 1/256 bit. The first map follows ``given``.
 
-    Each code is the candidate with the lowest cost + bits under the prior, given the codes chosen
-    before it: a greedy rate-distortion optimisation (not one over all maps of codes). Returns the
-    maps, int32. Only files differ by what is chosen, so this op runs on the CPU or in NumPy.
+    Each code is the candidate with the lowest cost + bits under the prior (`reference.rate.code_bits`),
+    the first of equals, given the codes chosen before it: a greedy rate-distortion optimisation (not one
+    over all maps of codes). Returns the maps, int32, the same on every processor.
     """
     for name, items in (("shapes", shapes), ("candidates", candidates)):
         _count(name, items, priors)
@@ -360,7 +361,7 @@ class _Choose:
         self._next += len(cumulative)
         codes = self._codes[here]
         frequency = np.take_along_axis(np.diff(cumulative, axis=1), codes.astype(np.int64), 1)
-        cost = self._costs[here] + (np.float32(24) - np.log2(frequency.astype(np.float32)))
+        cost = self._costs[here].astype(np.int64) + code_bits(frequency)
         return np.take_along_axis(codes, cost.argmin(1)[:, None], 1)[:, 0]
 
 
@@ -429,8 +430,10 @@ def _candidates(candidates: tuple[np.ndarray, np.ndarray], shape: Shape,
     codes, costs = candidates
     if codes.ndim != 2 or codes.shape != costs.shape or len(codes) != shape[0] * shape[1] or not codes.size:
         raise InvalidArgument(f"candidates and costs must be {shape[0] * shape[1]} x count, got {codes.shape}, {costs.shape}")
+    if costs.dtype != np.int32:
+        raise InvalidArgument(f"costs must be int32, in 1/256 bit, got {costs.dtype}")
     _check_codes("candidates", codes, prior.codes)
-    return np.ascontiguousarray(codes, np.int32), np.ascontiguousarray(costs, np.float32)
+    return np.ascontiguousarray(codes, np.int32), np.ascontiguousarray(costs)
 
 
 def _count(name: str, items: Sequence[Any], priors: Sequence[IntegerPrior]) -> None:
