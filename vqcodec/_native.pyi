@@ -12,7 +12,7 @@ _Shapes: TypeAlias = Sequence[tuple[int, int]]
 # (class, level, given maps, shapes, a stream for each shape)
 _DecodeJob: TypeAlias = tuple[int, int, _Maps, _Shapes, Sequence[bytes]]
 _SampleJob: TypeAlias = tuple[int, int, _Maps, _Shapes, Sequence[NDArray[np.uint32]]]
-_ChooseJob: TypeAlias = tuple[int, int, _Maps, _Shapes, Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]]]
+_ChooseJob: TypeAlias = tuple[int, int, _Maps, _Shapes, Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]]]
 # The maps of every job, and its first corrupt map or -1.
 _Outcome: TypeAlias = tuple[list[list[NDArray[np.int32]]], list[int]]
 
@@ -66,3 +66,20 @@ def autoencoder_features(
 def autoencoder_latents(
     autoencoder: Autoencoder, stride: int, features: NDArray[np.int16], maps: _Maps, variant: str = ""
 ) -> NDArray[np.int16]: ...
+def nearest_codes(
+    z: NDArray[np.int16],
+    codebook: NDArray[np.int16],
+    lengths: NDArray[np.uint8],
+    exponents: NDArray[np.int32],
+    base: int,
+    variant: str = "",
+) -> NDArray[np.int32]: ...
+def code_candidates(
+    z: NDArray[np.int16],
+    codebook: NDArray[np.int16],
+    lengths: NDArray[np.uint8],
+    exponents: NDArray[np.int32],
+    base: int,
+    count: int,
+    variant: str = "",
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]: ...

@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 
 #include <chrono>
+#include <functional>
 #include <string>
 #include <thread>
 
@@ -47,5 +48,18 @@ class SignalCheck {
   const std::thread::id caller_;
   std::chrono::steady_clock::time_point next_;
 };
+
+// Ctrl-C raises: `run` is false when `interrupted`, its argument, has said true.
+template <class Run>
+void run_without_gil(const Run& run) {
+  SignalCheck signal_check;
+  const std::function<bool()> interrupted = std::ref(signal_check);
+  bool complete;
+  {
+    pybind11::gil_scoped_release release;
+    complete = run(interrupted);
+  }
+  if (!complete) throw pybind11::error_already_set();
+}
 
 }  // namespace vqcodec::bindings

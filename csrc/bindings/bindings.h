@@ -11,6 +11,7 @@ namespace vqcodec::bindings {
 
 void bind_runtime(pybind11::module_& module);
 void bind_nearest_codebook(pybind11::module_& module);
+void bind_code_costs(pybind11::module_& module);
 void bind_integer_network(pybind11::module_& module);
 void bind_prior(pybind11::module_& module);
 void bind_cuda(pybind11::module_& module);

@@ -1,7 +1,6 @@
 // Integer networks, and the autoencoder that is made of them.
 #include <pybind11/stl.h>
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -116,19 +115,6 @@ NetworkPointer load_network(const std::vector<std::pair<std::int64_t, std::int64
 PlaneArray plane_array(const Plane& plane, const ImageSize& size) {
   return PlaneArray(std::vector<py::ssize_t>{size.height / plane.stride, size.width / plane.stride,
                                              plane.channels});
-}
-
-// Ctrl-C raises: `run` is false when `interrupted`, its argument, has said true.
-template <class Run>
-void run_without_gil(const Run& run) {
-  SignalCheck signal_check;
-  const std::function<bool()> interrupted = std::ref(signal_check);
-  bool complete;
-  {
-    py::gil_scoped_release release;
-    complete = run(interrupted);
-  }
-  if (!complete) throw py::error_already_set();
 }
 
 std::vector<PlaneArray> run_network(const NetworkPointer& network,

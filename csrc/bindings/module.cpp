@@ -4,6 +4,7 @@ PYBIND11_MODULE(_native, module) {
   module.doc() = "The compiled core. Use it through vqcodec.ops.";
   vqcodec::bindings::bind_runtime(module);
   vqcodec::bindings::bind_nearest_codebook(module);
+  vqcodec::bindings::bind_code_costs(module);
   vqcodec::bindings::bind_integer_network(module);
   vqcodec::bindings::bind_prior(module);
 #ifdef VQCODEC_WITH_CUDA

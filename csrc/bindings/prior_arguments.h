@@ -35,7 +35,7 @@ CodeMap code_map(const Array<std::int32_t>& codes);
 ByteStream stream(const pybind11::bytes& bytes, std::int64_t codes);
 WordStream stream(const Array<std::uint32_t>& words, std::int64_t codes);
 // (codes, costs), each codes x count
-using Candidates = std::pair<Array<std::int32_t>, Array<float>>;
+using Candidates = std::pair<Array<std::int32_t>, Array<std::int32_t>>;
 CandidateStream stream(const Candidates& candidates, std::int64_t codes);
 
 // (class_id, level, given maps, shapes of the others, streams of the others)

@@ -1,6 +1,6 @@
-// What every instruction set offers: the inner kernels of integer networks, and that of
-// nearest_codebook. nn/integer_kernels.h and nn/nearest_codebook_kernel.h have them once, as
-// templates; kernels_<instruction set>.cpp instantiates both with its vectors.
+// What every instruction set offers: the inner kernels of integer networks, of nearest_codebook,
+// and of an encoder's choice of codes. nn/integer_kernels.h, nn/nearest_codebook_kernel.h and
+// nn/code_cost_kernel.h have them once; kernels_<instruction set>.cpp instantiates them.
 //
 // Convolutions are matrix products: positions x (taps * inputs) times (taps * inputs) x outputs.
 // The positions are rows of int16 features that lie somewhere in memory; the weights are packed
@@ -118,10 +118,35 @@ struct NearestKernel {
 // Rows that one thread packs for NearestKernel at a time: whole tiles in every variant.
 inline constexpr int kMaxBlockRows = 192;
 
+// The kernels of nearest_codes and code_candidates. A codebook is packed into panels of kPanel
+// codes: num_panels x channels x kPanel.
+struct CodeCostKernels {
+  // distance[k] = squared distance of z and code k, modulo 2^32.
+  void (*narrow_distances)(const std::int16_t* z, int channels, const std::int16_t* codebook,
+                           int num_panels, std::uint32_t* distance);
+  // The same exactly.
+  void (*wide_distances)(const std::int16_t* z, int channels, const std::int16_t* codebook,
+                         int num_panels, std::uint64_t* distance);
+
+  // costs[k] = min((distance[k] * mantissa) >> shift, 2^30); mantissas lie below 2^16, distances
+  // below 2^48.
+  void (*narrow_costs)(const std::uint32_t* distance, int num_panels, std::uint32_t mantissa,
+                       int shift, std::int32_t* costs);
+  void (*wide_costs)(const std::uint64_t* distance, int num_panels, std::uint32_t mantissa,
+                     int shift, std::int32_t* costs);
+
+  // The `count` codes with the lowest scores costs[k] + lengths[k], best first, the lower code
+  // first where they are equal. Returns how many there are: fewer than `count` if there are fewer
+  // codes.
+  int (*select)(const std::int32_t* costs, const std::int32_t* lengths, int num_panels, int count,
+                std::int32_t* codes, std::int32_t* scores);
+};
+
 // All kernels of one instruction set.
 struct Kernels {
   IntegerKernels integer;
   NearestKernel nearest;
+  CodeCostKernels code_costs;
 };
 
 extern const Kernels kScalarKernels;

@@ -1,6 +1,7 @@
 // The kernels for AVX2 and FMA.
 #include <immintrin.h>
 
+#include "nn/code_cost_kernel.h"
 #include "nn/integer_kernels.h"
 #include "nn/nearest_codebook_kernel.h"
 
@@ -100,6 +101,6 @@ using Nearest = NearestTile<Floats, 3, 4>;
 
 }  // namespace
 
-const Kernels kAvx2Kernels = {Integer::table(), Nearest::table()};
+const Kernels kAvx2Kernels = {Integer::table(), Nearest::table(), CodeCosts::table()};
 
 }  // namespace vqcodec

@@ -1,6 +1,7 @@
 // The kernels for AVX-512 F, BW, VL and VNNI.
 #include <immintrin.h>
 
+#include "nn/code_cost_kernel.h"
 #include "nn/integer_kernels.h"
 #include "nn/nearest_codebook_kernel.h"
 
@@ -73,6 +74,6 @@ using Nearest = NearestTile<Floats, 4, 4>;
 
 }  // namespace
 
-const Kernels kAvx512Kernels = {Integer::table(), Nearest::table()};
+const Kernels kAvx512Kernels = {Integer::table(), Nearest::table(), CodeCosts::table()};
 
 }  // namespace vqcodec

@@ -1,6 +1,7 @@
 // The kernels for NEON, which every 64-bit ARM processor has.
 #include <arm_neon.h>
 
+#include "nn/code_cost_kernel.h"
 #include "nn/integer_kernels.h"
 #include "nn/nearest_codebook_kernel.h"
 
@@ -111,6 +112,6 @@ using Nearest = NearestTile<Floats, 4, 4>;
 
 }  // namespace
 
-const Kernels kNeonKernels = {Integer::table(), Nearest::table()};
+const Kernels kNeonKernels = {Integer::table(), Nearest::table(), CodeCosts::table()};
 
 }  // namespace vqcodec

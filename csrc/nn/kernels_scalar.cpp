@@ -1,6 +1,7 @@
 // The kernels in portable C++.
 #include <cmath>
 
+#include "nn/code_cost_kernel.h"
 #include "nn/integer_kernels.h"
 #include "nn/nearest_codebook_kernel.h"
 
@@ -104,6 +105,6 @@ using Nearest = NearestTile<Floats, 2, 2>;
 
 }  // namespace
 
-const Kernels kScalarKernels = {Integer::table(), Nearest::table()};
+const Kernels kScalarKernels = {Integer::table(), Nearest::table(), CodeCosts::table()};
 
 }  // namespace vqcodec

@@ -23,7 +23,7 @@ struct WordStream {
 };
 struct CandidateStream {
   const std::int32_t* codes = nullptr;  // `count` for every code of the map, in coding order
-  const float* costs = nullptr;         // likewise: distortion, in bits
+  const std::int32_t* costs = nullptr;  // likewise: of anything but the code's bits, in 1/256 bit
   int count = 0;
 };
 

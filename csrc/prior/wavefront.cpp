@@ -2,14 +2,15 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
+#include <condition_variable>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "base/thread_pool.h"
+#include "coding/code_bits.h"
 #include "coding/frequency_table.h"
 #include "coding/range_decoder.h"
 #include "prior/prior_pass.h"
@@ -20,22 +21,46 @@ namespace {
 static_assert(RangeDecoder::total == kFrequencyTotal, "the coder and the tables agree");
 
 // How far a map is: the number of steps whose codes are written. Has a cache line to itself.
+//
+// Whoever waits for a step spins for a moment, as the next one is usually only microseconds away,
+// and then sleeps: on a busy machine the thread that it waits for may need this very core.
 class alignas(64) Progress {
  public:
-  void publish(int steps) { steps_.store(steps, std::memory_order_release); }
+  void publish(int steps) {
+    // Sequentially consistent with `sleepers_`: either this thread sees the sleeper, or the sleeper
+    // sees this step before it sleeps.
+    steps_.store(steps);
+    if (sleepers_.load() != 0) wake();
+  }
+
+  // Those who wait look at `stop` again. Called after it has been set.
+  void wake() const {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+    }
+    changed_.notify_all();
+  }
 
   // Waits until `steps` steps are complete; false if `stop` is set first.
   bool wait_for(int steps, const std::atomic<bool>& stop) const {
-    for (int tries = 0; steps_.load(std::memory_order_acquire) < steps; ++tries) {
+    const auto ready = [&] { return steps_.load(std::memory_order_acquire) >= steps; };
+    for (int tries = 0; tries < kSpins; ++tries) {
+      if (ready()) return true;
       if (stop.load(std::memory_order_relaxed)) return false;
-      if (tries >= kSpins) std::this_thread::yield();
     }
-    return true;
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleepers_.fetch_add(1);
+    changed_.wait(lock, [&] { return steps_.load() >= steps || stop.load(); });
+    sleepers_.fetch_sub(1);
+    return ready();
   }
 
  private:
   static constexpr int kSpins = 1000;
   std::atomic<int> steps_{0};
+  mutable std::atomic<int> sleepers_{0};
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
 };
 
 // Decodes the streams of a group of tiles.
@@ -96,12 +121,12 @@ class Choosers final : public CodeSource {
   std::int32_t choose(int tile, std::int64_t position, const FrequencyTable& table) override {
     const CandidateStream& stream = tiles_[static_cast<std::size_t>(tile)];
     const std::int32_t* const codes = stream.codes + position * stream.count;
-    const float* const costs = stream.costs + position * stream.count;
+    const std::int32_t* const costs = stream.costs + position * stream.count;
     int best = 0;
-    float lowest = std::numeric_limits<float>::infinity();
+    std::int64_t lowest = std::numeric_limits<std::int64_t>::max();
     for (int i = 0; i < stream.count; ++i) {
       if (costs[i] >= lowest) continue;  // bits are never negative
-      const float cost = costs[i] + bits(table.of(codes[i]).frequency);
+      const std::int64_t cost = std::int64_t{costs[i]} + code_bits(table.of(codes[i]).frequency);
       if (cost < lowest) {
         lowest = cost;
         best = i;
@@ -111,10 +136,6 @@ class Choosers final : public CodeSource {
   }
 
  private:
-  static float bits(std::uint32_t frequency) {
-    return RangeDecoder::frequency_bits - std::log2(static_cast<float>(frequency));
-  }
-
   std::vector<CandidateStream> tiles_;
 };
 
@@ -138,7 +159,7 @@ class WavefrontLoop {
       try {
         run_task(tasks[static_cast<std::size_t>(i)]);
       } catch (...) {
-        stop_ = true;  // nobody may wait for this map
+        stop();  // nobody may wait for this map
         throw;
       }
     });
@@ -204,7 +225,7 @@ class WavefrontLoop {
     const int lead = network.condition_lead();
     for (int t = -lead; t < pass.wavefront().steps(); ++t) {
       if (stop_.load(std::memory_order_relaxed)) return;
-      if (interrupted_()) stop_ = true;
+      if (interrupted_()) stop();
       if (!wait_for_coarser(task, pass.wavefront(), t + lead)) return;
       for (const PriorPass::Stage& stage : pass.stages()) {
         if (t + stage.lead >= 0) pass.run(stage, t + stage.lead, *scratch);
@@ -213,6 +234,13 @@ class WavefrontLoop {
     }
     for (std::size_t i = 0; i < group.jobs.size(); ++i) {
       corrupt_[group.jobs[i] * networks_.size() + task.map] = source.corrupt(i);
+    }
+  }
+
+  void stop() {
+    stop_ = true;
+    for (const std::unique_ptr<Group>& group : groups_) {
+      for (const Progress& progress : group->progress) progress.wake();
     }
   }
 

@@ -227,7 +227,7 @@ class Run {
   void choose() {
     std::vector<ChooseJob> jobs;
     std::deque<std::vector<std::int32_t>> codes;
-    std::deque<std::vector<float>> costs;
+    std::deque<std::vector<std::int32_t>> costs;
     for (Picture& picture : pictures_) {
       jobs.push_back(job_of<CandidateStream>(picture, known_));
       for (int m = known_; m < kMaps; ++m) {
@@ -236,8 +236,8 @@ class Run {
         for (std::size_t i = 0; i < kCandidates * picture.codes[m].size(); ++i) {
           const std::uint32_t word = picture.word(m, i);
           codes.back().push_back(static_cast<std::int32_t>(word % 256) % hierarchy_.codes[m]);
-          costs.back().push_back(word % 11 == 0 ? std::numeric_limits<float>::quiet_NaN()
-                                                : static_cast<float>(word % 97));
+          costs.back().push_back(word % 11 == 0 ? static_cast<std::int32_t>(word)
+                                                : static_cast<std::int32_t>(word % 9700));
         }
         jobs.back().streams.push_back({codes.back().data(), costs.back().data(), kCandidates});
       }

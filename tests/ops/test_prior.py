@@ -173,7 +173,7 @@ def candidates_of(codes: list[np.ndarray], priors: list[IntegerPrior], count: in
     return [
         (
             rng.integers(0, p.codes, (m.size, count)).astype(np.int32),
-            (spread * rng.random((m.size, count))).astype(np.float32),
+            np.rint(256 * spread * rng.random((m.size, count))).astype(np.int32) - 500,
         )
         for m, p in zip(codes, priors)
     ]
@@ -195,7 +195,7 @@ def test_choosing_for_an_encoder(hierarchy, backend, threads):
         ops.wavefront_choose(hierarchy.priors, shapes, alone, (1, 0), backend=backend), alone, hierarchy.priors
     ):
         np.testing.assert_array_equal(codes[reference_prior.coding_order(*codes.shape, prior.lag)], only[:, 0])
-    far = [(codes, costs * np.float32(1e6)) for codes, costs in candidates]
+    far = [(codes, costs * 10**5) for codes, costs in candidates]
     for codes, (numbers, costs), prior in zip(
         ops.wavefront_choose(hierarchy.priors, shapes, far, (1, 0), backend=backend), far, hierarchy.priors
     ):
@@ -223,7 +223,7 @@ def test_choosing_saves_bits(hierarchy):
 
 def test_wrong_candidates(hierarchy):
     prior, shape = hierarchy.priors[0], (2, 3)
-    codes, costs = np.zeros((6, 2), np.int32), np.zeros((6, 2), np.float32)
+    codes, costs = np.zeros((6, 2), np.int32), np.zeros((6, 2), np.int32)
     for wrong in ((codes[:5], costs[:5]), (codes, costs[:, :1]), (codes[:, :0], costs[:, :0]), (codes[0], costs[0])):
         with pytest.raises(InvalidArgument, match="must be 6 x count"):
             ops.wavefront_choose([prior], [shape], [wrong], (0, 0))

@@ -246,7 +246,9 @@ class Codec:
         try:
             from vqcodec.networks import classifier
         except ImportError as error:
-            raise BackendError(f"the shipped classifier needs PyTorch: pip install 'vqcodec[torch]' ({error})") from error
+            raise BackendError(
+                f"the shipped classifier needs PyTorch: pip install 'vqcodec[torch]' ({error})"
+            ) from error
         found = classifier.shipped()
         if found.classes != self.model.config.classes:
             raise InvalidArgument(

@@ -13,6 +13,8 @@ from vqcodec.model.rate import Rate
 from vqcodec.ops.range_coder import encode_stream
 from vqcodec.tiling import Box, Tiling
 
+#: An exponent of 0 leaves errors as they are.
+BASE = 15
 #: Candidates per code that each step of effort adds.
 CANDIDATES = 4
 
@@ -67,7 +69,7 @@ class Encoding:
             else:
                 for number, target in zip(group, targets):
                     codes = ops.nearest_codes(
-                        target, *self._prices(number, rate, shown.ravel()), backend=self._engine.backend
+                        target, *self._prices(number, rate, shown.ravel()), BASE, backend=self._engine.backend
                     )
                     self._part(maps, number, area)[...] = codes.reshape(z.shape[:2])
             for number in group if group.stop < numbers.stop else ():
@@ -98,7 +100,7 @@ class Encoding:
         for number, target in zip(group, targets):
             prices = self._prices(number, rate, shown)
             count = min(CANDIDATES * self._effort, len(prices[0]))
-            found = ops.code_candidates(target, *prices, count, backend=self._engine.backend)
+            found = ops.code_candidates(target, *prices, BASE, count, backend=self._engine.backend)
             candidates.append([array.reshape(*shape, -1) for array in found])
         priors = self._engine.model.priors
         for _, box in self._tiling.touching(area):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vqcodec.ops.reference.rate import log2
+from vqcodec.ops.reference.rate import LOG2
 
 #: The variance of the luma (white is 1) at which texture begins to hide errors is 1 / 1000, and the exponent
 #: (docs/MODEL.md says how they were chosen).
@@ -29,3 +29,12 @@ def visibility(pixels: np.ndarray, stride: int, shape: tuple[int, int]) -> np.nd
     mean = spread.sum((1, 3)) // (stride // side) ** 2
     one = count**2 * _WHITE**2 // _VARIANCES
     return np.asarray(-((log2(one + mean) - log2(one)) * _MASKING + 128 >> 8), np.int32)
+
+
+def log2(x: np.ndarray | int) -> np.ndarray:
+    """256 log2 of whole numbers from 1 to 2**62, by the table of their first 8 bits after the leading one: int64."""
+    x = np.asarray(x, np.int64)
+    whole = np.frexp(x.astype(np.float64))[1].astype(np.int64) - 1
+    whole -= x >> whole == 0  # floats may have been rounded up to the next power of two
+    mantissa = np.where(whole >= 8, x >> np.maximum(whole - 8, 0), x << np.maximum(8 - whole, 0)) & 255
+    return np.asarray(256 * whole + LOG2[mantissa])

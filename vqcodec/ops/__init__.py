@@ -23,8 +23,6 @@ from vqcodec.ops.autoencoder import (
     autoencoder_features,
     autoencoder_latents,
     autoencoder_pixels,
-    code_candidates,
-    nearest_codes,
     run_network,
 )
 from vqcodec.ops.jobs import DecodeJob, SampleJob
@@ -37,6 +35,7 @@ from vqcodec.ops.prior import (
     wavefront_sample,
     wavefront_sample_batch,
 )
+from vqcodec.ops.rate import code_candidates, nearest_codes
 from vqcodec.ops.reference.prior import coding_order
 
 __all__ = [

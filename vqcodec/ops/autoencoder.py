@@ -112,38 +112,6 @@ def autoencoder_latents(
     )
 
 
-def nearest_codes(
-    z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, *, backend: str | None = None
-) -> np.ndarray:
-    """The code of lowest error and length for each vector, the first of equals: N int32.
-
-    z: N x D int16. codebook: K x D int16. lengths: K uint8, eighths of a bit. exponents: N int32, 256 log2 of what a
-    unit of squared error costs in 1/256 bit.
-    """
-    z, exponents = _checked_vectors(z, codebook, lengths, exponents)
-    return backends.autoencoder_backend(backend).nearest_codes(z, codebook, lengths, exponents)
-
-
-def code_candidates(
-    z: np.ndarray,
-    codebook: np.ndarray,
-    lengths: np.ndarray,
-    exponents: np.ndarray,
-    count: int,
-    *,
-    backend: str | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The ``count`` codes (1 to K) of lowest error and length for each vector, best first, the first of equals.
-
-    Returns codes, and costs for `wavefront_choose`: 2 * error + length, in 1/256 bit; N x count int32 each. The other half
-    of the rate is for the prior: better than either alone.
-    """
-    z, exponents = _checked_vectors(z, codebook, lengths, exponents)
-    if not 1 <= count <= len(codebook):
-        raise InvalidArgument(f"count must be in 1..{len(codebook)}, got {count}")
-    return backends.autoencoder_backend(backend).code_candidates(z, codebook, lengths, exponents, count)
-
-
 # -- checks --------------------------------------------------------------------------------
 
 
@@ -159,18 +127,3 @@ def _checked_map(number: int, codes: np.ndarray, height: int, width: int, size: 
         raise InvalidArgument(f"map {number} must be {height} x {width}, got {codes.shape}")
     check_codes(f"map {number}", codes, size)
     return codes
-
-
-def _checked_vectors(
-    z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    codes, dims = codebook.shape
-    for name, array, dtype, shape in (
-        ("z", z, np.int16, (len(z), dims)),
-        ("codebook", codebook, np.int16, (codes, dims)),
-        ("lengths", lengths, np.uint8, (codes,)),
-        ("exponents", exponents, np.int32, (len(z),)),
-    ):
-        if array.dtype != dtype or array.shape != shape:
-            raise InvalidArgument(f"{name} must be {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
-    return np.ascontiguousarray(z), np.ascontiguousarray(exponents)

@@ -72,12 +72,12 @@ class AutoencoderBackend(Protocol):
         """See `vqcodec.ops.autoencoder_latents`."""
 
     def nearest_codes(
-        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray
+        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int
     ) -> np.ndarray:
         """See `vqcodec.ops.nearest_codes`."""
 
     def code_candidates(
-        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, count: int
+        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int, count: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `vqcodec.ops.code_candidates`."""
 

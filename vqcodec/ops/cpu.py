@@ -151,14 +151,14 @@ class Cpu:
         return _native.autoencoder_latents(core, number, features, maps, self.variant)
 
     def nearest_codes(
-        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray
+        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int
     ) -> np.ndarray:
-        return _native.nearest_codes(z, codebook, lengths, exponents, self.variant)
+        return _native.nearest_codes(z, codebook, lengths, exponents, base, self.variant)
 
     def code_candidates(
-        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, count: int
+        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int, count: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        return _native.code_candidates(z, codebook, lengths, exponents, count, self.variant)
+        return _native.code_candidates(z, codebook, lengths, exponents, base, count, self.variant)
 
 
 class _CpuCore:

@@ -14,8 +14,6 @@ from vqcodec.model.prior import Condition, IntegerPrior
 Shape = tuple[int, int]
 #: Uniform numbers of so many bits choose codes.
 WORD_BITS = 24
-#: Costs lie between this below zero and twice this above, so that no sum leaves int32.
-LARGEST_COST = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -114,9 +112,6 @@ def _candidates(
     if codes.ndim != 2 or codes.shape != costs.shape or len(codes) != count or not codes.size:
         raise InvalidArgument(f"candidates and costs must be {count} x count, got {codes.shape}, {costs.shape}")
     check_codes("candidates", codes, prior.codes)
-    if costs.dtype.kind not in "iu" or not -LARGEST_COST <= costs.min() <= costs.max() <= 2 * LARGEST_COST:
-        raise InvalidArgument(
-            f"costs must be integers in {-LARGEST_COST}..{2 * LARGEST_COST}, got {costs.dtype} "
-            f"from {costs.min()} to {costs.max()}"
-        )
+    if costs.dtype != np.int32:
+        raise InvalidArgument(f"costs must be int32, in 1/256 bit, got {costs.dtype}")
     return np.ascontiguousarray(codes, np.int32), np.ascontiguousarray(costs, np.int32)

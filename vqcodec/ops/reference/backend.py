@@ -70,14 +70,14 @@ class Reference:
         return integer_network.run(autoencoder.latent[stride], [features, *vectors])[0]
 
     def nearest_codes(
-        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray
+        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int
     ) -> np.ndarray:
-        return rate.nearest_codes(z, codebook, lengths, exponents)
+        return rate.nearest_codes(z, codebook, lengths, exponents, base)
 
     def code_candidates(
-        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, count: int
+        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int, count: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        return rate.code_candidates(z, codebook, lengths, exponents, count)
+        return rate.code_candidates(z, codebook, lengths, exponents, base, count)
 
 
 def _maps(
@@ -123,7 +123,7 @@ class _Choose:
         self._next += len(cumulative)
         codes = self._codes[here]
         frequency = np.take_along_axis(np.diff(cumulative, axis=1), codes.astype(np.int64), 1)
-        cost = self._costs[here] + rate.frequency_bits(frequency)
+        cost = self._costs[here] + rate.code_bits(frequency)
         return np.take_along_axis(codes, cost.argmin(1)[:, None], 1)[:, 0]
 
 

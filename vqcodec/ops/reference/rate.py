@@ -1,88 +1,73 @@
-"""What codes cost, in integers: logarithms, errors in bits, the most promising codes. The definition of every backend.
+"""An encoder's choice of codes in NumPy integers: the definition that every backend is tested against.
 
-Factors travel as logarithms in 1/256 octaves (256 log2 x), bits in 1/256 bit. Two tables, of 8 bits of precision,
-go back and forth; no float decides what an encoder writes.
+Costs are in 1/256 bit. What scales an error is an exponent in 1/256 octaves, so that no float has a say:
+
+    cost of an error   min((distance * EXP2[exponent & 255]) >> (base - (exponent >> 8)), 2**30)
+    cost of a length   32 times eighths of a bit
+    bits of a code     24 * 256 - log2 of its frequency out of 2**24
+
+with the shift kept within 0 .. 62.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-#: Units of an octave and of a bit.
-UNIT = 256
-#: EXP2[i] = 2**15 * 2**(i / 256), rounded; LOG2[i] = 256 * log2(1 + i / 256), rounded (docs/FORMAT.md, "Encoder").
-EXP2 = np.array([round(2 ** (15 + i / UNIT)) for i in range(UNIT)], np.int64)
-LOG2 = np.round(UNIT * np.log2(1 + np.arange(UNIT) / UNIT)).astype(np.int64)
-#: Costs end here: no sum of three leaves int32.
-MOST = 1 << 29
-#: Exponents lie between -LARGEST and LARGEST.
-LARGEST = 64 * UNIT
-_FREQUENCY_BITS = 24
+LIMIT = 1 << 30
+LARGEST_SHIFT = 62
 
 
-def log2(x: np.ndarray | int) -> np.ndarray:
-    """256 log2 of whole numbers from 1 to 2**62, by the table of their first 8 bits after the leading one: int64."""
-    x = np.asarray(x, np.int64)
-    whole = np.frexp(x.astype(np.float64))[1] - 1  # of a float that may have been rounded up to the next power of two
-    whole = np.where(x >> np.clip(whole, 0, 62) == 0, whole - 1, whole).astype(np.int64)
-    mantissa = np.where(whole >= 8, x >> np.maximum(whole - 8, 0), x << np.maximum(8 - whole, 0)) & (UNIT - 1)
-    return UNIT * whole + LOG2[mantissa]
+def _exp2(i: int) -> int:
+    """round(2**(15 + i / 256)): the largest r with (2 r - 1)**256 <= 2**(4096 + i)."""
+    root = 1 << (4096 + i)
+    for _ in range(8):
+        root = math.isqrt(root)
+    return (root + 1) // 2
 
 
-def scaled(x: np.ndarray, exponent: np.ndarray | int) -> np.ndarray:
-    """x * 2**(exponent / 256), cut to a whole number of at most ``MOST``: int64; 0 <= x < 2**47, |exponent| <= LARGEST."""
-    exponent = np.asarray(exponent, np.int64)
-    shift = 15 - (exponent >> 8)
-    product = np.asarray(x, np.int64) * EXP2[exponent & (UNIT - 1)]  # below 2**63
-    right = product >> np.clip(shift, 0, 63)
-    room = np.clip(-shift, 0, 30)
-    left = np.where(right > MOST >> room, MOST, right << room)
-    return np.minimum(np.where((shift < -30) & (right > 0), MOST, left), MOST)
+def _log2(i: int) -> int:
+    """round(256 * log2(1 + i / 256)): the largest n with 2**(2 n - 1) <= (1 + i / 256)**512."""
+    return (((256 + i) ** 512).bit_length() - 1 - 4096 + 1) // 2
 
 
-def distances(z: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-    """Squared distances of vectors (N x D) and codes (K x D), both int16: N x K int64."""
+EXP2 = np.array([_exp2(i) for i in range(256)], np.uint64)
+LOG2 = np.array([_log2(i) for i in range(256)], np.int64)
+
+
+def code_bits(frequency: np.ndarray) -> np.ndarray:
+    """1/256 bits of codes with these frequencies, 1 .. 2**24 - 1: int64. 2**22 -> 512, 1 -> 6144, 3 -> 5738."""
+    frequency = np.asarray(frequency, np.int64)
+    exponent = np.frexp(frequency.astype(np.float64))[1].astype(np.int64) - 1  # floor(log2), exactly
+    return 24 * 256 - (256 * exponent + LOG2[(frequency << (23 - exponent) >> 15) & 255])
+
+
+def error_costs(z: np.ndarray, codebook: np.ndarray, exponents: np.ndarray, base: int) -> np.ndarray:
+    """What each code of K x D would cost by its error, N x K int64. z: N x D; both int16."""
     difference = z[:, None].astype(np.int64) - codebook[None]
-    return np.asarray((difference * difference).sum(2))
-
-
-def code_costs(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray) -> np.ndarray:
-    """Error and length of every code (K) for every vector (N), in 1/256 bit: N x K int64.
-
-    lengths: K uint8, eighths of a bit. exponents: N int32, what a unit of squared error costs.
-    """
-    return scaled(distances(z, codebook), exponents[:, None]) + 32 * lengths.astype(np.int64)
-
-
-def nearest_codes(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray) -> np.ndarray:
-    """The code of lowest error and length for each vector, the first of equals: N int32."""
-    return np.concatenate(
-        [code_costs(part, codebook, lengths, e).argmin(1) for part, e in _parts(z, exponents)]
-    ).astype(np.int32)
+    distance = np.square(difference).sum(2).astype(np.uint64)
+    shift = np.clip(base - (exponents.astype(np.int64) >> 8), 0, LARGEST_SHIFT).astype(np.uint64)
+    cost = (distance * EXP2[exponents & 255][:, None]) >> shift[:, None]
+    return np.minimum(cost, np.uint64(LIMIT)).astype(np.int64)
 
 
 def code_candidates(
-    z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, count: int
+    z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ``count`` codes of lowest error and length, best first, the first of equals, for each vector.
+    """The ``count`` codes of the lowest error + length at every position, best first, the lower code first of equals.
 
-    Returns codes and 2 * error + length (in 1/256 bit), N x count int32 each: half of the rate by how common a code
-    is, the other half is for the prior. Better than either alone.
+    Returns codes and min(2 * error + length, 2**30), both N x count int32.
     """
-    found = []
-    for part, e in _parts(z, exponents):
-        costs = code_costs(part, codebook, lengths, e)
-        best = costs.argsort(1, kind="stable")[:, :count]
-        found.append((best, 2 * np.take_along_axis(costs, best, 1) - 32 * lengths.astype(np.int64)[best]))
-    codes, both = (np.concatenate(arrays).astype(np.int32) for arrays in zip(*found))
-    return codes, both
+    error = error_costs(z, codebook, exponents, base)
+    length = 32 * lengths.astype(np.int64)
+    codes = np.argsort(error + length, axis=1, kind="stable")[:, :count]
+    costs = 2 * np.take_along_axis(error, codes, 1) + length[codes]
+    return codes.astype(np.int32), np.minimum(costs, LIMIT).astype(np.int32)
 
 
-def frequency_bits(frequency: np.ndarray) -> np.ndarray:
-    """What coding a symbol of a frequency in 1 .. 2**24 costs, in 1/256 bit: int64."""
-    return _FREQUENCY_BITS * UNIT - log2(frequency)
-
-
-def _parts(z: np.ndarray, exponents: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Some vectors at a time: the differences of all would take much memory."""
-    return [(z[i : i + 256], exponents[i : i + 256]) for i in range(0, max(len(z), 1), 256)]
+def nearest_codes(
+    z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int
+) -> np.ndarray:
+    """The code of the lowest error + length at every position, the lowest of equals: N int32."""
+    return code_candidates(z, codebook, lengths, exponents, base, 1)[0][:, 0]
