@@ -20,8 +20,9 @@ import numpy as np
 
 import vqcodec
 from vqcodec import ops
+from vqcodec.codec.codec import Codec
 from vqcodec.codec.decoder import CodedImage
-from vqcodec.codec.engine import Engine
+from vqcodec.codec.images import RasterImage
 from vqcodec.ops import selftest
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -53,7 +54,8 @@ def check_networks(backend: str) -> None:
 
 def check_files(backend: str) -> None:
     expected = json.loads((GOLDEN / "expected.json").read_text())
-    engine = Engine()
+    codec = Codec()
+    engine = codec._engine
     engine.backend = backend
     assert engine.model.fingerprint.hex() == expected["model"]
     for name, wanted in expected["maps"].items():
@@ -61,7 +63,11 @@ def check_files(backend: str) -> None:
             found = hashlib.sha256()
             for codes in picture.code_maps():
                 found.update(f"{codes.shape}".encode() + np.ascontiguousarray(codes, "<i4").tobytes())
+            pixels = picture.decode().pixels
         assert found.hexdigest() == wanted, (name, backend)
+        assert hashlib.sha256(pixels.tobytes()).hexdigest() == expected["pixels"][name], (name, backend)
+        again = codec.compress(RasterImage(pixels), quality=60)
+        assert hashlib.sha256(again).hexdigest() == expected["again"][name], (name, backend)
 
 
 def check_pictures() -> None:

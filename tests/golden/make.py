@@ -58,11 +58,20 @@ def sample_name(class_id: str | None, seed: int) -> str:
 
 def main() -> None:
     codec = Codec()
-    expected: dict[str, Any] = {"model": codec.model.fingerprint.hex(), "maps": {}, "samples": {}}
+    expected: dict[str, Any] = {
+        "model": codec.model.fingerprint.hex(),
+        "maps": {},
+        "pixels": {},
+        "again": {},
+        "samples": {},
+    }
     for name, (picture, options) in pictures().items():
         data = codec.compress(picture, **options)
         (HERE / f"{name}.vqc").write_bytes(data)
         expected["maps"][name] = digest(vqcodec.decode_maps(data))
+        pixels = codec.decompress(data).pixels
+        expected["pixels"][name] = hashlib.sha256(pixels.tobytes()).hexdigest()
+        expected["again"][name] = hashlib.sha256(codec.compress(RasterImage(pixels), quality=60)).hexdigest()
     for class_id, seed in SAMPLES:
         maps = codec.sample_maps(class_id, 1, size=(64, 48), seed=seed)[0]
         expected["samples"][sample_name(class_id, seed)] = digest(maps)

@@ -24,8 +24,8 @@ def nearest_codes(
         squared distance; N int32, in 1/256 octaves.
     """
     _check(z, codebook, lengths, exponents, base)
-    arrays = map(np.ascontiguousarray, (z, codebook, lengths, exponents))
-    return backends.autoencoder_backend(backend).nearest_codes(*arrays, base)
+    z, codebook, lengths, exponents = map(np.ascontiguousarray, (z, codebook, lengths, exponents))
+    return backends.autoencoder_backend(backend).nearest_codes(z, codebook, lengths, exponents, base)
 
 
 def code_candidates(
@@ -46,8 +46,8 @@ def code_candidates(
     _check(z, codebook, lengths, exponents, base)
     if not 1 <= count <= len(codebook):
         raise InvalidArgument(f"count must be in 1..{len(codebook)}, got {count}")
-    arrays = map(np.ascontiguousarray, (z, codebook, lengths, exponents))
-    return backends.autoencoder_backend(backend).code_candidates(*arrays, base, count)
+    z, codebook, lengths, exponents = map(np.ascontiguousarray, (z, codebook, lengths, exponents))
+    return backends.autoencoder_backend(backend).code_candidates(z, codebook, lengths, exponents, base, count)
 
 
 def _check(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int) -> None:
