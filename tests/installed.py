@@ -38,6 +38,10 @@ def check_networks(backend: str) -> None:
         maps = ops.wavefront_sample(priors, selftest.SHAPES, numbers, *place, sharpness=selftest.SHARPNESS,
                                     nucleus=selftest.NUCLEUS, backend=backend)
         assert selftest.digest(*maps) == sampled, backend
+    network, planes = selftest.golden_network()
+    assert selftest.digest(*ops.run_network(network, planes, backend=backend)) == selftest.PLANES, backend
+    candidates = ops.code_candidates(*selftest.golden_choice(), 20, backend=backend)
+    assert selftest.digest(*candidates) == selftest.CANDIDATES, backend
 
 
 def check_files(backend: str) -> None:
