@@ -14,42 +14,44 @@
 namespace vqcodec::fuzz {
 namespace {
 
+constexpr std::int64_t kMaxInputs = 64;  // of a kernel
 constexpr std::int64_t kMaxPositions = 1 << 14;  // of all planes times channels: of what is run
 
-// Mostly a small number that makes sense, now and then any.
-std::int64_t number(Input& input, int below) {
+// A small number that makes sense; from a wild input now and then any.
+std::int64_t number(Input& input, bool wild, int below) {
   const int byte = input.byte();
-  if (byte < 248) return byte % below;
+  if (!wild || byte < 240) return byte % below;
   return static_cast<std::int32_t>(input.word());
 }
 
 // A kernel and the memory behind it, of the sizes that it says it has.
 class Kernel {
  public:
-  Kernel(Input& input, std::int64_t phases, std::int64_t inputs) {
-    tensors.phases = input.below(16) == 0 ? input.below(5) : phases;
-    tensors.outputs = input.below(16) == 0 ? input.below(40) : 1 + input.below(6);
-    tensors.taps = input.below(4);
-    tensors.inputs = input.below(16) == 0 ? input.below(5) : inputs;
-    const std::int64_t outputs = tensors.phases * tensors.outputs;
+  Kernel(Input& input, bool wild, std::int64_t phases, std::int64_t inputs, std::int64_t outputs) {
+    const auto lies = [&] { return wild && input.below(16) == 0; };
+    tensors.phases = lies() ? input.below(5) : phases;
+    tensors.outputs = lies() ? input.below(40) : outputs;
+    tensors.taps = lies() ? 0 : 1 + input.below(4);
+    tensors.inputs = lies() ? input.below(5) : inputs;
+    const std::int64_t sums = tensors.phases * tensors.outputs;
     std::uint32_t random = input.word() | 1;
     const auto next = [&random] {
       random = random * 1664525u + 1013904223u;
       return static_cast<std::int32_t>(random) >> 8;
     };
-    for (std::int64_t i = outputs * tensors.taps * tensors.inputs; i > 0; --i) {
+    for (std::int64_t i = sums * tensors.taps * tensors.inputs; i > 0; --i) {
       weight_.push_back(static_cast<std::int8_t>(next()));
     }
-    const bool wild = input.below(8) == 0;
-    for (std::int64_t i = 0; i < outputs; ++i) {
-      bias_.push_back(wild ? static_cast<std::int32_t>(input.word()) : next() / 16);
-      shift_.push_back(static_cast<std::uint8_t>(wild ? input.byte() : next() & 15));
+    const bool extreme = lies();
+    for (std::int64_t i = 0; i < sums; ++i) {
+      bias_.push_back(extreme ? static_cast<std::int32_t>(input.word()) : next() / 16);
+      shift_.push_back(static_cast<std::uint8_t>(extreme ? input.byte() : next() & 15));
     }
     for (std::int64_t i = tensors.phases * tensors.taps; i > 0; --i) {
       const int row = input.below(5) - 2;
-      tensors.offsets.push_back({row, static_cast<int>(number(input, 5)) - 2});
+      tensors.offsets.push_back({row, static_cast<int>(number(input, wild, 5)) - 2});
     }
-    if (input.below(16) == 0 && !tensors.offsets.empty()) tensors.offsets.pop_back();
+    if (lies() && !tensors.offsets.empty()) tensors.offsets.pop_back();
     tensors.weight = weight_.data();
     tensors.bias = bias_.data();
     tensors.shift = shift_.data();
@@ -65,55 +67,91 @@ class Kernel {
 
 // A network as an input describes it.
 struct Network {
-  explicit Network(Input& input) {
-    for (int i = input.below(4); i > 0; --i) {
-      const std::int64_t channels = 1 + number(input, 5);
+  explicit Network(Input& input) : wild(input.below(3) == 0) {
+    for (int i = wild ? input.below(4) : 1 + input.below(3); i > 0; --i) {
+      const std::int64_t channels = 1 + number(input, wild, 5);
       tensors.inputs.push_back({channels, std::int64_t{1} << input.below(4)});
     }
-    std::vector<PlaneShape> shapes = tensors.inputs;  // as they are if nothing lies
-    for (int i = input.below(7); i > 0; --i) {
-      LayerTensors layer;
-      layer.kind = static_cast<LayerKind>(input.below(6));
-      layer.activation = static_cast<Activation>(input.below(3));
-      const int count = static_cast<int>(shapes.size());
-      PlaneShape read = {1, 1};
-      const auto source = [&] {
-        const std::int64_t plane = number(input, std::max(count, 1));
-        if (plane >= 0 && plane < count) read = shapes[static_cast<std::size_t>(plane)];
-        return plane;
-      };
-      layer.sources.push_back(source());
-      if (layer.kind == LayerKind::add || layer.kind == LayerKind::subtract) {
-        layer.sources.push_back(source());
-      }
-      if (layer.kind == LayerKind::concatenate) {
-        for (int more = input.below(3); more > 0; --more) layer.sources.push_back(source());
-      }
-      if (layer.kind == LayerKind::unshuffle) layer.factor = 1 + number(input, 3);
-      if (layer.kind == LayerKind::convolution) {
-        const int shape = input.below(3);
-        if (shape == 1) layer.stride = 1 + number(input, 3);
-        if (shape == 2) layer.upscale = 1 + number(input, 2);
-        const std::int64_t phases = layer.upscale == 2 ? 4 : 1;
-        kernels.emplace_back(input, phases, std::min<std::int64_t>(read.channels, 64));
-        layer.first = kernels.back().tensors;
-      }
-      if (layer.kind == LayerKind::residual) {
-        kernels.emplace_back(input, 1, std::min<std::int64_t>(read.channels, 64));
-        layer.first = kernels.back().tensors;
-        kernels.emplace_back(input, 1, layer.first.outputs);
-        layer.second = kernels.back().tensors;
-      }
-      const std::int64_t channels =
-          layer.kind == LayerKind::convolution ? layer.first.outputs : read.channels;
-      shapes.push_back({channels, read.stride});
-      tensors.layers.push_back(layer);
-    }
-    for (int i = input.below(3); i >= 0; --i) {
-      tensors.outputs.push_back(number(input, std::max<int>(static_cast<int>(shapes.size()), 1)));
-    }
+    shapes = tensors.inputs;
+    for (int i = input.below(7); i > 0; --i) add_layer(input);
+    for (int i = input.below(3); i >= 0; --i) tensors.outputs.push_back(plane(input));
   }
 
+  std::int64_t plane(Input& input) {
+    return number(input, wild, std::max(static_cast<int>(shapes.size()), 1));
+  }
+
+  // Whether a plane is larger than the kernels here, or may be than those of a network.
+  bool large() const {
+    return std::any_of(shapes.begin(), shapes.end(), [](const PlaneShape& plane) {
+      return plane.channels > kMaxInputs || plane.stride > 1000;
+    });
+  }
+
+  PlaneShape shape(std::int64_t plane) const {
+    const bool known = plane >= 0 && plane < static_cast<std::int64_t>(shapes.size());
+    return known ? shapes[static_cast<std::size_t>(plane)] : PlaneShape{1, 1};
+  }
+
+  void add_layer(Input& input) {
+    LayerTensors layer;
+    layer.kind = static_cast<LayerKind>(input.below(6));
+    layer.activation = static_cast<Activation>(input.below(3));
+    layer.sources = {plane(input)};
+    PlaneShape made = shape(layer.sources[0]);
+    const auto add_source = [&](bool same_channels) {
+      const std::int64_t other = plane(input);
+      const PlaneShape found = shape(other);
+      const bool fits = found.stride == made.stride && (!same_channels || found.channels == made.channels);
+      layer.sources.push_back(fits || wild ? other : layer.sources[0]);
+      return shape(layer.sources.back()).channels;
+    };
+    const auto kernel = [&](std::int64_t phases, std::int64_t inputs, std::int64_t outputs) {
+      kernels.emplace_back(input, wild, phases, std::min<std::int64_t>(inputs, kMaxInputs),
+                           std::min<std::int64_t>(outputs, kMaxInputs));
+      return kernels.back().tensors;
+    };
+    switch (layer.kind) {
+      case LayerKind::unshuffle:
+        layer.factor = 1 + number(input, wild, 2);
+        if (layer.factor < 1 || layer.factor > 1 << 10) break;
+        made = {made.channels * layer.factor * layer.factor, made.stride * layer.factor};
+        break;
+      case LayerKind::convolution: {
+        const int kind = input.below(3);
+        if (kind == 1) layer.stride = 1 + number(input, wild, 3);
+        if (kind == 2 && (made.stride % 2 == 0 || wild)) layer.upscale = 2;
+        if (wild && input.below(16) == 0) layer.upscale = number(input, wild, 4);
+        layer.first = kernel(layer.upscale == 2 ? 4 : 1, made.channels, 1 + input.below(20));
+        made.channels = layer.first.outputs;
+        if (layer.stride >= 1 && layer.upscale >= 1) {
+          made.stride = made.stride * layer.stride / layer.upscale;
+        }
+        break;
+      }
+      case LayerKind::residual:
+        layer.first = kernel(1, made.channels, 1 + input.below(20));
+        layer.second = kernel(1, layer.first.outputs, made.channels);
+        if (layer.second.taps > 0 && input.below(2) == 0) {  // the usual second convolution sees one position
+          layer.second.taps = 1;
+          layer.second.offsets = {{0, 0}};
+        }
+        break;
+      case LayerKind::concatenate:
+        for (int more = input.below(3); more > 0; --more) made.channels += add_source(false);
+        break;
+      case LayerKind::add:
+      case LayerKind::subtract: add_source(true); break;
+    }
+    tensors.layers.push_back(layer);
+    // Wild numbers grow no further.
+    constexpr std::int64_t most = 1 << 20;
+    shapes.push_back({std::clamp(made.channels, std::int64_t{1}, most),
+                      std::clamp(made.stride, std::int64_t{1}, most)});
+  }
+
+  const bool wild;  // whether anything may be wrong
+  std::vector<PlaneShape> shapes;  // of all planes, as they are if nothing is
   NetworkTensors tensors;
   std::deque<Kernel> kernels;
 };
@@ -209,6 +247,7 @@ void run(Input input) {
   std::shared_ptr<const IntegerNetwork> network;
   const Status status = IntegerNetwork::create(described.tensors, &network);
   REQUIRE(status.ok() == (network != nullptr));
+  REQUIRE(status.ok() || described.wild || described.large());
   if (refused(status, "integer network: ")) return;
   use(*network, input);
   use_as_autoencoder(network, input);

@@ -54,7 +54,8 @@ def code_candidates(
 
 def _check(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int) -> None:
     for name, array, dtype, dimensions in (
-        ("z", z, np.int16, 2), ("codebook", codebook, np.int16, 2), ("lengths", lengths, np.uint8, 1), ("exponents", exponents, np.int32, 1),
+        ("z", z, np.int16, 2), ("codebook", codebook, np.int16, 2),
+        ("lengths", lengths, np.uint8, 1), ("exponents", exponents, np.int32, 1),
     ):
         if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != dimensions:
             raise InvalidArgument(f"{name} must be an array of {np.dtype(dtype)} with {dimensions} dimensions")

@@ -221,5 +221,6 @@ def measure() -> dict[str, Any]:
     network, planes = golden_network()
     made = ops.run_network(network, planes, backend="reference")
     candidates = ops.code_candidates(*golden_choice(), 20, backend="reference")
-    return {"PLANES": digest(*made), "CANDIDATES": digest(*candidates), "FREQUENCIES": digest(*found), "DECODED": tuple(digest(*maps) for maps in decoded),
+    return {"PLANES": digest(*made), "CANDIDATES": digest(*candidates),
+            "FREQUENCIES": digest(*found), "DECODED": tuple(digest(*maps) for maps in decoded),
             "SAMPLED": tuple(digest(*maps) for maps in sampled), "frequency": found[1], "samples": sampled}
