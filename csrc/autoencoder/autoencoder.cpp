@@ -46,7 +46,8 @@ class Loader {
       if (!checks_.ok()) return;
       first = autoencoder->maps.back().first_channel;
     } else {
-      if (vectors.empty() || vectors.back().stride != map.stride) vectors.push_back({0, map.stride});
+      if (vectors.empty() || vectors.back().stride != map.stride)
+        vectors.push_back({0, map.stride});
       first = vectors.back().channels;
       vectors.back().channels += channels;
     }
@@ -71,7 +72,8 @@ class Loader {
     for (std::size_t i = 0; i < vectors.size() && checks_.ok(); ++i) {
       checks_.require_equal("stride of features", features[i].stride, vectors[i].stride);
       std::vector<PlaneShape> inputs = {features[i]};
-      inputs.insert(inputs.end(), vectors.begin(), vectors.begin() + static_cast<std::ptrdiff_t>(i));
+      inputs.insert(inputs.end(), vectors.begin(),
+                    vectors.begin() + static_cast<std::ptrdiff_t>(i));
       const std::vector<PlaneShape> found = shapes_of_outputs(*autoencoder.latents[i]);
       check_inputs("latent", *autoencoder.latents[i], inputs);
       checks_.require_equal("outputs of a latent network", count(found), 1);
@@ -125,8 +127,8 @@ void read_vectors(const Autoencoder& autoencoder, const CodeMaps& maps, const Pl
         if (!map.residual) std::fill_n(position, map.channels, std::int16_t{0});
         continue;
       }
-      const std::int16_t* const vector =
-          &map.codebook[static_cast<std::size_t>(codes[x]) * static_cast<std::size_t>(map.channels)];
+      const std::int16_t* const vector = &map.codebook[static_cast<std::size_t>(codes[x]) *
+                                                       static_cast<std::size_t>(map.channels)];
       if (!map.residual) {
         std::copy_n(vector, map.channels, position);
         continue;
@@ -242,16 +244,16 @@ Status check_maps(const Autoencoder& autoencoder, const ImageSize& size, const C
     const std::int64_t height = size.height / map.stride, width = size.width / map.stride;
     const std::string name = "map " + std::to_string(i) + ": ";
     if (maps[i].rows != height || maps[i].columns != width) {
-      return Status::invalid_argument(name + "must be " + std::to_string(height) + " x " +
-                                      std::to_string(width) + " codes, got " +
-                                      std::to_string(maps[i].rows) + " x " +
-                                      std::to_string(maps[i].columns));
+      return Status::invalid_argument(
+          name + "must be " + std::to_string(height) + " x " + std::to_string(width) +
+          " codes, got " + std::to_string(maps[i].rows) + " x " + std::to_string(maps[i].columns));
     }
     const std::int32_t* const codes = maps[i].data;
     for (std::int64_t k = 0; k < height * width; ++k) {
       if (codes[k] >= 0 && codes[k] < map.codes) continue;
-      return Status::invalid_argument(name + "codes must be in 0.." + std::to_string(map.codes - 1) +
-                                      ", got " + std::to_string(codes[k]));
+      return Status::invalid_argument(name + "codes must be in 0.." +
+                                      std::to_string(map.codes - 1) + ", got " +
+                                      std::to_string(codes[k]));
     }
   }
   return {};
@@ -279,9 +281,8 @@ bool autoencoder_features(const Autoencoder& autoencoder, Variant variant, const
 }
 
 bool autoencoder_latents(const Autoencoder& autoencoder, int stride, Variant variant,
-                         const ImageSize& size, const std::int16_t* features,
-                         const CodeMaps& maps, std::int16_t* latents,
-                         const std::function<bool()>& interrupted) {
+                         const ImageSize& size, const std::int16_t* features, const CodeMaps& maps,
+                         std::int16_t* latents, const std::function<bool()>& interrupted) {
   VQCODEC_ASSERT(check_maps(autoencoder, size, maps).ok());
   const IntegerNetwork& network = *autoencoder.latents[static_cast<std::size_t>(stride)];
   const VectorSource vectors(autoencoder, maps, size.width);

@@ -32,8 +32,8 @@ class Autoencoder {
  public:
   using Network = std::shared_ptr<const IntegerNetwork>;
 
-  // `latents`: one for every stride, coarse to fine. invalid_argument: networks and maps that do not
-  // fit together.
+  // `latents`: one for every stride, coarse to fine. invalid_argument: networks and maps that do
+  // not fit together.
   static Status create(const std::vector<MapTensors>& maps, Network analysis,
                        std::vector<Network> latents, Network synthesis,
                        std::shared_ptr<const Autoencoder>* autoencoder);
@@ -78,8 +78,7 @@ bool autoencoder_features(const Autoencoder& autoencoder, Variant variant, const
 // What the maps of the `stride`-th stride quantise, from its features and all maps of coarser
 // strides; likewise.
 bool autoencoder_latents(const Autoencoder& autoencoder, int stride, Variant variant,
-                         const ImageSize& size, const std::int16_t* features,
-                         const CodeMaps& maps, std::int16_t* latents,
-                         const std::function<bool()>& interrupted);
+                         const ImageSize& size, const std::int16_t* features, const CodeMaps& maps,
+                         std::int16_t* latents, const std::function<bool()>& interrupted);
 
 }  // namespace vqcodec

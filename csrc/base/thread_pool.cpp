@@ -153,7 +153,7 @@ class ThreadPool {
   std::mutex owner_;  // held by the thread whose loop this is
   std::vector<std::thread> workers_;
 
-  std::mutex mutex_;  // guards what follows; the atomics are also read without it
+  std::mutex mutex_;              // guards what follows; the atomics are also read without it
   std::condition_variable wake_;  // epoch_ has changed
   std::condition_variable left_;  // helpers_ has become smaller
   std::atomic<std::uint64_t> epoch_{0};

@@ -52,9 +52,8 @@ Array<std::int32_t> nearest_codes(const Vectors& z, const Vectors& codebook,
 }
 
 py::tuple code_candidates(const Vectors& z, const Vectors& codebook,
-                          const Array<std::uint8_t>& lengths,
-                          const Array<std::int32_t>& exponents, int base, int count,
-                          const std::string& requested) {
+                          const Array<std::uint8_t>& lengths, const Array<std::int32_t>& exponents,
+                          int base, int count, const std::string& requested) {
   const Variant variant = variant_of(requested);
   const CodeChoice choice = code_choice(z, codebook, lengths, exponents, base);
   if (count < 1 || count > choice.codes) {

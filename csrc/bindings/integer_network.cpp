@@ -203,7 +203,8 @@ std::vector<PlaneArray> autoencoder_features(const AutoencoderPointer& autoencod
                                              const Array<std::uint8_t>& pixels,
                                              const std::string& requested) {
   const Variant variant = variant_of(requested);
-  if (pixels.ndim() != 3 || pixels.shape(2) != 3) raise_invalid("pixels must be height x width x 3");
+  if (pixels.ndim() != 3 || pixels.shape(2) != 3)
+    raise_invalid("pixels must be height x width x 3");
   const ImageSize size = checked_size(*autoencoder->analysis, pixels.shape(0), pixels.shape(1));
   std::vector<PlaneArray> features;
   std::vector<std::int16_t*> outputs;
@@ -231,8 +232,8 @@ PlaneArray autoencoder_latents(const AutoencoderPointer& autoencoder, std::size_
       features.shape(1) > kMaxSide) {
     raise_invalid("features must have " + std::to_string(read.channels) + " channels");
   }
-  const ImageSize size = checked_size(network, features.shape(0) * read.stride,
-                                      features.shape(1) * read.stride);
+  const ImageSize size =
+      checked_size(network, features.shape(0) * read.stride, features.shape(1) * read.stride);
   const CodeMaps maps = checked_maps(*autoencoder, size, arrays);
   PlaneArray latents = plane_array(network.planes[network.outputs[0]], size);
   const std::int16_t* const from = features.data();
@@ -247,8 +248,9 @@ PlaneArray autoencoder_latents(const AutoencoderPointer& autoencoder, std::size_
 }  // namespace
 
 void bind_integer_network(py::module_& module) {
-  py::class_<IntegerNetwork, NetworkPointer>(module, "IntegerNetwork", py::module_local(),
-                                             "An integer network, packed for the kernels. Immutable.");
+  py::class_<IntegerNetwork, NetworkPointer>(
+      module, "IntegerNetwork", py::module_local(),
+      "An integer network, packed for the kernels. Immutable.");
   module.def("load_network", &load_network, py::arg("inputs"), py::arg("layers"),
              py::arg("outputs"));
   module.def("run_network", &run_network, py::arg("network"), py::arg("planes").noconvert(),
@@ -263,9 +265,8 @@ void bind_integer_network(py::module_& module) {
              py::arg("variant") = "");
   module.def("autoencoder_features", &autoencoder_features, py::arg("autoencoder"),
              py::arg("pixels").noconvert(), py::arg("variant") = "");
-  module.def("autoencoder_latents", &autoencoder_latents, py::arg("autoencoder"),
-             py::arg("stride"), py::arg("features").noconvert(), py::arg("maps").noconvert(),
-             py::arg("variant") = "");
+  module.def("autoencoder_latents", &autoencoder_latents, py::arg("autoencoder"), py::arg("stride"),
+             py::arg("features").noconvert(), py::arg("maps").noconvert(), py::arg("variant") = "");
 }
 
 }  // namespace vqcodec::bindings

@@ -57,8 +57,8 @@ py::tuple wavefront_sample(const std::vector<NetworkPointer>& priors,
                            const std::string& requested) {
   const Variant variant = variant_of(requested);
   return run_wavefront(jobs, [&](const auto& unpacked, const auto& check, auto* outcome) {
-    return vqcodec::wavefront_sample(pointers(priors), unpacked, {sharpness, nucleus}, variant, check,
-                                 outcome);
+    return vqcodec::wavefront_sample(pointers(priors), unpacked, {sharpness, nucleus}, variant,
+                                     check, outcome);
   });
 }
 
@@ -74,7 +74,7 @@ py::tuple wavefront_choose(const std::vector<NetworkPointer>& priors,
 
 void bind_prior(py::module_& module) {
   py::class_<PriorNetwork, NetworkPointer>(module, "PriorNetwork", py::module_local(),
-                                                "A prior, packed for the kernels. Immutable.");
+                                           "A prior, packed for the kernels. Immutable.");
   module.def("load_prior", &load_prior);
   module.def("prior_frequencies", &prior_frequencies, py::arg("prior"), py::arg("codes"),
              py::arg("coarser"), py::arg("class_id"), py::arg("level"), py::arg("variant") = "");

@@ -81,7 +81,7 @@ CodeMap code_map(const Array<std::int32_t>& codes) {
 }
 
 std::vector<CodeMap> coarser_maps(const PriorNetwork& network,
-                                       const std::vector<Array<std::int32_t>>& coarser) {
+                                  const std::vector<Array<std::int32_t>>& coarser) {
   if (coarser.size() != network.coarser.size()) {
     raise_invalid("the prior has " + std::to_string(network.coarser.size()) +
                   " coarser maps, got " + std::to_string(coarser.size()));

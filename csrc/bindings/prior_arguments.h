@@ -85,6 +85,6 @@ pybind11::tuple run_wavefront(const std::vector<JobTuple<Stream>>& jobs, const L
 
 // What a prior is applied to, besides its own map: checks the number of coarser maps.
 std::vector<CodeMap> coarser_maps(const PriorNetwork& network,
-                                       const std::vector<Array<std::int32_t>>& coarser);
+                                  const std::vector<Array<std::int32_t>>& coarser);
 
 }  // namespace vqcodec::bindings

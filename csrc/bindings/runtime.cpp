@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "bindings/bindings.h"
 #include "base/thread_pool.h"
+#include "bindings/bindings.h"
 #include "nn/instruction_set.h"
 
 namespace py = pybind11;
@@ -13,8 +13,7 @@ namespace vqcodec::bindings {
 
 void bind_runtime(py::module_& module) {
   module.def("get_num_threads", &get_num_threads);
-  module.def(
-      "set_num_threads", [](int n) { raise_unless_ok(set_num_threads(n)); }, py::arg("n"));
+  module.def("set_num_threads", [](int n) { raise_unless_ok(set_num_threads(n)); }, py::arg("n"));
 
   module.def("cpu_variants", [] {
     std::vector<std::string> names;

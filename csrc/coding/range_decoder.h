@@ -44,7 +44,8 @@ class RangeDecoder {
   void consume(std::uint32_t start, std::uint32_t frequency) {
     const std::uint64_t scale = range_ >> frequency_bits;
     VQCODEC_ASSERT(frequency > 0 && std::uint64_t{start} + frequency <= total);
-    VQCODEC_ASSERT(scale * start <= offset_ && offset_ < scale * (std::uint64_t{start} + frequency));
+    VQCODEC_ASSERT(scale * start <= offset_ &&
+                   offset_ < scale * (std::uint64_t{start} + frequency));
     offset_ -= scale * start;
     range_ = scale * frequency;
     if (range_ >> 32 == 0) {
@@ -62,7 +63,7 @@ class RangeDecoder {
 
   const std::uint8_t* next_ = nullptr;
   const std::uint8_t* end_ = nullptr;
-  std::uint64_t offset_ = 0;             // the point, less the lower end of the interval
+  std::uint64_t offset_ = 0;                 // the point, less the lower end of the interval
   std::uint64_t range_ = ~std::uint64_t{0};  // never below 2^32
 };
 

@@ -15,8 +15,7 @@ class RangeEncoder {
  public:
   // Adds a symbol that owns [start, start + frequency) of 2^24.
   void encode(std::uint32_t start, std::uint32_t frequency) {
-    VQCODEC_ASSERT(frequency > 0 &&
-                   std::uint64_t{start} + frequency <= RangeDecoder::total);
+    VQCODEC_ASSERT(frequency > 0 && std::uint64_t{start} + frequency <= RangeDecoder::total);
     const std::uint64_t scale = range_ >> RangeDecoder::frequency_bits;
     const std::uint64_t moved = lower_ + scale * start;
     if (moved < lower_) carry();

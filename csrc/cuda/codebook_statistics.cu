@@ -31,8 +31,8 @@ struct SortParams {
   std::int64_t first_row;  // of `indices` in the caller's, for messages
   int rows, chunk_rows, chunks;
   std::int64_t codes;
-  unsigned* cursors;     // codes x chunks: counts, and then places in the part of a code
-  unsigned* starts;      // of each code in `order`; codes + 1
+  unsigned* cursors;  // codes x chunks: counts, and then places in the part of a code
+  unsigned* starts;   // of each code in `order`; codes + 1
   std::int32_t* order;
   unsigned long long* bad_row;  // the first, or kNone
 };
@@ -60,7 +60,7 @@ __device__ inline unsigned scan_warp(unsigned value) {
 
 struct ChunkScanParams {
   SortParams sort;
-  unsigned long long* totals;    // rows of each code so far
+  unsigned long long* totals;  // rows of each code so far
   float* counts;
 };
 
@@ -197,9 +197,16 @@ Status codebook_statistics(const StridedMatrix& z, const std::int64_t* indices, 
   do {  // also without rows
     const std::int64_t rows = std::min(slab_rows, z.rows - first);
     if (Status s = cursors.allocate_zeros(codes * chunks, stream); !s.ok()) return s;
-    const SortParams sort = {indices + first, first, static_cast<int>(rows),
-                             static_cast<int>(chunk_rows), static_cast<int>(chunks), codes,
-                             cursors.data(), starts.data(), order.data(), bad_row.data()};
+    const SortParams sort = {indices + first,
+                             first,
+                             static_cast<int>(rows),
+                             static_cast<int>(chunk_rows),
+                             static_cast<int>(chunks),
+                             codes,
+                             cursors.data(),
+                             starts.data(),
+                             order.data(),
+                             bad_row.data()};
     if (rows > 0) {
       if (Status s = start(count_rows, rows, sort); !s.ok()) return s;
     }

@@ -53,10 +53,9 @@ __device__ __forceinline__ void mma_s8(std::int32_t (&c)[4], const std::uint32_t
 #pragma unroll
   for (int part = 0; part < 4; ++part) {
     const int upper = part & 1, half = part >> 1;
-    asm volatile(
-        "mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
-        : "+r"(c[2 * upper]), "+r"(c[2 * upper + 1])
-        : "r"(a[2 * half + upper]), "r"(b[half]));
+    asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+                 : "+r"(c[2 * upper]), "+r"(c[2 * upper + 1])
+                 : "r"(a[2 * half + upper]), "r"(b[half]));
   }
 #endif
 }

@@ -3,9 +3,9 @@
 
 #include <cstdint>
 
+#include "base/host_device.h"
 #include "cuda/device.cuh"
 #include "cuda/memory.h"
-#include "base/host_device.h"
 
 namespace vqcodec::cuda {
 

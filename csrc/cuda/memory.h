@@ -34,8 +34,8 @@ struct DeviceLimits {
     if (Status status = check(cudaGetDevice(&device), what); !status.ok()) return status;
     cudaError_t error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
     if (error != cudaSuccess) return check(error, what);
-    error = cudaDeviceGetAttribute(&shared_per_block, cudaDevAttrMaxSharedMemoryPerBlockOptin,
-                                   device);
+    error =
+        cudaDeviceGetAttribute(&shared_per_block, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     return check(error, what);
   }
 };
@@ -54,8 +54,7 @@ inline cudaMemPool_t pool_of(int device) {
   if (const auto found = pools.find(device); found != pools.end()) return found->second;
   cudaMemPool_t pool = nullptr;
   int supported = 0;
-  if (cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, device) ==
-          cudaSuccess &&
+  if (cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, device) == cudaSuccess &&
       supported != 0) {
     cudaMemPoolProps properties = {};
     properties.allocType = cudaMemAllocationTypePinned;
@@ -134,9 +133,9 @@ class DeviceArray {
   // Copies size() elements from host memory, which may be freed after the return.
   Status copy(const T* from) {
     if (size_ == 0) return {};
-    Status status = check(
-        cudaMemcpyAsync(data_, from, size_ * sizeof(T), cudaMemcpyHostToDevice, stream_),
-        "copying to the device");
+    Status status =
+        check(cudaMemcpyAsync(data_, from, size_ * sizeof(T), cudaMemcpyHostToDevice, stream_),
+              "copying to the device");
     return status.ok() ? wait(stream_) : status;
   }
 

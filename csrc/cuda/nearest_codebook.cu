@@ -316,8 +316,8 @@ __device__ __forceinline__ void add_products(const float* z_at, const float* e_a
 }
 
 // The lowest score of each row so far, and its code. `code`: the first of this thread's.
-__device__ __forceinline__ void keep_lowest(const float (&score)[8][8], int code,
-                                            float (&best)[8], int (&where)[8]) {
+__device__ __forceinline__ void keep_lowest(const float (&score)[8][8], int code, float (&best)[8],
+                                            int (&where)[8]) {
 #pragma unroll
   for (int r = 0; r < 8; ++r) {
 #pragma unroll
@@ -468,9 +468,9 @@ __global__ void __launch_bounds__(kThreads) make_fragments(const FragmentParams 
   if (d < p.padded_dims && is_finite(p.offsets[code])) {
     const float* from =
         p.packed + (code / kTileCodes * p.padded_dims + d) * kTileCodes + code % kTileCodes;
-    value = make_float4(rounded_to_tf32(from[0]), rounded_to_tf32(from[kTileCodes]),
-                        rounded_to_tf32(from[2 * kTileCodes]),
-                        rounded_to_tf32(from[3 * kTileCodes]));
+    value =
+        make_float4(rounded_to_tf32(from[0]), rounded_to_tf32(from[kTileCodes]),
+                    rounded_to_tf32(from[2 * kTileCodes]), rounded_to_tf32(from[3 * kTileCodes]));
   }
   p.fragments[i] = value;
 }
@@ -480,9 +480,9 @@ struct FilterParams {
   const float4* fragments;
   const float* offsets;
   const Report* report;
-  int codes, steps;    // steps: of kFragmentDims
-  unsigned keep;       // ~kTagMask; as a constant, it would make two instructions of one
-  Key* indices;        // kNone where the row goes to the list
+  int codes, steps;  // steps: of kFragmentDims
+  unsigned keep;     // ~kTagMask; as a constant, it would make two instructions of one
+  Key* indices;      // kNone where the row goes to the list
   std::int32_t* list;
   unsigned* listed;
 };
@@ -703,7 +703,8 @@ struct ThreadLowest {
 
 // Writes the codes of the rows that are decided, and lists the others.
 template <class Shape>
-__device__ __forceinline__ void decide_rows(const FilterParams& p, const FilterThread<Shape>& thread,
+__device__ __forceinline__ void decide_rows(const FilterParams& p,
+                                            const FilterThread<Shape>& thread,
                                             const TwoLowest* found, const float* gaps) {
   for (int i = thread.number; i < Shape::kRows; i += Shape::kThreads) {  // whole warps
     TwoLowest row = found[i];
@@ -851,9 +852,9 @@ class Search {
     if (Status s = packed_.allocate(codes * padded_dims_, stream_); !s.ok()) return s;
     if (Status s = offsets_.allocate(codes, stream_); !s.ok()) return s;
     const auto size = static_cast<std::int64_t>(packed_.size());
-    if (Status s = start(pack_codebook, blocks_for(size), 0,
-                         PackParams{codebook_, bias_, padded_dims_, size, packed_.data(),
-                                    report_.data()});
+    if (Status s =
+            start(pack_codebook, blocks_for(size), 0,
+                  PackParams{codebook_, bias_, padded_dims_, size, packed_.data(), report_.data()});
         !s.ok()) {
       return s;
     }
@@ -985,10 +986,16 @@ class Search {
       }
     }
     const bool by_rows = std::abs(z.row_stride) < std::abs(z.column_stride);
-    const ExactParams params = {z, list, by_rows, alone, packed_.data(), offsets_.data(),
+    const ExactParams params = {z,
+                                list,
+                                by_rows,
+                                alone,
+                                packed_.data(),
+                                offsets_.data(),
                                 static_cast<int>(codebook_.columns),
                                 static_cast<int>(padded_dims_ / kTileDims),
-                                static_cast<int>(tiles), out};
+                                static_cast<int>(tiles),
+                                out};
     std::int64_t blocks = divide_up(z.rows, kTileRows);
     if (listed) blocks = std::min(blocks, wanted);
     const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(shares));

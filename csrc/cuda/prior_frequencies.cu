@@ -25,7 +25,7 @@ struct FrequenciesParams {
   const DevicePass* pass;
   std::int32_t stage;
   BlockMemory memory;
-  std::int64_t* start;           // in coding order
+  std::int64_t* start;  // in coding order
   std::int64_t* frequency;
 };
 
@@ -104,8 +104,8 @@ struct DeviceMaps {
 
 }  // namespace
 
-Status prior_frequencies(const PriorNetwork& network, const PriorTile& tile,
-                         cudaStream_t stream, std::int64_t* start, std::int64_t* frequency) {
+Status prior_frequencies(const PriorNetwork& network, const PriorTile& tile, cudaStream_t stream,
+                         std::int64_t* start, std::int64_t* frequency) {
   const vqcodec::PriorNetwork& host = network.host();
   if (Status status = check_known_tile(host, tile); !status.ok()) return status;
   DeviceLimits limits;
@@ -113,8 +113,7 @@ Status prior_frequencies(const PriorNetwork& network, const PriorTile& tile,
 
   constexpr int reserved = 1024;  // of every block, by CUDA
   MemoryPlan memory(limits.shared_per_block / kBlocksPerProcessor - reserved);
-  PriorPass pass(network, tile.own.height, tile.own.width, 1,
-                Schedule::whole_map, kWarps, &memory);
+  PriorPass pass(network, tile.own.height, tile.own.width, 1, Schedule::whole_map, kWarps, &memory);
   if (!pass.status().ok()) return pass.status();
   DeviceMaps maps;
   if (Status status = maps.upload(tile, host.coarser.size(), stream); !status.ok()) return status;
@@ -146,9 +145,9 @@ Status prior_frequencies(const PriorNetwork& network, const PriorTile& tile,
   params.start = starts.data();
   params.frequency = frequencies.data();
   for (; params.stage < device_pass[0].num_stages; ++params.stage) {
-    const cudaError_t error = launch(frequencies_kernel, static_cast<unsigned>(blocks), kThreads,
-                                     static_cast<std::size_t>(memory.used(Area::shared)), stream,
-                                     params);
+    const cudaError_t error =
+        launch(frequencies_kernel, static_cast<unsigned>(blocks), kThreads,
+               static_cast<std::size_t>(memory.used(Area::shared)), stream, params);
     if (error != cudaSuccess) return check(error, "starting a kernel of prior_frequencies");
   }
   if (Status more = starts.download(start); !more.ok()) return more;

@@ -99,8 +99,8 @@ __device__ inline Ratio make_ratio(std::int32_t codes, std::uint32_t sum) {
 // floor(running (2^24 - K) / sum), for running <= sum. Exact: the ratio is too large by at most
 // 2^-64, the product by at most 2^-32 of what separates it from the next multiple of 1 / sum.
 __device__ inline std::uint32_t times(const Ratio& ratio, std::uint32_t running) {
-  const std::uint64_t fraction = std::uint64_t{running} * ratio.fraction_high +
-                                 __umulhi(running, ratio.fraction_low);
+  const std::uint64_t fraction =
+      std::uint64_t{running} * ratio.fraction_high + __umulhi(running, ratio.fraction_low);
   return running * ratio.whole + static_cast<std::uint32_t>(fraction >> 32);
 }
 
@@ -167,8 +167,7 @@ struct PassRunner {
     if (stage.output.slots != 0) clear_margins(stage.output, t, rows);
   }
 
-  __device__ StageStep describe(const Stage& stage, int t, const RowRange& rows,
-                                int warps) const {
+  __device__ StageStep describe(const Stage& stage, int t, const RowRange& rows, int warps) const {
     StageStep step = {};
     step.t = t;
     step.rows = rows;
@@ -218,8 +217,8 @@ struct PassRunner {
   // By all threads: a ring as it is before the first step.
   __device__ void clear(const Ring& ring) const {
     uint4* const vectors = reinterpret_cast<uint4*>(memory[ring.rows]);
-    const std::int64_t size = std::int64_t{ring.slots} * pass.tiles * pass.tile_rows *
-                              (ring.stride / kHalf);
+    const std::int64_t size =
+        std::int64_t{ring.slots} * pass.tiles * pass.tile_rows * (ring.stride / kHalf);
     for (std::int64_t i = threadIdx.x; i < size; i += blockDim.x) {
       vectors[i] = make_uint4(0, 0, 0, 0);
     }
@@ -426,8 +425,8 @@ struct PassRunner {
         output_row(stage, step, 0) + sums.row / kRowTile * (kRowTile / 2) + sums.row % kRowTile;
     const std::int32_t stride = stage.output.stride;
     sums.each([&](int n, std::int32_t a, std::int32_t b) {
-      out[std::int64_t{step.positions.row(n)} * stride] = static_cast<std::int8_t>(
-          gate(tables.tanh[gate_index(a)], tables.sigmoid[gate_index(b)]));
+      out[std::int64_t{step.positions.row(n)} * stride] =
+          static_cast<std::int8_t>(gate(tables.tanh[gate_index(a)], tables.sigmoid[gate_index(b)]));
     });
   }
 
@@ -547,8 +546,7 @@ struct PassRunner {
   }
 
   // A warp per position and head.
-  __device__ void attend(const Stage& stage, const StageStep& step,
-                         const Workers& workers) const {
+  __device__ void attend(const Stage& stage, const StageStep& step, const Workers& workers) const {
     std::int32_t* const scores =
         memory[pass.scores] + std::int64_t{workers.warp} * pass.score_stride;
     int n = 0, head = workers.warp;
@@ -667,8 +665,7 @@ struct PassRunner {
       }
 #pragma unroll
       for (int i = 0; i < kChannels; ++i) {
-        const long long sum =
-            warp_sum(256ll * high[i] + low[i] + (256ll * 128 + 128) * plain[i]);
+        const long long sum = warp_sum(256ll * high[i] + low[i] + (256ll * 128 + 128) * plain[i]);
         if (lane_index() == i) result += sum;
       }
     }
@@ -722,9 +719,9 @@ struct PassRunner {
       const std::uint32_t running = sum + warp_running_sum(a + b + c + d);
       const std::uint32_t before = running - (a + b + c + d);
       if (k <= pass.codes) {
-        quads[k / 4] = make_int4(static_cast<int>(before), static_cast<int>(before + a),
-                                 static_cast<int>(before + a + b),
-                                 static_cast<int>(before + a + b + c));
+        quads[k / 4] =
+            make_int4(static_cast<int>(before), static_cast<int>(before + a),
+                      static_cast<int>(before + a + b), static_cast<int>(before + a + b + c));
       }
       sum = __shfl_sync(kAllLanes, running, kWarp - 1);
     }

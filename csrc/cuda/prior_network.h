@@ -62,9 +62,7 @@ class PriorNetwork {
   const vqcodec::PriorNetwork& host() const { return *host_; }
 
   // Channels of a head in KeyStore.
-  int head_channels() const {
-    return static_cast<int>(round_up(host_->hidden / host_->heads, 4));
-  }
+  int head_channels() const { return static_cast<int>(round_up(host_->hidden / host_->heads, 4)); }
 
   Conv first, condition_in, logits;
   std::vector<Block> condition, layers;

@@ -30,7 +30,7 @@ struct Reach {
 }  // namespace
 
 PriorPass::PriorPass(const PriorNetwork& network, int height, int width, int tiles,
-                   Schedule schedule, int warps, MemoryPlan* memory)
+                     Schedule schedule, int warps, MemoryPlan* memory)
     : network_(network), schedule_(schedule), memory_(*memory) {
   const vqcodec::PriorNetwork& host = network.host();
   pass_.wavefront = {height, width, host.lag};
@@ -115,7 +115,8 @@ void PriorPass::list_layers() {
   // So that the eight rows and columns that a warp writes together lie in different banks.
   pass_.logit_stride = static_cast<std::int32_t>(
       stride_of(std::max(network_.logits.row_tiles * kRowTile, host.codes + 1), 8, 4));
-  pass_.logits = memory_.place_hot<std::int32_t>(std::int64_t{pass_.logit_rows} * pass_.logit_stride);
+  pass_.logits =
+      memory_.place_hot<std::int32_t>(std::int64_t{pass_.logit_rows} * pass_.logit_stride);
   pass_.ratios = memory_.place_hot<Ratio>(pass_.logit_rows);
   place_weights();
 }
@@ -156,7 +157,7 @@ void PriorPass::list_condition(Stage* first) {
 }
 
 Stage& PriorPass::add_stage(Action action, int lead, const Ring& input, const Ring& output,
-                           const Stream& stream, const Conv* conv) {
+                            const Stream& stream, const Conv* conv) {
   Stage stage;
   stage.action = action;
   stage.lead = schedule_ == Schedule::whole_map ? 0 : lead;
@@ -185,7 +186,7 @@ void PriorPass::place_weights() {
 // A ring between a stage and the one that reads it with `reader` (null: only at its own step).
 // Stepwise, the slots are those between what one writes and what the other still reads.
 Ring PriorPass::place_ring(int channels, int writer_lead, int reader_lead,
-                          const vqcodec::Conv* reader) {
+                           const vqcodec::Conv* reader) {
   Reach reach{vqcodec::Conv(), 0};
   if (reader != nullptr) reach = Reach(*reader, pass_.wavefront.lag);
   const bool whole = schedule_ == Schedule::whole_map;
@@ -210,9 +211,8 @@ Stream PriorPass::place_stream(int slots) {
   // As for the logits, but of half the size.
   stream.stride = static_cast<std::int32_t>(stride_of(round_up(pass_.hidden, kRowTile), 8, 4));
   const std::int64_t size = std::int64_t{slots} * pass_.max_positions * stream.stride;
-  stream.rows = schedule_ == Schedule::whole_map
-                    ? memory_.place<std::int16_t>(Area::common, size)
-                    : memory_.place_hot<std::int16_t>(size);
+  stream.rows = schedule_ == Schedule::whole_map ? memory_.place<std::int16_t>(Area::common, size)
+                                                 : memory_.place_hot<std::int16_t>(size);
   return stream;
 }
 
@@ -231,17 +231,16 @@ KeyStore PriorPass::place_keys() {
 
 void PriorPass::place_scores(int warps) {
   pass_.score_stride = static_cast<std::int32_t>(round_up(before_.back(), kKeyTile));
-  const bool attention =
-      std::any_of(stages_.begin(), stages_.end(),
-                  [](const Stage& stage) { return stage.action == Action::attend; });
+  const bool attention = std::any_of(stages_.begin(), stages_.end(), [](const Stage& stage) {
+    return stage.action == Action::attend;
+  });
   if (attention) {
-    pass_.scores =
-        memory_.place_hot<std::int32_t>(std::int64_t{warps} * pass_.score_stride);
+    pass_.scores = memory_.place_hot<std::int32_t>(std::int64_t{warps} * pass_.score_stride);
   }
 }
 
 void PriorPass::add_tile(int class_id, int level, std::int32_t* codes,
-                        std::vector<const std::int32_t*> coarser) {
+                         std::vector<const std::int32_t*> coarser) {
   const vqcodec::PriorNetwork& host = network_.host();
   const std::size_t padded = static_cast<std::size_t>(round_up(host.hidden, kRowTile));
   const std::int16_t* of_class = &host.classes[std::int64_t{class_id} * host.hidden];

@@ -153,8 +153,8 @@ struct Positions {
 // What a stage needs to know about one step, worked out once for all threads (prepare).
 struct StageStep {
   std::int32_t t;
-  RowRange rows;            // of every tile
-  std::int32_t count;       // positions of all tiles
+  RowRange rows;       // of every tile
+  std::int32_t count;  // positions of all tiles
   Positions positions;
   std::int32_t before;      // positions of earlier steps, of one tile
   std::int32_t group;       // column tiles that a warp computes together: 1 or 2
@@ -170,7 +170,7 @@ struct Stage {
   Array<uint4> weights;   // a copy of conv.weights, if there is room
   Ring input, output;
   Stream stream;
-  Stream condition;    // first: what the conditioning stack made, if there is one
+  Stream condition;  // first: what the conditioning stack made, if there is one
   KeyStore keys;
   Array<int2> halves;  // for every mma: where its two halves begin, in units of kHalf bytes
 };
@@ -245,7 +245,7 @@ class PriorPass {
  public:
   // For `tiles` maps of the same shape. `warps` of a block: attention has buffers for each.
   PriorPass(const PriorNetwork& network, int height, int width, int tiles, Schedule schedule,
-           int warps, MemoryPlan* memory);
+            int warps, MemoryPlan* memory);
   PriorPass(const PriorPass&) = delete;
   PriorPass& operator=(const PriorPass&) = delete;
 

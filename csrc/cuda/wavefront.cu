@@ -80,7 +80,7 @@ struct WavefrontParams {
   std::int32_t num_tasks;
   std::int32_t* next_task;
   BlockMemory memory;
-  bool decode;                   // or sample
+  bool decode;  // or sample
   SamplingRule rule;
 };
 
@@ -130,8 +130,8 @@ struct BlockState {
   DevicePass pass;
   const Stage* stages;  // of the pass, and what is known of their steps
   StageStep* steps;
-  std::int32_t task;      // number
-  std::int32_t choosers;  // warps that choose codes while the others run ahead
+  std::int32_t task;        // number
+  std::int32_t choosers;    // warps that choose codes while the others run ahead
   std::int32_t at[kWarps];  // the layer that each warp is at: registers are scarce
 };
 
@@ -242,8 +242,8 @@ struct TaskRunner {
       const Waiting& coarser = task().waiting[j];
       const std::int64_t lag = coarser.wavefront.lag - pass.wavefront.lag;
       const std::int64_t last = step.t + max(lag * step.rows.begin, lag * (step.rows.end - 1));
-      const std::int64_t steps = min(last / coarser.factor + 1,
-                                     static_cast<std::int64_t>(coarser.wavefront.steps()));
+      const std::int64_t steps =
+          min(last / coarser.factor + 1, static_cast<std::int64_t>(coarser.wavefront.steps()));
       while (load_relaxed(coarser.progress) < steps) relax();
       load_acquire(coarser.progress);
     }
@@ -311,8 +311,7 @@ void append_words(const ByteStream& stream, std::int64_t, std::vector<std::uint3
   }
 }
 
-void append_words(const WordStream& stream, std::int64_t codes,
-                  std::vector<std::uint32_t>* words) {
+void append_words(const WordStream& stream, std::int64_t codes, std::vector<std::uint32_t>* words) {
   words->insert(words->end(), stream.words, stream.words + codes);
 }
 
@@ -324,7 +323,7 @@ class WavefrontLoop {
   static constexpr bool kDecode = std::is_same_v<Stream, ByteStream>;
 
   WavefrontLoop(const std::vector<const PriorNetwork*>& networks, const std::vector<Job>& jobs,
-             const SamplingRule& rule, cudaStream_t stream)
+                const SamplingRule& rule, cudaStream_t stream)
       : networks_(networks), jobs_(jobs), rule_(rule), stream_(stream) {}
 
   Status run(WavefrontOutcome* outcome) {
@@ -420,7 +419,7 @@ class WavefrontLoop {
     Task& task = tasks_[number];
     task.decoders = memory.place_hot<DecoderState>(tiles);
     passes_.push_back(std::make_unique<PriorPass>(*networks_[map], own.height, own.width, tiles,
-                                                 Schedule::stepwise, kWarps, &memory));
+                                                  Schedule::stepwise, kWarps, &memory));
     PriorPass& pass = *passes_.back();
     if (!pass.status().ok()) return pass.status();
     shared_ = std::max(shared_, memory.used(Area::shared));

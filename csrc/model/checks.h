@@ -11,7 +11,8 @@
 namespace vqcodec {
 
 inline constexpr std::int64_t kMaxChannels = 32768;  // of anything: scores of attention fit int32
-inline constexpr std::int64_t kMaxOutputs = std::int64_t{1} << 22;  // of all phases of a convolution
+inline constexpr std::int64_t kMaxOutputs = std::int64_t{1}
+                                            << 22;  // of all phases of a convolution
 
 // The first check that fails decides the status; what follows it changes nothing. Each says whether
 // all of them have passed so far.
@@ -30,9 +31,8 @@ class Checks {
 
   // A convolution of features within -largest_feature..largest_feature: its sizes, its shifts, and
   // that its largest sum fits int32.
-  bool require_convolution(const std::string& name, const ConvTensors& tensors,
-                           std::int64_t inputs, std::int64_t outputs, std::int64_t taps,
-                           std::int64_t largest_feature);
+  bool require_convolution(const std::string& name, const ConvTensors& tensors, std::int64_t inputs,
+                           std::int64_t outputs, std::int64_t taps, std::int64_t largest_feature);
 
  private:
   void fail(const std::string& message);

@@ -1,4 +1,5 @@
-// The tensors of an integer network as they arrive from a model file. Nothing about them is trusted.
+// The tensors of an integer network as they arrive from a model file. Nothing about them is
+// trusted.
 #pragma once
 
 #include <cstdint>
@@ -34,11 +35,11 @@ enum class LayerKind { unshuffle, convolution, residual, concatenate, add, subtr
 struct LayerTensors {
   LayerKind kind = LayerKind::add;
   std::vector<std::int64_t> sources;
-  std::int64_t factor = 1;   // unshuffle
-  KernelTensors first;       // convolution, residual
-  KernelTensors second;      // residual
-  std::int64_t stride = 1;   // convolution
-  std::int64_t upscale = 1;  // convolution
+  std::int64_t factor = 1;                   // unshuffle
+  KernelTensors first;                       // convolution, residual
+  KernelTensors second;                      // residual
+  std::int64_t stride = 1;                   // convolution
+  std::int64_t upscale = 1;                  // convolution
   Activation activation = Activation::none;  // convolution, residual
 };
 

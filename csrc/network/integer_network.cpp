@@ -19,7 +19,9 @@ constexpr std::int64_t kMaxOffset = 64;
 constexpr std::int64_t kLargestFeature = 32768;  // of int16, without its sign
 
 bool same_taps(const KernelTensors& kernel, std::int64_t a, std::int64_t b) {
-  const auto taps = [&](std::int64_t phase) { return kernel.offsets.begin() + phase * kernel.taps; };
+  const auto taps = [&](std::int64_t phase) {
+    return kernel.offsets.begin() + phase * kernel.taps;
+  };
   return std::equal(taps(a), taps(a + 1), taps(b), [](const Offset& x, const Offset& y) {
     return x.row == y.row && x.column == y.column;
   });
@@ -86,7 +88,9 @@ class Loader {
     const bool many = layer.kind == LayerKind::concatenate;
     const auto planes = static_cast<std::int64_t>(numbers_.size());
     if (!checks_.require_range(name_ + ": number of sources", sources, two ? 2 : 1,
-                               two ? 2 : many ? kMaxPlanes : 1)) {
+                               two    ? 2
+                               : many ? kMaxPlanes
+                                      : 1)) {
       return;
     }
     Step step;
@@ -117,7 +121,8 @@ class Loader {
     checks_.require_range(name_ + ": stride", layer.stride, 1, kMaxStride);
     checks_.require_range(name_ + ": upscale", layer.upscale, 1, kMaxStride);
     if (!checks_.ok()) return;
-    checks_.require(layer.stride == 1 || layer.upscale == 1, name_ + ": stride and upscale exclude each other");
+    checks_.require(layer.stride == 1 || layer.upscale == 1,
+                    name_ + ": stride and upscale exclude each other");
     checks_.require_equal(name_ + ": remainder of the plane's stride by upscale",
                           read.stride % layer.upscale, 0);
     if (!check(name_, layer.first, layer.upscale * layer.upscale, read.channels)) return;
@@ -126,7 +131,8 @@ class Loader {
     step.upscale = static_cast<int>(layer.upscale);
     step.activation = layer.activation;
     network->planes[step.sources[0]].convolved = true;
-    finish(std::move(step), layer.first.outputs, read.stride * layer.stride / layer.upscale, network);
+    finish(std::move(step), layer.first.outputs, read.stride * layer.stride / layer.upscale,
+           network);
   }
 
   void load_residual(const LayerTensors& layer, Step step, IntegerNetwork* network) {
@@ -200,8 +206,8 @@ class Loader {
     const std::int64_t outputs = phases * kernel.outputs;
     const ConvTensors flat = {kernel.weight, kernel.bias, kernel.shift,
                               outputs,       kernel.taps, kernel.inputs};
-    return checks_.ok() && checks_.require_convolution(name, flat, inputs, outputs, kernel.taps,
-                                                       kLargestFeature);
+    return checks_.ok() &&
+           checks_.require_convolution(name, flat, inputs, outputs, kernel.taps, kLargestFeature);
   }
 
   bool add_plane(const std::string& name, std::int64_t channels, std::int64_t stride,

@@ -18,7 +18,8 @@ constexpr int kMaxColumns = 64;
 constexpr int kColumnMultiple = 8;  // rows of the kernels' tiles
 
 // Rows go in larger blocks, with fewer waits of threads for each other, while features take no more
-// than this. Convolutions use every feature so often that it does not matter which cache holds them.
+// than this. Convolutions use every feature so often that it does not matter which cache holds
+// them.
 constexpr std::size_t kFeatureBytes = std::size_t{4} << 20;
 constexpr int kMostBlocks = 8;  // multiples of the coarsest stride that go at a time, at most
 
@@ -56,9 +57,9 @@ struct RowPass::Ring {
 // them.
 struct RowPass::Stage {
   enum Kind { source, step, sink } kind;
-  int index = 0;  // of the input or the step
+  int index = 0;   // of the input or the step
   int plane = -1;  // that it makes
-  int rows = 1;   // of this plane, for every unit
+  int rows = 1;    // of this plane, for every unit
   int units = 0;
   int width = 0;  // columns of a unit
   int done = 0;   // units
@@ -241,8 +242,8 @@ void RowPass::plan(int pixel_rows) {
         const int before = ring.made;
         ring.made += count * stage.rows;
         // What its readers still need, and never less than what is written at a time.
-        ring.capacity = std::max({ring.capacity, ring.made - oldest_needed(stage.plane),
-                                  ring.made - before});
+        ring.capacity =
+            std::max({ring.capacity, ring.made - oldest_needed(stage.plane), ring.made - before});
       }
       stage.done += count;
     }
@@ -370,17 +371,20 @@ void RowPass::convolve_group(const Step& step, const PhaseGroup& group, int unit
   };
   if (group.count == 1) {
     kernels_.convolve(group.conv.packed(), inputs, scratch.taps.data(), addend, step.activation,
-                      outputs, {target(group.first), kIota.data(), upscale * to.stride, inputs.count});
+                      outputs,
+                      {target(group.first), kIota.data(), upscale * to.stride, inputs.count});
     return;
   }
   const std::ptrdiff_t size = group.conv.outputs();
   kernels_.convolve(group.conv.packed(), inputs, scratch.taps.data(), addend, step.activation,
-                    group.conv.outputs(), {scratch.phases.data(), kIota.data(), size, inputs.count});
+                    group.conv.outputs(),
+                    {scratch.phases.data(), kIota.data(), size, inputs.count});
   for (int begin = group.first, end; begin < group.first + group.count; begin = end) {
     // Phases that lie side by side.
     end = begin + 1;
     if (to.stride == outputs) end = std::min(round_up(end, upscale), group.first + group.count);
-    const std::size_t bytes = sizeof(std::int16_t) * static_cast<std::size_t>((end - begin) * outputs);
+    const std::size_t bytes =
+        sizeof(std::int16_t) * static_cast<std::size_t>((end - begin) * outputs);
     const std::int16_t* features = scratch.phases.data() + (begin - group.first) * outputs;
     std::int16_t* position = target(begin);
     for (int i = 0; i < inputs.count; ++i) {
@@ -404,10 +408,10 @@ void RowPass::residual(const Step& step, int unit, Columns columns, Scratch& scr
 
   const std::ptrdiff_t here = 0;
   const std::int16_t* const x = from.row(unit) + columns.begin * from.stride;
-  kernels_.convolve(step.phases[0].conv.packed(),
-                    {scratch.inner.data(), kIota.data(), stride, inputs.count}, &here,
-                    {x, kIota.data(), from.stride, inputs.count}, step.activation, to.channels,
-                    {to.row(unit) + columns.begin * to.stride, kIota.data(), to.stride, inputs.count});
+  kernels_.convolve(
+      step.phases[0].conv.packed(), {scratch.inner.data(), kIota.data(), stride, inputs.count},
+      &here, {x, kIota.data(), from.stride, inputs.count}, step.activation, to.channels,
+      {to.row(unit) + columns.begin * to.stride, kIota.data(), to.stride, inputs.count});
 }
 
 void RowPass::unshuffle(const Step& step, int unit, Columns columns) {

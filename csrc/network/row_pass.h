@@ -1,15 +1,16 @@
 // One pass of an integer network over an image, some rows at a time.
 //
-// Of every plane only the rows live that some step still reads: a ring. Rows have margins to the left
-// and right, in which their first and last positions are repeated, and rows above and below the
-// plane are its first and last one; so a convolution is one matrix product wherever it is applied.
+// Of every plane only the rows live that some step still reads: a ring. Rows have margins to the
+// left and right, in which their first and last positions are repeated, and rows above and below
+// the plane are its first and last one; so a convolution is one matrix product wherever it is
+// applied.
 //
 //     rows of the inputs  --->  step  --->  step  --->  step  --->  rows of the outputs
 //       a few more              each goes as far as its inputs allow        handed over
 //
 // Memory grows with the width of the image and not with its height. The work of a step is shared
-// out to all threads, by row and by columns. No result depends on how many rows go at a time, on the
-// number of threads or on the variant.
+// out to all threads, by row and by columns. No result depends on how many rows go at a time, on
+// the number of threads or on the variant.
 #pragma once
 
 #include <cstddef>
@@ -91,9 +92,9 @@ class RowPass {
   const int height_, width_;
   const RowSource& source_;
   RowSink& sink_;
-  int block_ = 0;  // pixel rows at a time
-  std::vector<Ring> rings_;    // of every plane
-  std::vector<Stage> stages_;  // in order of execution
+  int block_ = 0;                 // pixel rows at a time
+  std::vector<Ring> rings_;       // of every plane
+  std::vector<Stage> stages_;     // in order of execution
   std::vector<Scratch> scratch_;  // one for every thread
 };
 

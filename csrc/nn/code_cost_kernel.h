@@ -1,5 +1,5 @@
-// The inner kernels of nearest_codes and code_candidates, written once for every instruction set: plain
-// loops over kPanel codes, which the compiler vectorises for the instruction set of the file.
+// The inner kernels of nearest_codes and code_candidates, written once for every instruction set:
+// plain loops over kPanel codes, which the compiler vectorises for the instruction set of the file.
 //
 // This header is included by files with different compiler flags: no standard library, and
 // everything in an unnamed namespace.

@@ -1,7 +1,7 @@
 // Integer convolutions of any network: int8 weights, a bias and a rounding shift per output.
 //
-// A convolution sees a position's neighbours at its taps. What a neighbour is, the schedule decides:
-// it hands rows of features to the product of nn/kernels.h.
+// A convolution sees a position's neighbours at its taps. What a neighbour is, the schedule
+// decides: it hands rows of features to the product of nn/kernels.h.
 #pragma once
 
 #include <cstdint>

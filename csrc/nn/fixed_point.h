@@ -48,7 +48,8 @@ VQCODEC_HOST_DEVICE static inline std::int32_t add_to_stream(std::int32_t base, 
   return saturate16(base + clamp(x, -limit, limit));
 }
 
-// The activation with slope 1/8 below zero, which is x where x is larger: -5 -> -1, -4 -> 0, 3 -> 3.
+// The activation with slope 1/8 below zero, which is x where x is larger: -5 -> -1, -4 -> 0, 3
+// -> 3.
 VQCODEC_HOST_DEVICE static inline std::int32_t leaky(std::int32_t x) {
   return x < 0 ? (x + 4) >> 3 : x;
 }

@@ -41,8 +41,7 @@ bool is_supported(Variant variant) {
     case Variant::scalar: return true;
 #ifdef VQCODEC_X86
     // These ask the operating system too, whether it saves the wide registers.
-    case Variant::avx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case Variant::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     case Variant::avx512:
       return is_supported(Variant::avx2) && __builtin_cpu_supports("avx512f") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&

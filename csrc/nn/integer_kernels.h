@@ -274,8 +274,8 @@ struct IntegerTile {
   }
 
   static constexpr IntegerKernels table() {
-    return {product,       convolve, pixels, begin_stream, add_to_stream,
-            gate,          clamp,    maximum, weigh,        sum};
+    return {product, convolve, pixels,  begin_stream, add_to_stream,
+            gate,    clamp,    maximum, weigh,        sum};
   }
 };
 

@@ -1,5 +1,5 @@
-// What every instruction set offers: the inner kernels of integer networks, of nearest_codebook, and
-// of an encoder's choice of codes. nn/integer_kernels.h, nn/nearest_codebook_kernel.h and
+// What every instruction set offers: the inner kernels of integer networks, of nearest_codebook,
+// and of an encoder's choice of codes. nn/integer_kernels.h, nn/nearest_codebook_kernel.h and
 // nn/code_cost_kernel.h have them once; kernels_<instruction set>.cpp instantiates them.
 //
 // Convolutions are matrix products: positions x (taps * inputs) times (taps * inputs) x outputs.
@@ -43,8 +43,8 @@ struct FeatureRows {
   int count;
 };
 
-// What follows the rounding of a sum (nn/fixed_point.h): nothing, max(x, 0), or a slope of 1/8 below
-// zero.
+// What follows the rounding of a sum (nn/fixed_point.h): nothing, max(x, 0), or a slope of 1/8
+// below zero.
 enum class Activation { none, relu, leaky };
 
 template <class T>
@@ -60,9 +60,9 @@ struct IntegerKernels {
   void (*product)(const PackedConv& conv, const FeatureRows<const std::int16_t>& inputs,
                   const std::ptrdiff_t* taps, std::int32_t* sums, std::ptrdiff_t sums_stride);
 
-  // The sums of `product` as features: outputs[i][o] = saturate16(activation(residual[i][o] + sum)),
-  // for the first `channels` outputs. Where residual.base is null it counts as zero; `conv` has a
-  // bias and shifts.
+  // The sums of `product` as features: outputs[i][o] = saturate16(activation(residual[i][o] +
+  // sum)), for the first `channels` outputs. Where residual.base is null it counts as zero; `conv`
+  // has a bias and shifts.
   void (*convolve)(const PackedConv& conv, const FeatureRows<const std::int16_t>& inputs,
                    const std::ptrdiff_t* taps, const FeatureRows<const std::int16_t>& residual,
                    Activation activation, int channels, const FeatureRows<std::int16_t>& outputs);
@@ -118,8 +118,8 @@ struct NearestKernel {
 // Rows that one thread packs for NearestKernel at a time: whole tiles in every variant.
 inline constexpr int kMaxBlockRows = 192;
 
-// The kernels of nearest_codes and code_candidates. A codebook is packed into panels of kPanel codes:
-// num_panels x channels x kPanel.
+// The kernels of nearest_codes and code_candidates. A codebook is packed into panels of kPanel
+// codes: num_panels x channels x kPanel.
 struct CodeCostKernels {
   // distance[k] = squared distance of z and code k, modulo 2^32.
   void (*narrow_distances)(const std::int16_t* z, int channels, const std::int16_t* codebook,
@@ -135,8 +135,9 @@ struct CodeCostKernels {
   void (*wide_costs)(const std::uint64_t* distance, int num_panels, std::uint32_t mantissa,
                      int shift, std::int32_t* costs);
 
-  // The `count` codes with the lowest scores costs[k] + lengths[k], best first, the lower code first
-  // where they are equal. Returns how many there are: fewer than `count` if there are fewer codes.
+  // The `count` codes with the lowest scores costs[k] + lengths[k], best first, the lower code
+  // first where they are equal. Returns how many there are: fewer than `count` if there are fewer
+  // codes.
   int (*select)(const std::int32_t* costs, const std::int32_t* lengths, int num_panels, int count,
                 std::int32_t* codes, std::int32_t* scores);
 };

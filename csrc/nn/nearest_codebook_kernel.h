@@ -87,9 +87,11 @@ class NearestTile {
   // Codes code, ..., code + n - 1. Inlined, or `nearest` would go through memory for every few
   // codes, and with D = 4 wait longer for that than for its arithmetic.
   template <int n>
-  __attribute__((always_inline)) static inline void compare_codes(
-      const float* z, const StridedMatrix& codebook, const float* offsets, std::int32_t code,
-      Nearest& nearest) {
+  __attribute__((always_inline)) static inline void compare_codes(const float* z,
+                                                                  const StridedMatrix& codebook,
+                                                                  const float* offsets,
+                                                                  std::int32_t code,
+                                                                  Nearest& nearest) {
     Float score[n][kVectors];
     for (int c = 0; c < n; ++c) {
       for (int v = 0; v < kVectors; ++v) score[c][v] = Simd::broadcast(offsets[code + c]);

@@ -29,10 +29,10 @@ Status check_job(const std::vector<const PriorNetwork*>& networks,
                  const WavefrontJob<Stream>& job) {
   if (job.maps.size() < networks.size() || job.outputs.size() != networks.size() ||
       job.streams.size() != networks.size()) {
-    return Status::invalid_argument("every prior needs a map and a stream: " +
-                                    std::to_string(networks.size()) + " priors, " +
-                                    std::to_string(job.maps.size()) + " maps, " +
-                                    std::to_string(job.streams.size()) + " streams");
+    return Status::invalid_argument(
+        "every prior needs a map and a stream: " + std::to_string(networks.size()) + " priors, " +
+        std::to_string(job.maps.size()) + " maps, " + std::to_string(job.streams.size()) +
+        " streams");
   }
   const std::size_t known = job.maps.size() - networks.size();
   for (std::size_t map = 0; map < networks.size(); ++map) {
@@ -84,9 +84,8 @@ template <class Stream>
 std::vector<JobGroup> group_by_shape(const std::vector<WavefrontJob<Stream>>& jobs, int lag) {
   std::vector<std::size_t> order(jobs.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return shapes(jobs[a]) < shapes(jobs[b]);
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return shapes(jobs[a]) < shapes(jobs[b]); });
   std::vector<JobGroup> groups;
   for (std::size_t job : order) {
     const CodeMap& finest = jobs[job].maps.back();

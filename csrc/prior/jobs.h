@@ -1,5 +1,5 @@
-// What the wavefront loop is asked to do, and how it shares the work out: the same on the CPU and on
-// a GPU.
+// What the wavefront loop is asked to do, and how it shares the work out: the same on the CPU and
+// on a GPU.
 #pragma once
 
 #include <cstddef>

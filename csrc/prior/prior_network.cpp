@@ -53,7 +53,9 @@ class Loader {
  private:
   void load_tables(PriorNetwork* network) {
     const auto sized = [&](const char* name, std::int64_t rows, std::int64_t columns,
-                           std::int64_t size) { checks_.require_equal(name, rows * columns, size); };
+                           std::int64_t size) {
+      checks_.require_equal(name, rows * columns, size);
+    };
     sized("size of table tanh", tensors_.tanh.rows, tensors_.tanh.columns, 256);
     sized("size of table sigmoid", tensors_.sigmoid.rows, tensors_.sigmoid.columns, 256);
     sized("size of table exp", tensors_.exp.rows, tensors_.exp.columns, kExpSize);
@@ -63,11 +65,11 @@ class Loader {
     std::copy_n(tensors_.sigmoid.data, 256, tables.sigmoid);
     std::copy_n(tensors_.exp.data, kExpSize, tables.exp);
     checks_.require(*std::min_element(tables.tanh, tables.tanh + 256) >= -127 &&
-                *std::min_element(tables.sigmoid, tables.sigmoid + 256) >= -127,
-            "tables tanh and sigmoid must stay within -127..127");
-    checks_.require(tables.exp[0] > 0 &&
-                std::is_sorted(tables.exp, tables.exp + kExpSize, std::greater<>()),
-            "table exp must start above zero and never increase");
+                        *std::min_element(tables.sigmoid, tables.sigmoid + 256) >= -127,
+                    "tables tanh and sigmoid must stay within -127..127");
+    checks_.require(
+        tables.exp[0] > 0 && std::is_sorted(tables.exp, tables.exp + kExpSize, std::greater<>()),
+        "table exp must start above zero and never increase");
   }
 
   void load_inputs(PriorNetwork* network) {
@@ -80,8 +82,10 @@ class Loader {
     checks_.require_range("hidden channels", tensors_.first.outputs, 1, kMaxChannels);
     checks_.require_range("number of classes", tensors_.classes.rows, 1, 1 << 24);
     checks_.require_range("number of levels", tensors_.levels.rows, 1, 1 << 24);
-    checks_.require_equal("columns of the class table", tensors_.classes.columns, tensors_.first.outputs);
-    checks_.require_equal("columns of the level table", tensors_.levels.columns, tensors_.first.outputs);
+    checks_.require_equal("columns of the class table", tensors_.classes.columns,
+                          tensors_.first.outputs);
+    checks_.require_equal("columns of the level table", tensors_.levels.columns,
+                          tensors_.first.outputs);
     if (!checks_.ok()) return;
 
     network->codes = static_cast<int>(tensors_.embedding.rows);
@@ -99,8 +103,9 @@ class Loader {
   }
 
   void load_condition(PriorNetwork* network) {
-    if (!checks_.require_equal("number of factors", static_cast<std::int64_t>(tensors_.factors.size()),
-                       static_cast<std::int64_t>(tensors_.coarser.size()))) {
+    if (!checks_.require_equal("number of factors",
+                               static_cast<std::int64_t>(tensors_.factors.size()),
+                               static_cast<std::int64_t>(tensors_.coarser.size()))) {
       return;
     }
     for (std::size_t j = 0; j < tensors_.coarser.size(); ++j) {
@@ -109,30 +114,30 @@ class Loader {
       checks_.require_range("factor", factor, 1, kMaxFactor);
       checks_.require_range("number of codes of a coarser map", table.rows, 1, kMaxCodes);
       checks_.require_range("columns of a coarser map's table", table.columns, 1,
-                    kMaxChannels * kMaxFactor * kMaxFactor);
+                            kMaxChannels * kMaxFactor * kMaxFactor);
       if (!checks_.ok()) return;
       checks_.require_equal("remainder of a coarser map's columns by its squared factor",
-                    table.columns % (factor * factor), 0);
+                            table.columns % (factor * factor), 0);
       const std::int64_t channels = table.columns / (factor * factor);
       if (!checks_.require_range("conditioning channels", network->condition_channels + channels, 1,
-                         kMaxChannels)) {
+                                 kMaxChannels)) {
         return;
       }
       network->condition_channels += static_cast<int>(channels);
-      network->coarser.push_back({factor, static_cast<int>(table.rows),
-                                  static_cast<int>(channels), copied(table)});
+      network->coarser.push_back(
+          {factor, static_cast<int>(table.rows), static_cast<int>(channels), copied(table)});
     }
     if (network->coarser.empty()) {
       checks_.require(tensors_.condition.empty(), "conditioning needs a coarser map");
       return;
     }
-    network->condition_in = conv("condition.in", tensors_.condition_in,
-                                 network->condition_channels, network->hidden, window_taps());
+    network->condition_in = conv("condition.in", tensors_.condition_in, network->condition_channels,
+                                 network->hidden, window_taps());
     for (const BlockTensors& block : tensors_.condition) {
       checks_.require(!block.attention, "conditioning has no attention");
       Block loaded;
-      loaded.in = conv("condition.conv", block.in, network->hidden, block.in.outputs,
-                       window_taps());
+      loaded.in =
+          conv("condition.conv", block.in, network->hidden, block.in.outputs, window_taps());
       loaded.out = conv("condition.out", block.out, block.in.outputs, network->hidden, point());
       network->condition.push_back(std::move(loaded));
     }
@@ -146,14 +151,14 @@ class Loader {
       loaded.attention = block.attention;
       if (block.attention) {
         checks_.require(tensors_.heads > 0 && network->hidden % std::max(tensors_.heads, 1) == 0,
-                "hidden channels must be a multiple of heads");
+                        "hidden channels must be a multiple of heads");
         loaded.in = conv("attention.qkv", block.in, network->hidden, 3 * network->hidden, point());
         loaded.out = conv("attention.out", block.out, network->hidden, network->hidden, point());
       } else {
         checks_.require_equal("remainder of a gate's outputs by 2", block.in.outputs % 2, 0);
         const int kernel = gates++ < tensors_.num_blocks ? tensors_.kernel : 1;
-        loaded.in = conv("gate", block.in, network->hidden, block.in.outputs,
-                         causal_taps(kernel, true));
+        loaded.in =
+            conv("gate", block.in, network->hidden, block.in.outputs, causal_taps(kernel, true));
         loaded.out = conv("out", block.out, block.in.outputs / 2, network->hidden, point());
       }
       network->layers.push_back(std::move(loaded));

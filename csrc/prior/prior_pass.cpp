@@ -11,9 +11,9 @@
 namespace vqcodec {
 namespace {
 
-constexpr int kLogitRows = 8;        // positions whose logits are computed together
-constexpr int kQueryRows = 4;        // queries that look at the keys together
-constexpr int kKeyBlock = 1 << 15;   // keys whose weighted values are summed in int32
+constexpr int kLogitRows = 8;       // positions whose logits are computed together
+constexpr int kQueryRows = 4;       // queries that look at the keys together
+constexpr int kKeyBlock = 1 << 15;  // keys whose weighted values are summed in int32
 
 // A product of at least this many multiply-adds is shared out to all threads, unless they are
 // at work on maps already: some 50 microseconds on one core.
@@ -38,8 +38,8 @@ void keep_nucleus(const SamplingRule& rule, std::uint16_t* weights, int codes) {
   const auto same = [](const CodeMap& x, const CodeMap& y) {
     return x.height == y.height && x.width == y.width;
   };
-  return same(a.own, b.own) && std::equal(a.coarser, a.coarser + network.coarser.size(), b.coarser,
-                                          same);
+  return same(a.own, b.own) &&
+         std::equal(a.coarser, a.coarser + network.coarser.size(), b.coarser, same);
 }
 
 // Tiles as the constructor of a pass expects them.
@@ -101,8 +101,7 @@ struct PriorPass::Scratch {
 };
 
 PriorPass::PriorPass(const PriorNetwork& network, Variant variant, Schedule schedule,
-                     std::vector<PriorTile> tiles, CodeSource& source,
-                     const SamplingRule& rule)
+                     std::vector<PriorTile> tiles, CodeSource& source, const SamplingRule& rule)
     : network_(network),
       kernels_(kernels_of(variant).integer),
       schedule_(schedule),
@@ -190,8 +189,8 @@ void PriorPass::allocate() {
   }
 
   const auto rows = [&](int slots, int channels) {
-    return AlignedArray<std::int16_t>(
-        static_cast<std::size_t>(slots) * max_positions_ * channels + 1);
+    return AlignedArray<std::int16_t>(static_cast<std::size_t>(slots) * max_positions_ * channels +
+                                      1);
   };
   stream_slots_ = whole ? steps_ : 1;
   stream_ = rows(stream_slots_, network_.hidden);
@@ -250,8 +249,8 @@ std::shared_ptr<PriorPass::Scratch> PriorPass::make_scratch() const {
   for (std::size_t i = 0; i < scratch->iota.size(); ++i) {
     scratch->iota[i] = static_cast<std::int32_t>(i);
   }
-  scratch->sums = AlignedArray<std::int32_t>(std::max({positions * outputs, kLogitRows * logits, kQueryRows * keys,
-                                 2 * kQueryRows * values}));
+  scratch->sums = AlignedArray<std::int32_t>(std::max(
+      {positions * outputs, kLogitRows * logits, kQueryRows * keys, 2 * kQueryRows * values}));
   scratch->base = AlignedArray<std::int32_t>(positions * network_.hidden);
   scratch->inner = AlignedArray<std::int16_t>(positions * channels);
   scratch->taps.resize(taps);
@@ -291,8 +290,7 @@ void PriorPass::convolve(const Conv& conv, Ring& inputs, const Positions& at, Sc
     const int t = at.t + step_of(taps[i].row, taps[i].column, wavefront_.lag);
     scratch.taps[i] = inputs.offset(t, at.rows.begin + taps[i].row);
   }
-  product(conv, {inputs.data(), at.index, inputs.stride(), at.count}, scratch.taps.data(),
-          scratch);
+  product(conv, {inputs.data(), at.index, inputs.stride(), at.count}, scratch.taps.data(), scratch);
 }
 
 // scratch.sums = a 1x1 convolution of given rows.
@@ -313,7 +311,7 @@ void PriorPass::product(const Conv& conv, const FeatureRows<const std::int16_t>&
     const int first = static_cast<int>(task) * kPanelsPerTask;
     const int count = std::min(kPanelsPerTask, conv.num_panels() - first);
     kernels_.product(conv.packed(first, count), inputs, taps, &scratch.sums[first * kPanel],
-                    stride);
+                     stride);
   });
 }
 
@@ -373,8 +371,8 @@ void PriorPass::condition_in(int t, int, Scratch& scratch) {
   next.clear_margins(t);
   std::fill_n(scratch.base.data(), at.count * network_.hidden, 0);
   kernels_.begin_stream(scratch.sums.data(), network_.condition_in.num_panels() * kPanel,
-                       network_.hidden, scratch.base.data(), condition_stream(t),
-                       rows_of(next, at));
+                        network_.hidden, scratch.base.data(), condition_stream(t),
+                        rows_of(next, at));
 }
 
 void PriorPass::condition_block(int t, int block, Scratch& scratch) {
@@ -388,7 +386,7 @@ void PriorPass::condition_block(int t, int block, Scratch& scratch) {
   Ring& next = condition_input_of(block + 1);
   next.clear_margins(t);
   kernels_.add_to_stream(scratch.sums.data(), condition.out.num_panels() * kPanel, network_.hidden,
-                        condition_stream(t), rows_of(next, at));
+                         condition_stream(t), rows_of(next, at));
 }
 
 void PriorPass::embed_codes(int t, int, Scratch& scratch) {
@@ -422,7 +420,7 @@ void PriorPass::first(int t, int, Scratch& scratch) {
   Ring& next = input_of(0);
   next.clear_margins(t);
   kernels_.begin_stream(scratch.sums.data(), network_.first.num_panels() * kPanel, hidden,
-                       scratch.base.data(), stream(t), rows_of(next, at));
+                        scratch.base.data(), stream(t), rows_of(next, at));
 }
 
 void PriorPass::gate_block(int t, int layer, Scratch& scratch) {
@@ -432,12 +430,12 @@ void PriorPass::gate_block(int t, int layer, Scratch& scratch) {
   const int channels = block.out.inputs();
   const FeatureRows<std::int16_t> inner = inner_rows(channels, at.count, scratch);
   kernels_.gate(scratch.sums.data(), block.in.num_panels() * kPanel, channels, network_.tables.tanh,
-               network_.tables.sigmoid, inner);
+                network_.tables.sigmoid, inner);
   multiply(block.out, inner, scratch);
   Ring& next = input_of(layer + 1);
   next.clear_margins(t);
   kernels_.add_to_stream(scratch.sums.data(), block.out.num_panels() * kPanel, network_.hidden,
-                        stream(t), rows_of(next, at));
+                         stream(t), rows_of(next, at));
 }
 
 // Queries, keys and values of a step; keys and values join those of the steps before.
@@ -448,7 +446,7 @@ void PriorPass::project(int t, int layer, Scratch& scratch) {
   const int hidden = network_.hidden;
   std::int16_t* const rows = qkv(t);
   kernels_.clamp(scratch.sums.data(), conv.num_panels() * kPanel, 3 * hidden, -128,
-                {rows, scratch.iota.data(), 3 * hidden, at.count});
+                 {rows, scratch.iota.data(), 3 * hidden, at.count});
 
   KeyStore& store = key_stores_[layer];
   const int channels = hidden / network_.heads;
@@ -489,7 +487,7 @@ void PriorPass::attend(int t, int layer, Scratch& scratch) {
   Ring& next = input_of(layer + 1);
   next.clear_margins(t);
   kernels_.add_to_stream(scratch.sums.data(), conv.num_panels() * kPanel, network_.hidden,
-                        stream(t), rows_of(next, at));
+                         stream(t), rows_of(next, at));
 }
 
 // Attention of one head for rows first..first+count-1 of a tile's part of a step: into
@@ -507,12 +505,17 @@ void PriorPass::attend_head(int t, int tile, int first, int count, int head, con
 
   // Scores of all keys.
   const int key_pairs = channel_stride(channels) / 2;
-  const PackedConv keys = {&store.keys[begin * channel_stride(channels)], nullptr, nullptr,
-                           std::ptrdiff_t{key_pairs} * kPanel * 2, known / kPanel, 1, key_pairs};
+  const PackedConv keys = {&store.keys[begin * channel_stride(channels)],
+                           nullptr,
+                           nullptr,
+                           std::ptrdiff_t{key_pairs} * kPanel * 2,
+                           known / kPanel,
+                           1,
+                           key_pairs};
   const std::int16_t* const queries =
       qkv(t) + (std::ptrdiff_t{tile} * per_tile + first) * 3 * hidden + head * channels;
   kernels_.product(keys, {queries, scratch.iota.data(), 3 * hidden, count}, &no_tap,
-                  scratch.sums.data(), known);
+                   scratch.sums.data(), known);
 
   // Weights, split into bytes: rows 2 i and 2 i + 1.
   std::int64_t total[kQueryRows];
@@ -544,13 +547,17 @@ void PriorPass::attend_head(int t, int tile, int first, int count, int head, con
   const std::ptrdiff_t width = std::ptrdiff_t{panels} * kPanel;
   std::fill_n(scratch.mean.data(), 2 * count * width, 0);
   for (int key = 0; key < known; key += kKeyBlock) {
-    const std::int8_t* const from = &store.values[begin * round_up(channels, kPanel)] +
-                                    std::ptrdiff_t{key} * kPanel;
-    const PackedConv values = {from, nullptr, nullptr,
-                               static_cast<std::ptrdiff_t>(capacity) * kPanel, panels, 1,
+    const std::int8_t* const from =
+        &store.values[begin * round_up(channels, kPanel)] + std::ptrdiff_t{key} * kPanel;
+    const PackedConv values = {from,
+                               nullptr,
+                               nullptr,
+                               static_cast<std::ptrdiff_t>(capacity) * kPanel,
+                               panels,
+                               1,
                                std::min(kKeyBlock, known - key) / 2};
     kernels_.product(values, {scratch.split.data() + key, scratch.iota.data(), known, 2 * count},
-                    &no_tap, scratch.sums.data(), width);
+                     &no_tap, scratch.sums.data(), width);
     for (std::ptrdiff_t i = 0; i < 2 * count * width; ++i) scratch.mean[i] += scratch.sums[i];
   }
   for (int i = 0; i < count; ++i) {
@@ -580,7 +587,7 @@ void PriorPass::choose_codes(int t, int, Scratch& scratch) {
       const std::int32_t* const logits = &scratch.sums[i * width];
       std::uint16_t* const weights = scratch.weights.data();
       kernels_.weigh(logits, codes, kernels_.maximum(logits, codes), 0, exp_.data(),
-                    static_cast<std::uint32_t>(exp_.size() - 1), weights);
+                     static_cast<std::uint32_t>(exp_.size() - 1), weights);
       if (rule_.nucleus < SamplingRule::kWholeNucleus) keep_nucleus(rule_, weights, codes);
       std::uint32_t sum = 0;
       for (int k = 0; k < codes; k += kFrequencyBlock) {
@@ -591,10 +598,9 @@ void PriorPass::choose_codes(int t, int, Scratch& scratch) {
       const int tile = (first + i) / at.rows.size();
       const int place = (first + i) % at.rows.size();
       const int row = at.rows.begin + place;
-      const std::int64_t cell =
-          std::int64_t{row} * wavefront_.width + t - wavefront_.lag * row;
-      const std::int32_t code = source_.choose(tile, offset_[t] + place,
-                                               {weights, scratch.before.data(), sum, codes});
+      const std::int64_t cell = std::int64_t{row} * wavefront_.width + t - wavefront_.lag * row;
+      const std::int32_t code =
+          source_.choose(tile, offset_[t] + place, {weights, scratch.before.data(), sum, codes});
       if (schedule_ == Schedule::stepwise) tiles_[tile].chosen[cell] = code;
     }
   }

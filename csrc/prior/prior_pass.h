@@ -1,10 +1,10 @@
 // One pass of an integer prior over a code map: all features between the codes that are known
 // and the frequency table of every position.
 //
-// Features are stored by wavefront step, not by row (prior/ring.h), so that a convolution is one matrix
-// product whose inputs lie side by side, and features that no later step reads are forgotten: a few
-// steps of each layer live in a ring, some tens of kB that do not grow with the height of the map.
-// (Attention reads all earlier positions; its keys and values are kept.)
+// Features are stored by wavefront step, not by row (prior/ring.h), so that a convolution is one
+// matrix product whose inputs lie side by side, and features that no later step reads are
+// forgotten: a few steps of each layer live in a ring, some tens of kB that do not grow with the
+// height of the map. (Attention reads all earlier positions; its keys and values are kept.)
 //
 // A pass is a list of stages, each a function of a step:
 //
@@ -78,7 +78,8 @@ class PriorPass {
   // The positions of a step, tile by tile.
   struct Positions;
 
-  // What one attention layer remembers: keys and values, int8, packed like weights, in coding order.
+  // What one attention layer remembers: keys and values, int8, packed like weights, in coding
+  // order.
   struct KeyStore {
     AlignedArray<std::int8_t> keys;    // tile, head, panel of keys, pair of channels
     AlignedArray<std::int8_t> values;  // tile, head, panel of channels, pair of keys
@@ -121,23 +122,23 @@ class PriorPass {
   CodeSource& source_;
   const Wavefront wavefront_;
   const int steps_;
-  const int max_positions_;  // of a step, all tiles
-  std::vector<std::int64_t> offset_;  // position at which a step begins, in coding order
-  int key_capacity_ = 0;              // of each head of a KeyStore
-  std::vector<std::uint16_t> exp_;    // of logits; the last entry is zero
+  const int max_positions_;             // of a step, all tiles
+  std::vector<std::int64_t> offset_;    // position at which a step begins, in coding order
+  int key_capacity_ = 0;                // of each head of a KeyStore
+  std::vector<std::uint16_t> exp_;      // of logits; the last entry is zero
   std::vector<std::int32_t> constant_;  // tiles x hidden: class and level
   std::vector<Stage> stages_;
 
-  Ring coarser_;                         // embedded codes of the maps before
-  std::vector<Ring> condition_rings_;   // inputs of the conditioning blocks
-  Ring codes_;                           // embedded codes of this map
-  std::vector<Ring> rings_;             // inputs of the layers, and of the logits
+  Ring coarser_;                       // embedded codes of the maps before
+  std::vector<Ring> condition_rings_;  // inputs of the conditioning blocks
+  Ring codes_;                         // embedded codes of this map
+  std::vector<Ring> rings_;            // inputs of the layers, and of the logits
   int stream_slots_ = 0;
   int condition_slots_ = 0;
   AlignedArray<std::int16_t> stream_;            // slot, position, channel
   AlignedArray<std::int16_t> condition_stream_;  // likewise
   AlignedArray<std::int16_t> qkv_;               // likewise, of the attention layer at work
-  std::vector<KeyStore> key_stores_;              // by layer
+  std::vector<KeyStore> key_stores_;             // by layer
 };
 
 }  // namespace vqcodec

@@ -18,11 +18,11 @@ Status check_tile(const PriorNetwork& network, const PriorTile& tile) {
   for (std::size_t j = 0; status.ok() && j < network.coarser.size(); ++j) {
     const CodeMap& map = tile.coarser[j];
     const int factor = network.coarser[j].factor;
-    status = expect("height of a coarser map", map.height,
-                    (tile.own.height - 1) / factor + 1, max_side);
+    status =
+        expect("height of a coarser map", map.height, (tile.own.height - 1) / factor + 1, max_side);
     if (!status.ok()) break;
-    status = expect("width of a coarser map", map.width, (tile.own.width - 1) / factor + 1,
-                    max_side);
+    status =
+        expect("width of a coarser map", map.width, (tile.own.width - 1) / factor + 1, max_side);
   }
   return status;
 }

@@ -9,11 +9,11 @@
 #include <string>
 #include <utility>
 
+#include "base/thread_pool.h"
 #include "coding/code_bits.h"
 #include "coding/frequency_table.h"
 #include "coding/range_decoder.h"
 #include "prior/prior_pass.h"
-#include "base/thread_pool.h"
 
 namespace vqcodec {
 namespace {
@@ -22,8 +22,8 @@ static_assert(RangeDecoder::total == kFrequencyTotal, "the coder and the tables 
 
 // How far a map is: the number of steps whose codes are written. Has a cache line to itself.
 //
-// Whoever waits for a step spins for a moment, as the next one is usually only microseconds away, and
-// then sleeps: on a busy machine the thread that it waits for may need this very core.
+// Whoever waits for a step spins for a moment, as the next one is usually only microseconds away,
+// and then sleeps: on a busy machine the thread that it waits for may need this very core.
 class alignas(64) Progress {
  public:
   void publish(int steps) {
@@ -35,7 +35,9 @@ class alignas(64) Progress {
 
   // Those who wait look at `stop` again. Called after it has been set.
   void wake() const {
-    { const std::lock_guard<std::mutex> lock(mutex_); }
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+    }
     changed_.notify_all();
   }
 
@@ -143,8 +145,7 @@ class WavefrontLoop {
   using Job = WavefrontJob<typename Source::Stream>;
 
   WavefrontLoop(const std::vector<const PriorNetwork*>& networks, const std::vector<Job>& jobs,
-                const SamplingRule& rule, Variant variant,
-                const std::function<bool()>& interrupted)
+                const SamplingRule& rule, Variant variant, const std::function<bool()>& interrupted)
       : networks_(networks),
         jobs_(jobs),
         rule_(rule),
@@ -272,9 +273,8 @@ class WavefrontLoop {
 
 template <class Source>
 Status run(const std::vector<const PriorNetwork*>& networks,
-           const std::vector<WavefrontJob<typename Source::Stream>>& jobs,
-           const SamplingRule& rule, Variant variant, const std::function<bool()>& interrupted,
-           WavefrontOutcome* outcome) {
+           const std::vector<WavefrontJob<typename Source::Stream>>& jobs, const SamplingRule& rule,
+           Variant variant, const std::function<bool()>& interrupted, WavefrontOutcome* outcome) {
   if (Status status = check_rule(rule); !status.ok()) return status;
   if (Status status = check_jobs(networks, jobs); !status.ok()) return status;
   WavefrontLoop<Source>(networks, jobs, rule, variant, interrupted).run(outcome);
@@ -291,8 +291,8 @@ Status wavefront_decode(const std::vector<const PriorNetwork*>& networks,
 
 Status wavefront_sample(const std::vector<const PriorNetwork*>& networks,
                         const std::vector<SampleJob>& jobs, const SamplingRule& rule,
-                        Variant variant,
-                        const std::function<bool()>& interrupted, WavefrontOutcome* outcome) {
+                        Variant variant, const std::function<bool()>& interrupted,
+                        WavefrontOutcome* outcome) {
   return run<Samplers>(networks, jobs, rule, variant, interrupted, outcome);
 }
 

@@ -1,5 +1,5 @@
-// An encoder's choice of codes by distortion and rate, in integers: nearest_codes and code_candidates
-// (vqcodec/ops/reference/rate.py defines them).
+// An encoder's choice of codes by distortion and rate, in integers: nearest_codes and
+// code_candidates (vqcodec/ops/reference/rate.py defines them).
 #pragma once
 
 #include <cstdint>

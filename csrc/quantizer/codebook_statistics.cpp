@@ -10,8 +10,8 @@
 
 namespace vqcodec {
 
-Status codebook_statistics(const StridedMatrix& z, const std::int64_t* indices,
-                           std::int64_t codes, float* counts, float* sums) {
+Status codebook_statistics(const StridedMatrix& z, const std::int64_t* indices, std::int64_t codes,
+                           float* counts, float* sums) {
   for (std::int64_t row = 0; row < z.rows; ++row) {
     if (indices[row] < 0 || indices[row] >= codes) {
       return Status::invalid_argument("indices must be in 0.." + std::to_string(codes - 1) +

@@ -15,7 +15,7 @@ namespace vqcodec {
 // Writes codes counts and codes x z.columns sums, whatever was there. The result does not
 // depend on the number of threads. `indices`: z.rows values.
 // invalid_argument: an index outside [0, codes).
-Status codebook_statistics(const StridedMatrix& z, const std::int64_t* indices,
-                           std::int64_t codes, float* counts, float* sums);
+Status codebook_statistics(const StridedMatrix& z, const std::int64_t* indices, std::int64_t codes,
+                           float* counts, float* sums);
 
 }  // namespace vqcodec

@@ -32,14 +32,13 @@ void check_equal(const A& found, const B& expected, const char* text, const char
 
 }  // namespace vqcodec::testing
 
-#define TEST(name)                                                                \
-  static void test_##name();                                                      \
+#define TEST(name)                                                                   \
+  static void test_##name();                                                         \
   static const ::vqcodec::testing::Registration register_##name(#name, test_##name); \
   static void test_##name()
 
 #define CHECK(condition) \
   if (!(condition)) ::vqcodec::testing::report_failure(__FILE__, __LINE__, #condition)
 
-#define CHECK_EQ(found, expected)                                                       \
-  ::vqcodec::testing::check_equal(found, expected, #found " == " #expected, __FILE__, \
-                                  __LINE__)
+#define CHECK_EQ(found, expected) \
+  ::vqcodec::testing::check_equal(found, expected, #found " == " #expected, __FILE__, __LINE__)

@@ -30,8 +30,9 @@ struct SmallKernel {
       : weight(random_values<std::int8_t>(phases * outputs * taps.size() * inputs, -127, 127)),
         bias(random_values<std::int32_t>(phases * outputs, -9999, 9999)),
         shift(random_values<std::uint8_t>(phases * outputs, 8, 12)) {
-    tensors = {weight.data(), bias.data(), shift.data(), phases, outputs,
-               static_cast<std::int64_t>(taps.size()), inputs, {}};
+    tensors = {weight.data(), bias.data(), shift.data(),
+               phases,        outputs,     static_cast<std::int64_t>(taps.size()),
+               inputs,        {}};
     for (int p = 0; p < phases; ++p) {
       tensors.offsets.insert(tensors.offsets.end(), taps.begin(), taps.end());
     }
@@ -111,7 +112,8 @@ TEST(integer_network_gives_the_same_on_any_number_of_threads) {
       CHECK(found == expected);
     }
   }
-  CHECK(!run_network(*network, Variant::scalar, size, inputs, {expected.data()}, [] { return true; }));
+  CHECK(!run_network(*network, Variant::scalar, size, inputs, {expected.data()},
+                     [] { return true; }));
   CHECK(set_num_threads(threads).ok());
 }
 

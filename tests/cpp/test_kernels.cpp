@@ -37,9 +37,10 @@ TEST(kernels_product_equals_plain_loops) {
           for (int i = 0; i < count; ++i) rows.push_back(uniform(0, 2 * count));
           std::vector<std::ptrdiff_t> taps;
           for (int i = 0; i < num_taps; ++i) taps.push_back(std::ptrdiff_t{stride} * uniform(0, 7));
-          const FeatureRows<const std::int16_t> from = {features.data(), rows.data(), stride, count};
+          const FeatureRows<const std::int16_t> from = {features.data(), rows.data(), stride,
+                                                        count};
           kernels_of(variant).integer.product(conv.packed(), from, taps.data(), found.data(),
-                                        conv.num_panels() * kPanel);
+                                              conv.num_panels() * kPanel);
           for (int i = 0; i < count; ++i) {
             for (int o = 0; o < outputs; ++o) {
               std::int32_t sum = bias[o] + rounding_half(shift[o]);
@@ -69,13 +70,15 @@ TEST(kernels_convolve_finishes_the_sums_of_product) {
             const auto weight = random_values<std::int8_t>(outputs * inputs, -127, 127);
             const auto bias = random_values<std::int32_t>(outputs, -100000, 100000);
             const auto shift = random_values<std::uint8_t>(outputs, 0, 14);
-            const Conv conv({weight.data(), bias.data(), shift.data(), outputs, 1, inputs}, {{0, 0}});
+            const Conv conv({weight.data(), bias.data(), shift.data(), outputs, 1, inputs},
+                            {{0, 0}});
             const auto features = random_values<std::int16_t>(count * stride, -32768, 32767);
             const auto added = random_values<std::int16_t>(count * outputs, -32768, 32767);
             std::vector<std::int32_t> rows, sums(count * conv.num_panels() * kPanel);
             for (int i = 0; i < count; ++i) rows.push_back(count - 1 - i);
             const std::ptrdiff_t tap = 0;
-            const FeatureRows<const std::int16_t> from = {features.data(), rows.data(), stride, count};
+            const FeatureRows<const std::int16_t> from = {features.data(), rows.data(), stride,
+                                                          count};
             kernel.product(conv.packed(), from, &tap, sums.data(), conv.num_panels() * kPanel);
             // One more at the end of every row, which must stay as it is.
             std::vector<std::int16_t> found(count * (outputs + 1), 77);
@@ -134,7 +137,7 @@ TEST(kernels_product_uses_all_of_int32) {
     std::vector<std::int32_t> sums(kPanel);
     for (Variant variant : variants()) {
       kernels_of(variant).integer.product(conv.packed(), {features.data(), &row, inputs, 1}, &tap,
-                                    sums.data(), kPanel);
+                                          sums.data(), kPanel);
       CHECK_EQ(sums[0], bias + inputs * 127 * features[0]);
     }
   }
@@ -185,8 +188,7 @@ TEST(kernels_elementwise_are_the_same_in_every_variant) {
       const std::int32_t top = kernel.maximum(sums.data(), stride * count);
       CHECK_EQ(top, *std::max_element(sums.begin(), sums.end()));
       std::vector<std::uint16_t> weights(sums.size());
-      kernel.weigh(sums.data(), stride * count, top, 3, exp.data(), last,
-                   weights.data());
+      kernel.weigh(sums.data(), stride * count, top, 3, exp.data(), last, weights.data());
       std::uint64_t total = 0;
       for (std::size_t i = 0; i < sums.size(); ++i) {
         const std::int64_t distance = (std::int64_t{top} - sums[i]) >> 3;

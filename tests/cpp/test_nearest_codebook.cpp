@@ -113,8 +113,7 @@ TEST(nearest_codebook_refuses_what_is_not_finite) {
   std::vector<std::int64_t> found(3);
   for (Variant variant : variants()) {
     const auto run = [&](std::vector<float> z, std::vector<float> e, std::vector<float> bias) {
-      return nearest_codebook(matrix(z, 3, 1), matrix(e, 2, 1), bias.data(), variant,
-                              found.data());
+      return nearest_codebook(matrix(z, 3, 1), matrix(e, 2, 1), bias.data(), variant, found.data());
     };
     CHECK(run({0, 1, 2}, {0, 2}, {0, 0}).ok());
     for (float bad : {nan, inf, -inf}) {

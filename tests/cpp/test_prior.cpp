@@ -103,8 +103,8 @@ class RandomPrior {
     bytes_.push_back(random_values<std::int8_t>(size, -127, 127));
     biases_.push_back(random_values<std::int32_t>(outputs, -5000, 5000));
     shifts_.push_back(random_values<std::uint8_t>(outputs, 5, 9));
-    return {bytes_.back().data(), biases_.back().data(), shifts_.back().data(), outputs, taps,
-            inputs};
+    return {
+        bytes_.back().data(), biases_.back().data(), shifts_.back().data(), outputs, taps, inputs};
   }
 
   std::vector<std::vector<std::int8_t>> bytes_;
@@ -174,8 +174,8 @@ struct Picture {
 
 std::vector<Picture> pictures() {
   std::vector<Picture> found;
-  for (const auto& [height, width] : {std::pair{1, 1}, {1, 9}, {9, 1}, {2, 2}, {7, 10}, {11, 24},
-                                      {7, 10}, {7, 10}, {20, 6}}) {
+  for (const auto& [height, width] :
+       {std::pair{1, 1}, {1, 9}, {9, 1}, {2, 2}, {7, 10}, {11, 24}, {7, 10}, {7, 10}, {20, 6}}) {
     found.emplace_back(height, width);
   }
   return found;
@@ -199,8 +199,8 @@ TEST(prior_ring_finds_every_neighbour) {
             for (int row = rows.begin; row < rows.end; ++row) {
               const int index = ring.index(tile, row - rows.begin);
               const auto feature = [&](int step, int r) -> std::int16_t& {
-                return ring.data()[ring.offset(step, r - row + rows.begin) +
-                                    index * ring.stride() + 2];
+                return ring
+                    .data()[ring.offset(step, r - row + rows.begin) + index * ring.stride() + 2];
               };
               const auto own = 1 + tile * 1000 + row * 50 + t - lag * row;
               feature(t, row) = static_cast<std::int16_t>(own);
@@ -249,8 +249,8 @@ TEST(prior_sampling_is_one_function) {
         if (expected.size() <= i) expected.push_back(batch[i].codes);
         CHECK(batch[i].codes == expected[i]);
         for (auto& codes : batch[i].codes) std::fill(codes.begin(), codes.end(), -1);
-        status =
-            wavefront_sample(hierarchy.networks(), {jobs[i]}, SamplingRule(), variant, never, &outcome);
+        status = wavefront_sample(hierarchy.networks(), {jobs[i]}, SamplingRule(), variant, never,
+                                  &outcome);
         CHECK(status.ok());
         CHECK(batch[i].codes == expected[i]);
       }
@@ -262,7 +262,8 @@ TEST(prior_sampling_is_one_function) {
         std::vector<std::int64_t> start(size), frequency(size);
         const PriorTile tile = {job.class_id, job.level, job.maps.data(), job.maps[m]};
         CHECK(prior_frequencies(*hierarchy.networks()[m], tile, variant, start.data(),
-                                frequency.data()).ok());
+                                frequency.data())
+                  .ok());
         for (std::size_t i = 0; i < size; ++i) {
           CHECK(start[i] <= picture.words[m][i] && picture.words[m][i] < start[i] + frequency[i]);
         }
@@ -310,8 +311,10 @@ TEST(prior_decoding_can_be_interrupted) {
     CHECK(set_num_threads(threads).ok());
     std::atomic<int> asked{0};
     WavefrontOutcome outcome;
-    CHECK(wavefront_decode(hierarchy.networks(), {picture.job<DecodeJob>()}, Variant::scalar,
-                           [&] { return ++asked > 20; }, &outcome).ok());
+    CHECK(wavefront_decode(
+              hierarchy.networks(), {picture.job<DecodeJob>()}, Variant::scalar,
+              [&] { return ++asked > 20; }, &outcome)
+              .ok());
     CHECK(outcome.interrupted);
   }
 }
@@ -415,8 +418,7 @@ TEST(prior_jobs_are_checked) {
     return status.message();
   };
   CHECK_EQ(refusal([](DecodeJob&) {}), "");
-  CHECK_EQ(refusal([](DecodeJob& j) { j.class_id = 3; }),
-           "map 0: class must be in 0..2, got 3");
+  CHECK_EQ(refusal([](DecodeJob& j) { j.class_id = 3; }), "map 0: class must be in 0..2, got 3");
   CHECK_EQ(refusal([](DecodeJob& j) { j.level = -1; }), "map 0: level must be in 0..1, got -1");
   CHECK_EQ(refusal([](DecodeJob& j) { j.maps[1].height = 7; }).substr(0, 42),
            "map 1: height of a coarser map must be in ");

@@ -8,8 +8,8 @@
 #include <thread>
 #include <vector>
 
-#include "check.h"
 #include "base/thread_pool.h"
+#include "check.h"
 
 namespace vqcodec {
 namespace {

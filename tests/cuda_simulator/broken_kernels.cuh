@@ -54,9 +54,8 @@ __global__ void missing_lane_kernel(BrokenParams p) {
 
 __global__ void two_operations_kernel(BrokenParams p) {
   const int value = static_cast<int>(threadIdx.x);
-  p.out[threadIdx.x] = threadIdx.x < 16
-                           ? __shfl_xor_sync(0xffffffffu, value, 1)
-                           : static_cast<int>(__ballot_sync(0xffffffffu, value));
+  p.out[threadIdx.x] = threadIdx.x < 16 ? __shfl_xor_sync(0xffffffffu, value, 1)
+                                        : static_cast<int>(__ballot_sync(0xffffffffu, value));
 }
 
 __global__ void two_masks_kernel(BrokenParams p) {

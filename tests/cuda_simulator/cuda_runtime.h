@@ -26,12 +26,12 @@
 
 // ---------------------------------------------------------------- vector types
 
-#define VQCODEC_VECTOR_TYPES(scalar, name)                                                    \
-  struct __align__(2 * sizeof(scalar)) name##2 { scalar x, y; };                              \
-  struct name##3 { scalar x, y, z; };                                                         \
-  struct __align__(4 * sizeof(scalar)) name##4 { scalar x, y, z, w; };                        \
-  inline name##2 make_##name##2(scalar x, scalar y) { return {x, y}; }                        \
-  inline name##3 make_##name##3(scalar x, scalar y, scalar z) { return {x, y, z}; }           \
+#define VQCODEC_VECTOR_TYPES(scalar, name)                                          \
+  struct __align__(2 * sizeof(scalar)) name##2 { scalar x, y; };                    \
+  struct name##3 { scalar x, y, z; };                                               \
+  struct __align__(4 * sizeof(scalar)) name##4 { scalar x, y, z, w; };              \
+  inline name##2 make_##name##2(scalar x, scalar y) { return {x, y}; }              \
+  inline name##3 make_##name##3(scalar x, scalar y, scalar z) { return {x, y, z}; } \
   inline name##4 make_##name##4(scalar x, scalar y, scalar z, scalar w) { return {x, y, z, w}; }
 VQCODEC_VECTOR_TYPES(int, int)
 VQCODEC_VECTOR_TYPES(unsigned int, uint)
@@ -62,10 +62,12 @@ inline void __syncthreads(VQCODEC_AT) {
   vqcodec::cuda_simulator::barrier(vqcodec::cuda_simulator::Barrier::plain, 0, at);
 }
 inline int __syncthreads_or(int predicate, VQCODEC_AT) {
-  return vqcodec::cuda_simulator::barrier(vqcodec::cuda_simulator::Barrier::any, predicate, at) != 0;
+  return vqcodec::cuda_simulator::barrier(vqcodec::cuda_simulator::Barrier::any, predicate, at) !=
+         0;
 }
 inline int __syncthreads_and(int predicate, VQCODEC_AT) {
-  return vqcodec::cuda_simulator::barrier(vqcodec::cuda_simulator::Barrier::all, predicate, at) != 0;
+  return vqcodec::cuda_simulator::barrier(vqcodec::cuda_simulator::Barrier::all, predicate, at) !=
+         0;
 }
 inline int __syncthreads_count(int predicate, VQCODEC_AT) {
   return vqcodec::cuda_simulator::barrier(vqcodec::cuda_simulator::Barrier::count, predicate, at);
@@ -99,26 +101,23 @@ T shuffle(Operation operation, unsigned mask, T value, int operand, int width, L
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int lane, int width = 32, VQCODEC_AT) {
-  return vqcodec::cuda_simulator::shuffle(vqcodec::cuda_simulator::Operation::shfl, mask, value, lane, width,
-                                     at);
+  return vqcodec::cuda_simulator::shuffle(vqcodec::cuda_simulator::Operation::shfl, mask, value,
+                                          lane, width, at);
 }
 template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                 VQCODEC_AT) {
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, VQCODEC_AT) {
   return vqcodec::cuda_simulator::shuffle(vqcodec::cuda_simulator::Operation::shfl_up, mask, value,
-                                     static_cast<int>(delta), width, at);
+                                          static_cast<int>(delta), width, at);
 }
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                   VQCODEC_AT) {
-  return vqcodec::cuda_simulator::shuffle(vqcodec::cuda_simulator::Operation::shfl_down, mask, value,
-                                     static_cast<int>(delta), width, at);
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, VQCODEC_AT) {
+  return vqcodec::cuda_simulator::shuffle(vqcodec::cuda_simulator::Operation::shfl_down, mask,
+                                          value, static_cast<int>(delta), width, at);
 }
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32,
-                  VQCODEC_AT) {
-  return vqcodec::cuda_simulator::shuffle(vqcodec::cuda_simulator::Operation::shfl_xor, mask, value, lanes,
-                                     width, at);
+T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32, VQCODEC_AT) {
+  return vqcodec::cuda_simulator::shuffle(vqcodec::cuda_simulator::Operation::shfl_xor, mask, value,
+                                          lanes, width, at);
 }
 
 inline unsigned __ballot_sync(unsigned mask, int predicate, VQCODEC_AT) {
@@ -126,19 +125,19 @@ inline unsigned __ballot_sync(unsigned mask, int predicate, VQCODEC_AT) {
       vqcodec::cuda_simulator::Operation::ballot, mask, predicate != 0, 0, at));
 }
 inline int __any_sync(unsigned mask, int predicate, VQCODEC_AT) {
-  return static_cast<int>(vqcodec::cuda_simulator::collective(vqcodec::cuda_simulator::Operation::any, mask,
-                                                         predicate != 0, 0, at));
+  return static_cast<int>(vqcodec::cuda_simulator::collective(
+      vqcodec::cuda_simulator::Operation::any, mask, predicate != 0, 0, at));
 }
 inline int __all_sync(unsigned mask, int predicate, VQCODEC_AT) {
-  return static_cast<int>(vqcodec::cuda_simulator::collective(vqcodec::cuda_simulator::Operation::all, mask,
-                                                         predicate != 0, 0, at));
+  return static_cast<int>(vqcodec::cuda_simulator::collective(
+      vqcodec::cuda_simulator::Operation::all, mask, predicate != 0, 0, at));
 }
 
-#define VQCODEC_REDUCTION(type, name, operation)                                \
-  inline type __reduce_##name##_sync(unsigned mask, type value, VQCODEC_AT) {   \
-    return static_cast<type>(vqcodec::cuda_simulator::collective(                    \
-        vqcodec::cuda_simulator::Operation::operation, mask,                         \
-        static_cast<std::uint32_t>(value), 0, at));                             \
+#define VQCODEC_REDUCTION(type, name, operation)                                                 \
+  inline type __reduce_##name##_sync(unsigned mask, type value, VQCODEC_AT) {                    \
+    return static_cast<type>(                                                                    \
+        vqcodec::cuda_simulator::collective(vqcodec::cuda_simulator::Operation::operation, mask, \
+                                            static_cast<std::uint32_t>(value), 0, at));          \
   }
 VQCODEC_REDUCTION(unsigned, add, reduce_add)
 VQCODEC_REDUCTION(unsigned, min, reduce_min_unsigned)
@@ -206,8 +205,8 @@ inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 
 // CUDA's own overloads of min and max, in the global namespace.
-#define VQCODEC_MIN_MAX(type)                                  \
-  inline type min(type a, type b) { return b < a ? b : a; }    \
+#define VQCODEC_MIN_MAX(type)                               \
+  inline type min(type a, type b) { return b < a ? b : a; } \
   inline type max(type a, type b) { return a < b ? b : a; }
 VQCODEC_MIN_MAX(int)
 VQCODEC_MIN_MAX(unsigned int)
@@ -222,11 +221,17 @@ inline float max(float a, float b) { return std::fmax(a, b); }
 // ---------------------------------------------------------------- memory
 
 template <class T>
-T __ldg(const T* address) { return *address; }
+T __ldg(const T* address) {
+  return *address;
+}
 template <class T>
-T __ldcg(const T* address) { return *address; }
+T __ldcg(const T* address) {
+  return *address;
+}
 template <class T>
-void __stcg(T* address, T value) { *address = value; }
+void __stcg(T* address, T value) {
+  *address = value;
+}
 
 namespace vqcodec::cuda_simulator {
 
@@ -243,22 +248,21 @@ T atomic(T* address, Update update) {
 
 }  // namespace vqcodec::cuda_simulator
 
-#define VQCODEC_ATOMIC(type, name, expression)                                              \
-  inline type name(type* address, type value) {                                             \
-    return vqcodec::cuda_simulator::atomic(                                                      \
-        address, [value](type old) -> type { return static_cast<type>(expression); });      \
+#define VQCODEC_ATOMIC(type, name, expression)                                         \
+  inline type name(type* address, type value) {                                        \
+    return vqcodec::cuda_simulator::atomic(                                            \
+        address, [value](type old) -> type { return static_cast<type>(expression); }); \
   }
-#define VQCODEC_ATOMICS(type, sum)                                                           \
-  VQCODEC_ATOMIC(type, atomicAdd, sum(old) + sum(value))                                     \
-  VQCODEC_ATOMIC(type, atomicMax, old < value ? value : old)                                 \
-  VQCODEC_ATOMIC(type, atomicMin, value < old ? value : old)                                 \
-  VQCODEC_ATOMIC(type, atomicOr, old | value)                                                \
-  VQCODEC_ATOMIC(type, atomicAnd, old & value)                                               \
-  VQCODEC_ATOMIC(type, atomicExch, (void(old), value))                                       \
-  inline type atomicCAS(type* address, type compare, type value) {                           \
-    return vqcodec::cuda_simulator::atomic(address, [compare, value](type old) -> type {          \
-      return old == compare ? value : old;                                                   \
-    });                                                                                      \
+#define VQCODEC_ATOMICS(type, sum)                                                             \
+  VQCODEC_ATOMIC(type, atomicAdd, sum(old) + sum(value))                                       \
+  VQCODEC_ATOMIC(type, atomicMax, old < value ? value : old)                                   \
+  VQCODEC_ATOMIC(type, atomicMin, value < old ? value : old)                                   \
+  VQCODEC_ATOMIC(type, atomicOr, old | value)                                                  \
+  VQCODEC_ATOMIC(type, atomicAnd, old& value)                                                  \
+  VQCODEC_ATOMIC(type, atomicExch, (void(old), value))                                         \
+  inline type atomicCAS(type* address, type compare, type value) {                             \
+    return vqcodec::cuda_simulator::atomic(                                                    \
+        address, [compare, value](type old) -> type { return old == compare ? value : old; }); \
   }
 VQCODEC_ATOMICS(int, static_cast<unsigned>)
 VQCODEC_ATOMICS(unsigned int, static_cast<unsigned>)

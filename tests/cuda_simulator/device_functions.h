@@ -14,14 +14,14 @@ inline void mma_s8(std::int32_t (&c)[4], const std::uint32_t (&a)[4], const std:
                    cuda_simulator::Location at = cuda_simulator::Location::here()) {
   const cuda_simulator::FragmentsS8 fragments = {c, a, b};
   cuda_simulator::collective(cuda_simulator::Operation::mma_s8, 0xffffffffu,
-                        reinterpret_cast<std::uintptr_t>(&fragments), 0, at);
+                             reinterpret_cast<std::uintptr_t>(&fragments), 0, at);
 }
 
 inline void mma_tf32(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
                      cuda_simulator::Location at = cuda_simulator::Location::here()) {
   const cuda_simulator::FragmentsTF32 fragments = {c, a, b};
   cuda_simulator::collective(cuda_simulator::Operation::mma_tf32, 0xffffffffu,
-                        reinterpret_cast<std::uintptr_t>(&fragments), 0, at);
+                             reinterpret_cast<std::uintptr_t>(&fragments), 0, at);
 }
 
 inline std::int32_t load_acquire(const std::int32_t* address) {
@@ -53,16 +53,16 @@ cudaError_t launch(void (*kernel)(Params), dim3 grid, dim3 block, std::size_t sh
     const Params& params;
   };
   const Call call = {kernel, params};
-  return static_cast<cudaError_t>(cuda_simulator::run(
-      {reinterpret_cast<const void*>(kernel),
-       {grid.x, grid.y, grid.z},
-       {block.x, block.y, block.z},
-       shared,
-       [](const void* pointer) {
-         const Call& thread_call = *static_cast<const Call*>(pointer);
-         thread_call.kernel(thread_call.params);
-       },
-       &call}));
+  return static_cast<cudaError_t>(cuda_simulator::run({reinterpret_cast<const void*>(kernel),
+                                                       {grid.x, grid.y, grid.z},
+                                                       {block.x, block.y, block.z},
+                                                       shared,
+                                                       [](const void* pointer) {
+                                                         const Call& thread_call =
+                                                             *static_cast<const Call*>(pointer);
+                                                         thread_call.kernel(thread_call.params);
+                                                       },
+                                                       &call}));
 }
 
 }  // namespace vqcodec::cuda

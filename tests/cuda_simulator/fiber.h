@@ -90,7 +90,7 @@ struct Fiber {
   void* stack_pointer = nullptr;  // while it does not run
   const void* stack = nullptr;    // lowest address
   std::size_t stack_size = 0;
-  void* fake_stack = nullptr;     // AddressSanitizer's
+  void* fake_stack = nullptr;  // AddressSanitizer's
 #ifdef VQCODEC_FIBER_UCONTEXT
   ucontext_t context;
 #endif

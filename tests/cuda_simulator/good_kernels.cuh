@@ -39,7 +39,7 @@ __global__ void sum_kernel(SumParams p) {
 
 struct ShuffleParams {
   int width;
-  int* out;                 // 8 per thread
+  int* out;                  // 8 per thread
   unsigned long long* wide;  // 1 per thread
 };
 

@@ -260,8 +260,8 @@ TEST(product_s8_is_the_plain_product) {
       for (int column = 0; column < 8; ++column) {
         auto sum = static_cast<std::uint32_t>(c[(p * 16 + row) * 8 + column]);
         for (int k = 0; k < 32; ++k) {
-          sum += static_cast<std::uint32_t>(a[(p * 16 + row) * 32 + k] *
-                                            b[(p * 32 + k) * 8 + column]);
+          sum +=
+              static_cast<std::uint32_t>(a[(p * 16 + row) * 32 + k] * b[(p * 32 + k) * 8 + column]);
         }
         expected[(p * 16 + row) * 8 + column] = static_cast<int>(sum);
       }
@@ -344,8 +344,8 @@ TEST(dp4a_wraps_around) {
     for (std::size_t i = 0; i < 64; ++i) {
       std::int64_t sum = 0x7fffff00;
       for (int byte = 0; byte < 4; ++byte) {
-        sum += static_cast<std::int8_t>(a[i] >> 8 * byte) *
-               static_cast<std::int8_t>(b[i] >> 8 * byte);
+        sum +=
+            static_cast<std::int8_t>(a[i] >> 8 * byte) * static_cast<std::int8_t>(b[i] >> 8 * byte);
       }
       CHECK_EQ(out.values()[i], static_cast<int>(static_cast<std::uint32_t>(sum)));
     }
@@ -356,8 +356,8 @@ TEST(bits_of_one_thread) {
   const With with(Order::forward);
   const Array<int> out(16);
   CHECK(runs(bits_kernel, dim3(1), dim3(1), 0, BitsParams{out}));
-  const std::vector<int> expected = {8, 0, 7, 32, 31, -2, 0xfffe, 1, 1, 2, 3, 4, 0x3f800001, 7,
-                                     15, 77};
+  const std::vector<int> expected = {8, 0, 7, 32, 31,         -2, 0xfffe, 1,
+                                     1, 2, 3, 4,  0x3f800001, 7,  15,     77};
   CHECK(out.values() == expected);
 }
 
@@ -461,8 +461,8 @@ TEST(catches_divergence_at_barriers) {
   const BrokenParams params = {out, 32};
   const dim3 one(1), threads(64);
   CHECK(reported("barrier", barrier_in_branch_kernel, one, threads, 0, params));
-  CHECK(reported("divergence at barrier", barriers_in_two_branches_kernel, one, threads, 0,
-                 params));
+  CHECK(
+      reported("divergence at barrier", barriers_in_two_branches_kernel, one, threads, 0, params));
   CHECK(reported("divergence at barrier", barriers_of_two_kinds_kernel, one, threads, 0, params));
   CHECK(reported("barrier", early_exit_kernel, one, threads, 0, params));
   CHECK(reported("divergence", barrier_against_warp_operation_kernel, one, threads, 0, params));
@@ -521,7 +521,8 @@ TEST(catches_accesses_outside_shared_memory) {
           const With with(n < 0 ? Order::reverse : Order::forward);
           CHECK(launch(shared_outside_kernel, dim3(2), dim3(32), size, nullptr, params) ==
                 cudaErrorLaunchFailure);
-          CHECK(std::strstr(cuda_simulator_last_report(), "outside dynamic shared memory") != nullptr);
+          CHECK(std::strstr(cuda_simulator_last_report(), "outside dynamic shared memory") !=
+                nullptr);
         }
       }
     }
@@ -534,9 +535,8 @@ TEST(catches_accesses_outside_global_memory) {
     const Array<int> out(std::vector<int>(7, 0));
     const OutsideParams params = {7, write, out};
     if (kAsan) {
-      CHECK(dies("AddressSanitizer: heap-buffer-overflow", [&] {
-        launch(global_outside_kernel, dim3(1), dim3(1), 0, nullptr, params);
-      }));
+      CHECK(dies("AddressSanitizer: heap-buffer-overflow",
+                 [&] { launch(global_outside_kernel, dim3(1), dim3(1), 0, nullptr, params); }));
     } else if (write) {
       CHECK(launch(global_outside_kernel, dim3(1), dim3(1), 0, nullptr, params) ==
             cudaErrorLaunchFailure);
@@ -562,7 +562,9 @@ TEST(catches_faults) {
 TEST(unwritten_output_is_visible) {
   std::vector<int> seen;
   for (int round = 0; round < 4; ++round) {
-    const With with(round == 0 ? Order::forward : round == 1 ? Order::reverse : Order::random,
+    const With with(round == 0   ? Order::forward
+                    : round == 1 ? Order::reverse
+                                 : Order::random,
                     static_cast<std::uint64_t>(round));
     const Array<int> out(100);
     CHECK(runs(unwritten_output_kernel, dim3(4), dim3(32), 0, BrokenParams{out, 100}));
@@ -591,8 +593,8 @@ TEST(refuses_too_much_shared_memory) {
   // More than 48 KB without cudaFuncSetAttribute.
   const With with(Order::forward);
   const auto start = [](std::size_t shared) {
-    const cuda_simulator::Launch call = {&shared, {1, 1, 1}, {1, 1, 1}, shared, [](const void*) {},
-                                    nullptr};
+    const cuda_simulator::Launch call = {&shared, {1, 1, 1},          {1, 1, 1},
+                                         shared,  [](const void*) {}, nullptr};
     return static_cast<cudaError_t>(cuda_simulator::run(call));
   };
   CHECK(start(48 * 1024) == cudaSuccess);
@@ -715,8 +717,8 @@ TEST(resident_blocks_are_limited) {
     settings.resident_blocks = resident;
     const With with(settings);
     const Array<int> flag(std::vector<int>{0});
-    const cudaError_t error = launch(needs_all_resident_kernel, dim3(4), dim3(32), 0, nullptr,
-                                     BrokenParams{flag, 0});
+    const cudaError_t error =
+        launch(needs_all_resident_kernel, dim3(4), dim3(32), 0, nullptr, BrokenParams{flag, 0});
     CHECK(error == (resident == 4 ? cudaSuccess : cudaErrorLaunchFailure));
   }
 }
@@ -796,8 +798,9 @@ TEST(settings_of_the_environment) {
   CHECK_EQ(found.resident_blocks, 2);
   setenv("VQCODEC_CUDA_SIMULATOR_ORDER", "reverse", 1);
   CHECK(cuda_simulator::settings_of_environment().order == Order::reverse);
-  for (const char* variable : {"VQCODEC_CUDA_SIMULATOR_ORDER", "VQCODEC_CUDA_SIMULATOR_SMS",
-                               "VQCODEC_CUDA_SIMULATOR_SHARED", "VQCODEC_CUDA_SIMULATOR_RESIDENT"}) {
+  for (const char* variable :
+       {"VQCODEC_CUDA_SIMULATOR_ORDER", "VQCODEC_CUDA_SIMULATOR_SMS",
+        "VQCODEC_CUDA_SIMULATOR_SHARED", "VQCODEC_CUDA_SIMULATOR_RESIDENT"}) {
     unsetenv(variable);
   }
   CHECK(cuda_simulator::settings_of_environment().order == Order::forward);

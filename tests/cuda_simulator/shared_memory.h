@@ -17,8 +17,7 @@ namespace vqcodec::cuda_simulator {
 
 // Reserves pages of which none can be accessed.
 inline unsigned char* reserve(std::size_t size) {
-  void* memory =
-      mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   return static_cast<unsigned char*>(memory);
 }

@@ -69,9 +69,9 @@ struct Thread {
 
 struct Warp {
   std::uint32_t runnable;
-  std::uint32_t arrived;     // wait in a warp operation
+  std::uint32_t arrived;  // wait in a warp operation
   std::uint32_t at_barrier;
-  std::uint32_t gone;        // exited, or never existed
+  std::uint32_t gone;  // exited, or never existed
   Arrival arrivals[32];
 };
 
@@ -527,8 +527,8 @@ class FaultHandler {
 
 // Runs all blocks. The report, or "".
 std::string run_blocks() {
-  const int resident = m.settings.resident_blocks > 0 ? m.settings.resident_blocks
-                                                      : m.settings.multiprocessors;
+  const int resident =
+      m.settings.resident_blocks > 0 ? m.settings.resident_blocks : m.settings.multiprocessors;
   const auto slots = static_cast<std::size_t>(
       std::min<std::uint64_t>(static_cast<std::uint64_t>(resident), m.num_blocks));
   while (m.blocks.size() < slots) m.blocks.push_back(std::make_unique<Block>());
@@ -768,7 +768,8 @@ Settings settings_of_environment() {
       result.order = Order::random;
       if (order[6] == ':') result.seed = std::strtoull(order + 7, nullptr, 10);
     } else if (std::strcmp(order, "forward") != 0 && *order != '\0') {
-      std::fprintf(stderr, "VQCODEC_CUDA_SIMULATOR_ORDER is forward, reverse or random:SEED, got %s\n",
+      std::fprintf(stderr,
+                   "VQCODEC_CUDA_SIMULATOR_ORDER is forward, reverse or random:SEED, got %s\n",
                    order);
       std::abort();
     }

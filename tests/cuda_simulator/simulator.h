@@ -42,17 +42,17 @@ namespace vqcodec::cuda_simulator {
 enum class Order { forward, reverse, random };
 
 struct Settings {
-  Order order = Order::forward;         // VQCODEC_CUDA_SIMULATOR_ORDER: forward, reverse, random:SEED
-  std::uint64_t seed = 0;               // of `random`
-  int multiprocessors = 4;              // VQCODEC_CUDA_SIMULATOR_SMS
-  int shared_limit = 227 * 1024;        // VQCODEC_CUDA_SIMULATOR_SHARED: bytes per block, with opt-in
-  int resident_blocks = 0;              // VQCODEC_CUDA_SIMULATOR_RESIDENT; 0: one per multiprocessor
+  Order order = Order::forward;   // VQCODEC_CUDA_SIMULATOR_ORDER: forward, reverse, random:SEED
+  std::uint64_t seed = 0;         // of `random`
+  int multiprocessors = 4;        // VQCODEC_CUDA_SIMULATOR_SMS
+  int shared_limit = 227 * 1024;  // VQCODEC_CUDA_SIMULATOR_SHARED: bytes per block, with opt-in
+  int resident_blocks = 0;        // VQCODEC_CUDA_SIMULATOR_RESIDENT; 0: one per multiprocessor
   int compute_major = 9, compute_minor = 0;
-  std::int64_t patience = 10'000'000;   // turns of waiting loops without progress: a deadlock
-  bool print_reports = true;            // on stderr, too
-  std::string skip;                     // VQCODEC_CUDA_SIMULATOR_SKIP: "file.cu:123", a place whose
-                                        // __syncthreads or __syncwarp does nothing: do the tests
-                                        // notice that it is missing?
+  std::int64_t patience = 10'000'000;  // turns of waiting loops without progress: a deadlock
+  bool print_reports = true;           // on stderr, too
+  std::string skip;                    // VQCODEC_CUDA_SIMULATOR_SKIP: "file.cu:123", a place whose
+                                       // __syncthreads or __syncwarp does nothing: do the tests
+                                       // notice that it is missing?
 };
 
 // Settings of this process: those of the environment, until configure is called. Random numbers
@@ -82,9 +82,21 @@ enum class Barrier { plain, any, all, count };
 int barrier(Barrier kind, int predicate, Location at);
 
 enum class Operation : std::uint8_t {
-  syncwarp, shfl, shfl_up, shfl_down, shfl_xor, ballot, any, all,
-  reduce_add, reduce_min, reduce_max, reduce_min_unsigned, reduce_max_unsigned,
-  mma_s8, mma_tf32,
+  syncwarp,
+  shfl,
+  shfl_up,
+  shfl_down,
+  shfl_xor,
+  ballot,
+  any,
+  all,
+  reduce_add,
+  reduce_min,
+  reduce_max,
+  reduce_min_unsigned,
+  reduce_max_unsigned,
+  mma_s8,
+  mma_tf32,
 };
 
 // Fragments of one lane (csrc/cuda/device.cuh). Their address is the value of an mma operation.

@@ -157,11 +157,34 @@ class SmallPrior {
   }
 
   std::int64_t told(std::int64_t truth) {
-    static constexpr std::int64_t falsehoods[] = {
-        0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 33, 255, 256, 257, 32768, 32769, 65536, 65537,
-        1 << 20, (1 << 24) + 1, 1 << 30, std::numeric_limits<std::int32_t>::max(),
-        std::int64_t{1} << 32, (std::int64_t{1} << 32) + 1, std::int64_t{1} << 62,
-        std::numeric_limits<std::int32_t>::min(), -1};
+    static constexpr std::int64_t falsehoods[] = {0,
+                                                  1,
+                                                  2,
+                                                  3,
+                                                  4,
+                                                  5,
+                                                  7,
+                                                  8,
+                                                  15,
+                                                  16,
+                                                  17,
+                                                  33,
+                                                  255,
+                                                  256,
+                                                  257,
+                                                  32768,
+                                                  32769,
+                                                  65536,
+                                                  65537,
+                                                  1 << 20,
+                                                  (1 << 24) + 1,
+                                                  1 << 30,
+                                                  std::numeric_limits<std::int32_t>::max(),
+                                                  std::int64_t{1} << 32,
+                                                  (std::int64_t{1} << 32) + 1,
+                                                  std::int64_t{1} << 62,
+                                                  std::numeric_limits<std::int32_t>::min(),
+                                                  -1};
     constexpr int count = static_cast<int>(std::size(falsehoods));
     ++numbers_;
     for (const Lie& lie : lies_) {
@@ -204,8 +227,7 @@ class SmallPrior {
   void patch(std::vector<T>& values) {
     for (const Patch& patch : patches_) {
       if (patch.tensor != tensors_ || values.empty()) continue;
-      values[static_cast<std::size_t>(patch.element) % values.size()] =
-          static_cast<T>(patch.value);
+      values[static_cast<std::size_t>(patch.element) % values.size()] = static_cast<T>(patch.value);
     }
     ++tensors_;
   }

@@ -1,20 +1,20 @@
-// Fuzz target: the loading of an integer network, and of an autoencoder made of it, from what a model
-// file may hold.
+// Fuzz target: the loading of an integer network, and of an autoencoder made of it, from what a
+// model file may hold.
 //
 // An input lists layers whose numbers may be anything: sources that do not exist, sizes that
-// contradict each other, weights whose sums overflow. The network must be refused with a message, or
-// be usable: two variants then give the same planes, and one of them the same pixels by way of an
-// autoencoder, if the network can be its synthesis.
+// contradict each other, weights whose sums overflow. The network must be refused with a message,
+// or be usable: two variants then give the same planes, and one of them the same pixels by way of
+// an autoencoder, if the network can be its synthesis.
+#include "network/integer_network.h"
 #include "autoencoder/autoencoder.h"
 #include "base/thread_pool.h"
 #include "fuzz.h"
-#include "network/integer_network.h"
 #include "network/plane_rows.h"
 
 namespace vqcodec::fuzz {
 namespace {
 
-constexpr std::int64_t kMaxInputs = 64;  // of a kernel
+constexpr std::int64_t kMaxInputs = 64;          // of a kernel
 constexpr std::int64_t kMaxPositions = 1 << 14;  // of all planes times channels: of what is run
 
 // A small number that makes sense; from a wild input now and then any.
@@ -102,7 +102,8 @@ struct Network {
     const auto add_source = [&](bool same_channels) {
       const std::int64_t other = plane(input);
       const PlaneShape found = shape(other);
-      const bool fits = found.stride == made.stride && (!same_channels || found.channels == made.channels);
+      const bool fits =
+          found.stride == made.stride && (!same_channels || found.channels == made.channels);
       layer.sources.push_back(fits || wild ? other : layer.sources[0]);
       return shape(layer.sources.back()).channels;
     };
@@ -132,7 +133,8 @@ struct Network {
       case LayerKind::residual:
         layer.first = kernel(1, made.channels, 1 + input.below(20));
         layer.second = kernel(1, layer.first.outputs, made.channels);
-        if (layer.second.taps > 0 && input.below(2) == 0) {  // the usual second convolution sees one position
+        if (layer.second.taps > 0 &&
+            input.below(2) == 0) {  // the usual second convolution sees one position
           layer.second.taps = 1;
           layer.second.offsets = {{0, 0}};
         }
@@ -150,7 +152,7 @@ struct Network {
                       std::clamp(made.stride, std::int64_t{1}, most)});
   }
 
-  const bool wild;  // whether anything may be wrong
+  const bool wild;                 // whether anything may be wrong
   std::vector<PlaneShape> shapes;  // of all planes, as they are if nothing is
   NetworkTensors tensors;
   std::deque<Kernel> kernels;
@@ -216,10 +218,12 @@ void use_as_autoencoder(const std::shared_ptr<const IntegerNetwork>& network, In
     const int codes = input.below(5), channels = 1 + input.below(4);
     books.emplace_back(static_cast<std::size_t>(codes * channels));
     for (std::int16_t& value : books.back()) value = static_cast<std::int16_t>(257 * input.byte());
-    maps.push_back({std::int64_t{1} << input.below(4), input.below(3) == 0,
+    maps.push_back({std::int64_t{1} << input.below(4),
+                    input.below(3) == 0,
                     {books.back().data(), codes, channels}});
   }
-  const std::vector<Autoencoder::Network> latents(static_cast<std::size_t>(input.below(3)), network);
+  const std::vector<Autoencoder::Network> latents(static_cast<std::size_t>(input.below(3)),
+                                                  network);
   std::shared_ptr<const Autoencoder> autoencoder;
   const Status status = Autoencoder::create(maps, network, latents, network, &autoencoder);
   if (refused(status, "autoencoder: ")) return;

@@ -42,8 +42,7 @@ struct Frequencies {
 void use(const PriorNetwork& network, Input& input) {
   // Factors may have become anything up to 256: a map as large as this one is never too small.
   const std::vector<std::int32_t> zeros(kSize, 0);
-  const std::vector<CodeMap> coarser(network.coarser.size(),
-                                          {zeros.data(), kHeight, kWidth});
+  const std::vector<CodeMap> coarser(network.coarser.size(), {zeros.data(), kHeight, kWidth});
   std::vector<std::int32_t> codes(kSize);
   for (std::int32_t& code : codes) code = input.below(256) % network.codes;
   const PriorTile tile = {0, 0, coarser.data(), {codes.data(), kHeight, kWidth}};
@@ -51,8 +50,8 @@ void use(const PriorNetwork& network, Input& input) {
   const Variant other = variants()[static_cast<std::size_t>(input.byte()) % variants().size()];
   for (Variant variant : {Variant::scalar, other}) {
     Frequencies found;
-    REQUIRE(prior_frequencies(network, tile, variant, found.start.data(),
-                                   found.frequency.data()).ok());
+    REQUIRE(
+        prior_frequencies(network, tile, variant, found.start.data(), found.frequency.data()).ok());
     for (int i = 0; i < kSize; ++i) {
       REQUIRE(found.start[i] >= 0 && found.frequency[i] >= 1);
       REQUIRE(found.start[i] + found.frequency[i] <= kFrequencyTotal);

@@ -62,9 +62,13 @@ Bytes mutated(Bytes bytes, const std::vector<Bytes>& seeds, std::mt19937& random
     const auto byte = static_cast<std::uint8_t>(random());
     switch (below(4)) {
       case 0: bytes.insert(at, byte); break;
-      case 1: bytes.erase(at, at + static_cast<std::ptrdiff_t>(
-                                       std::min<std::size_t>(below(4), bytes.end() - at))); break;
-      case 2: if (at != bytes.end()) *at = byte; break;
+      case 1:
+        bytes.erase(at, at + static_cast<std::ptrdiff_t>(
+                                 std::min<std::size_t>(below(4), bytes.end() - at)));
+        break;
+      case 2:
+        if (at != bytes.end()) *at = byte;
+        break;
       case 3: {
         const Bytes& other = seeds[below(seeds.size())];
         const auto from = other.begin() + static_cast<std::ptrdiff_t>(below(other.size() + 1));

@@ -81,7 +81,8 @@ struct Picture {
   std::uint32_t word(int m, std::size_t i) const {
     const auto& from = bytes[m];
     const std::uint32_t byte = from.empty() ? 0 : from[i % from.size()];
-    const std::uint32_t near = (byte << 16 | byte << 8 | byte) + static_cast<std::uint32_t>(i % 3) - 1;
+    const std::uint32_t near =
+        (byte << 16 | byte << 8 | byte) + static_cast<std::uint32_t>(i % 3) - 1;
     return near & (kFrequencyTotal - 1);
   }
 
@@ -117,8 +118,9 @@ void encode(const Hierarchy& hierarchy, int known, Picture& picture) {
     const std::size_t size = picture.codes[m].size();
     std::vector<std::int64_t> start(size), frequency(size);
     const PriorTile tile = {picture.class_id, picture.level, maps.data(), maps[m]};
-    REQUIRE(prior_frequencies(*hierarchy.networks[m], tile, variants().front(),
-                                   start.data(), frequency.data()).ok());
+    REQUIRE(prior_frequencies(*hierarchy.networks[m], tile, variants().front(), start.data(),
+                              frequency.data())
+                .ok());
     RangeEncoder encoder;
     RangeDecoder reader(picture.bytes[m].data(), picture.bytes[m].size());
     for (std::size_t i = 0; i < size; ++i) {
@@ -198,8 +200,8 @@ class Run {
     for (int m = known_; m < kMaps; ++m) {
       std::fill(picture.codes[m].begin(), picture.codes[m].end(), -1);
     }
-    REQUIRE(wavefront_decode(networks_, {decode_job(picture)}, variants().front(), never,
-                                  &outcome).ok());
+    REQUIRE(wavefront_decode(networks_, {decode_job(picture)}, variants().front(), never, &outcome)
+                .ok());
     REQUIRE(outcome.corrupt == std::vector<int>{corrupt});
     REQUIRE(picture.codes == expected);
   }

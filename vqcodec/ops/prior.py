@@ -4,7 +4,7 @@ Every op takes ``backend``:
 
     "reference"                    NumPy, the definition (`vqcodec.ops.reference.prior`): slow
     "native"                       the compiled core, with the best instruction set
-    "scalar", "avx2", "avx512"     the compiled core, with that instruction set
+    "scalar", "avx2", "avx512", "neon"    the compiled core, with that instruction set
     "cuda", "cuda:1"               a GPU, by number (`vqcodec.ops.cuda`)
     None                           what the environment variable VQCODEC_BACKEND names, or "native"
 
@@ -266,14 +266,14 @@ def _core(backend: str | None) -> _Cpu | cuda.Device | None:
         return None
     if name == "native":
         return _Cpu("")
-    if name in ("scalar", "avx2", "avx512"):
+    if name in ("scalar", "avx2", "avx512", "neon"):
         return _Cpu(name)
     if name.startswith("cuda"):
         number = cuda.number_of(name)
         device = cuda.device(number)
         return device if cuda.trusted(number) else _Cpu("")
     raise InvalidArgument(
-        f"backend must be one of reference, cpu, scalar, avx2, avx512, cuda, got {name!r}"
+        f"backend must be one of reference, native, scalar, avx2, avx512, neon, cuda, got {name!r}"
     )
 
 
