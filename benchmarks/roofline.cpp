@@ -35,8 +35,8 @@ constexpr int kWidth = 32;
 const IntegerKernels& kernel = kAvx2Kernels.integer;
 constexpr int kRows = 6;
 constexpr int kPanels = 1;
-#define MULTIPLY_ADD(sum)                  \
-  "vpmaddwd %%ymm0, %%ymm1, %%ymm15\n"     \
+#define MULTIPLY_ADD(sum)              \
+  "vpmaddwd %%ymm0, %%ymm1, %%ymm15\n" \
   "vpaddd %%ymm15, %%ymm" #sum ", %%ymm" #sum "\n"
 #endif
 constexpr int kChains = 12;  // more than latency times units
@@ -53,25 +53,27 @@ struct Buffers {
 double registers(Buffers&) {
   constexpr long steps = 4'000'000;
   for (long step = 0; step < steps; ++step) {
-    __asm__ volatile(
-        MULTIPLY_ADD(2) MULTIPLY_ADD(3) MULTIPLY_ADD(4) MULTIPLY_ADD(5) MULTIPLY_ADD(6)
-        MULTIPLY_ADD(7) MULTIPLY_ADD(8) MULTIPLY_ADD(9) MULTIPLY_ADD(10) MULTIPLY_ADD(11)
-        MULTIPLY_ADD(12) MULTIPLY_ADD(13) : : : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",
-        "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm15");
+    __asm__ volatile(MULTIPLY_ADD(2) MULTIPLY_ADD(3) MULTIPLY_ADD(4) MULTIPLY_ADD(5) MULTIPLY_ADD(6)
+                         MULTIPLY_ADD(7) MULTIPLY_ADD(8) MULTIPLY_ADD(9) MULTIPLY_ADD(10)
+                             MULTIPLY_ADD(11) MULTIPLY_ADD(12) MULTIPLY_ADD(13)
+                     :
+                     :
+                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
+                       "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm15");
   }
   return static_cast<double>(steps) * kChains * kWidth / 2;
 }
 
 double cached_product(Buffers& buffers) {
   constexpr int repeats = 50'000;
-  const PackedConv conv = {buffers.weights.data(),  nullptr, nullptr,
-                           kPairs * kPanel * 2, kPanels, 1,       kPairs};
+  const PackedConv conv = {
+      buffers.weights.data(), nullptr, nullptr, kPairs * kPanel * 2, kPanels, 1, kPairs};
   std::int32_t index[kRows];
   for (int r = 0; r < kRows; ++r) index[r] = r;
   const std::ptrdiff_t tap = 0;
   for (int repeat = 0; repeat < repeats; ++repeat) {
-    kernel.product(conv, {buffers.rows.data(), index, 2 * kPairs, kRows}, &tap,
-                   buffers.sums.data(), kPanels * kPanel);
+    kernel.product(conv, {buffers.rows.data(), index, 2 * kPairs, kRows}, &tap, buffers.sums.data(),
+                   kPanels * kPanel);
   }
   return static_cast<double>(repeats) * kRows * kPanels * kPanel * 2 * kPairs;
 }
@@ -82,13 +84,19 @@ double second_level(Buffers& buffers) {
   for (int repeat = 0; repeat < repeats; ++repeat) {
     for (const std::int8_t* p = buffers.large.data(); p != end; p += 4 * kWidth) {
 #ifdef __AVX512VNNI__
-      __asm__ volatile("vmovdqu64 (%0), %%zmm0\n vmovdqu64 64(%0), %%zmm1\n"
-                       "vmovdqu64 128(%0), %%zmm2\n vmovdqu64 192(%0), %%zmm3\n"
-                       : : "r"(p) : "xmm0", "xmm1", "xmm2", "xmm3", "memory");
+      __asm__ volatile(
+          "vmovdqu64 (%0), %%zmm0\n vmovdqu64 64(%0), %%zmm1\n"
+          "vmovdqu64 128(%0), %%zmm2\n vmovdqu64 192(%0), %%zmm3\n"
+          :
+          : "r"(p)
+          : "xmm0", "xmm1", "xmm2", "xmm3", "memory");
 #else
-      __asm__ volatile("vmovdqu (%0), %%ymm0\n vmovdqu 32(%0), %%ymm1\n"
-                       "vmovdqu 64(%0), %%ymm2\n vmovdqu 96(%0), %%ymm3\n"
-                       : : "r"(p) : "xmm0", "xmm1", "xmm2", "xmm3", "memory");
+      __asm__ volatile(
+          "vmovdqu (%0), %%ymm0\n vmovdqu 32(%0), %%ymm1\n"
+          "vmovdqu 64(%0), %%ymm2\n vmovdqu 96(%0), %%ymm3\n"
+          :
+          : "r"(p)
+          : "xmm0", "xmm1", "xmm2", "xmm3", "memory");
 #endif
     }
   }
@@ -119,6 +127,6 @@ double best_rate(double (*work)(Buffers&), int threads) {
 
 int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
-  std::printf("%.1f %.1f %.1f\n", best_rate(registers, threads),
-              best_rate(cached_product, threads), best_rate(second_level, threads));
+  std::printf("%.1f %.1f %.1f\n", best_rate(registers, threads), best_rate(cached_product, threads),
+              best_rate(second_level, threads));
 }

@@ -41,8 +41,8 @@ for target in "$@"; do
 
     # QEMU 7 loses the child of a process with threads, so that fork() is not tested.
     run=("qemu-$target" -L "/usr/$triplet")
-    for group in prior_ kernels_ range_ frequency_table wavefront_order nearest_codebook instruction_set; do "${run[@]}" "$build/vqcodec_tests" "$group"; done
-    for name in prior_network range_decoder wavefront; do
+    for group in prior_ kernels_ integer_network_ range_ frequency_table wavefront_order nearest_codebook instruction_set; do "${run[@]}" "$build/vqcodec_tests" "$group"; done
+    for name in integer_network prior_network range_decoder wavefront; do
         "${run[@]}" "$build/fuzz_$name" "tests/fuzz/corpus/$name"
     done
 

@@ -50,6 +50,10 @@ def check_networks(backend: str) -> None:
             backend=backend,
         )
         assert selftest.digest(*maps) == sampled, backend
+    network, planes = selftest.golden_network()
+    assert selftest.digest(*ops.run_network(network, planes, backend=backend)) == selftest.PLANES, backend
+    candidates = ops.code_candidates(*selftest.golden_choice(), 20, backend=backend)
+    assert selftest.digest(*candidates) == selftest.CANDIDATES, backend
 
 
 def check_files(backend: str) -> None:

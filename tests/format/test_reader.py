@@ -29,6 +29,7 @@ from tests.format.test_container import (
 )
 from vqcodec.errors import CorruptChunk, FormatError, InvalidArgument, LimitExceeded, NotVqcodec, TruncatedFile
 from vqcodec.format import container, framing
+from vqcodec.format.chunks import OF_TAG
 from vqcodec.format.container import Container, Limits
 from vqcodec.format.parser import Parser
 from vqcodec.format.reader import Reader
@@ -486,7 +487,7 @@ def test_parser_has_every_chunk_with_its_last_byte(written):
         if at + 1 in ends:
             whole.append(ends[at + 1].tag)
         assert (parser.header is not None) == ("H" in whole)
-        assert list(parser.metadata) == [container.METADATA[t] for t in whole if t in "iex"]
+        assert list(parser.metadata) == [OF_TAG[t].key for t in whole if t in "iex"]
         assert parser.maps == written.maps[: whole.count("M")]
         assert (parser.alpha is not None) == ("A" in whole)
         assert parser.finished == ("Z" in whole)

@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 BUILD = ROOT / "build" / "fuzz"
-NATIVE = ("range_decoder", "wavefront", "prior_network")
+NATIVE = ("range_decoder", "wavefront", "prior_network", "integer_network")
 PYTHON = ("header", "container", "alpha", "metadata", "model", "codec")
 #: Maximum bytes of an input, and maximum number of inputs in a corpus in the repository.
 MAX_LENGTH, MAX_FILES = 640, 40

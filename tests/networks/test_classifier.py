@@ -60,8 +60,8 @@ class TestCandidates:
     @pytest.mark.parametrize(
         "arguments, complaint",
         [
-            ({"keep": 1}, "how many candidates"),
-            ({"classifier": brightness}, "how many candidates"),
+            ({"keep": 1}, "number of candidates"),
+            ({"classifier": brightness}, "number of candidates"),
             ({"n": 3, "candidates": 2, "classifier": brightness}, "cannot keep 3 of 2"),
             ({"keep": 3, "candidates": 2, "classifier": brightness}, "cannot keep 3 of 2"),
             ({"n": 2, "keep": 3, "candidates": 4, "classifier": brightness}, "n and keep both"),
@@ -71,8 +71,8 @@ class TestCandidates:
             ({"candidates": 2, "classifier": "classifier"}, "callable, got str"),
             ({"candidates": 2, "classifier": lambda p, c: [1.0]}, "2 finite scores, got 1"),
             ({"candidates": 2, "classifier": lambda p, c: [0.0, float("nan")]}, "2 finite scores"),
-            ({"candidates": 2, "classifier": lambda p, c: ["good", "bad"]}, "must give numbers"),
-            ({"candidates": 2}, "classifier of your own"),  # the shipped one does not know cats, dogs and owls
+            ({"candidates": 2, "classifier": lambda p, c: ["good", "bad"]}, "must return numbers"),
+            ({"candidates": 2}, "your own classifier"),  # the shipped one does not know cats, dogs and owls
         ],
     )
     def test_unusable_arguments(self, small_model, arguments, complaint):
@@ -111,7 +111,7 @@ class TestCandidates:
         )
         assert "cannot keep 4 of 3" in capsys.readouterr().err
         assert cli.main(["sample", "0", "--candidates", "3", "--size", "16x16", "-o", str(tmp_path / "x.png")]) == 1
-        assert "0 is none" in capsys.readouterr().err
+        assert "0 means no class" in capsys.readouterr().err
 
 
 # -- the shipped classifier --------------------------------------------------------------------

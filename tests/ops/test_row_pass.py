@@ -271,12 +271,12 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_the_core_refuses(name):
     with pytest.raises(InvalidArgument):
-        ops.cpu.load_network([(3, 4)], BROKEN[name], [0])
+        ops.cpu._native.load_network([(3, 4)], BROKEN[name], [0])
 
 
 def test_the_core_proves_the_same_overflow():
     largest = 2**31 - 1 - 3 * 32768
-    ops.cpu.load_network(
+    ops.cpu._native.load_network(
         [(3, 1)], [("convolution", 0, (KERNEL[0], np.full((1, 2), largest, np.int32), *KERNEL[2:]), 1, 1, "none")], [1]
     )
     for inputs, outputs in (
@@ -288,4 +288,4 @@ def test_the_core_proves_the_same_overflow():
         ([(3, 1)], [-1]),
     ):
         with pytest.raises(InvalidArgument):
-            ops.cpu.load_network(inputs, [], outputs)
+            ops.cpu._native.load_network(inputs, [], outputs)

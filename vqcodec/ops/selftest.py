@@ -16,6 +16,20 @@ import numpy as np
 
 from vqcodec.model.config import CodeMap, PriorConfig
 from vqcodec.model.fixed_point import causal_offsets, window_offsets
+from vqcodec.model.integer_network import (
+    Add,
+    Concatenate,
+    Convolution,
+    IntegerNetwork,
+    Kernel,
+    Offsets,
+    PlaneShape,
+    Residual,
+    Subtract,
+    Unshuffle,
+    square_offsets,
+    upscale_offsets,
+)
 from vqcodec.model.prior import Condition, IntegerPrior, Tables, load_prior
 from vqcodec.ops.jobs import DecodeJob, SampleJob
 from vqcodec.ops.reference.backend import Reference
@@ -51,6 +65,9 @@ SAMPLED: tuple[str, ...] = (
     "b58de3c58499e36fc474961ead37d0f503457c7da64fafadf6de96979dbb03da",
     "2d9e9ba7d6a104857fc379686f99f8c107408479fa6d203656be72c12f411ce5",
 )
+#: Of the planes that the golden network makes (int16), and of golden candidates and their costs (int32).
+PLANES = "58247fe9639233771f459a032e373cbc38785272b0fc86f9b0144c65e5d6c2e7"
+CANDIDATES = "e8b69e039d641dbb6fa11f61baaa177e1efac98e9ad9f1152d2780c42398eaef"
 
 
 def failure(device: Device) -> str | None:
@@ -141,6 +158,43 @@ def golden_vectors() -> tuple[np.ndarray, np.ndarray]:
     return (codebook[pairs[:, 0]] + codebook[pairs[:, 1]]) / 2 + noise, codebook
 
 
+def golden_network() -> tuple[IntegerNetwork, list[np.ndarray]]:
+    """A network that has every kind of layer, and planes for it: fine 66 x 74 x 5, coarse 33 x 37 x 34."""
+    draw = _Draw(4)
+
+    def kernel(inputs: int, outputs: int, offsets: Offsets, shift: int = 9) -> Kernel:
+        phases = len(offsets)
+        weight = draw.int8(100, phases, outputs, len(offsets[0]), inputs)
+        bias = draw.int8(127, phases, outputs).astype(np.int32) * 64
+        return Kernel(weight, bias, (shift + draw.int8(2, phases, outputs)).astype(np.uint8), offsets)
+
+    layers = (
+        Unshuffle(0, 2),
+        Convolution(2, kernel(20, 34, square_offsets(3)), activation="relu"),
+        Add(1, 3),
+        Residual(4, kernel(34, 18, square_offsets(3)), kernel(18, 34, square_offsets(1)), "leaky"),
+        Residual(5, kernel(34, 7, square_offsets(1)), kernel(7, 34, square_offsets(3))),
+        Convolution(6, kernel(34, 16, upscale_offsets(4)), upscale=2, activation="leaky"),
+        Convolution(6, kernel(34, 3, square_offsets(3) * 4), upscale=2),
+        Convolution(7, kernel(16, 34, square_offsets(4, 2)), 2),
+        Subtract(9, 6),
+        Concatenate((7, 8, 0)),
+    )
+    planes = [
+        draw.words(h * w * c).astype(np.uint16).view(np.int16).reshape(h, w, c)
+        for h, w, c in ((66, 74, 5), (33, 37, 34))
+    ]
+    return IntegerNetwork((PlaneShape(5, 1), PlaneShape(34, 2)), layers, (10, 11)), planes
+
+
+def golden_choice() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """Arguments of code_candidates: latents (200 x 7), a codebook (90 x 7), lengths, exponents, base."""
+    draw = _Draw(5)
+    z, codebook = (draw.words(n * 7).astype(np.uint16).view(np.int16).reshape(n, 7) for n in (200, 90))
+    z[::2] >>= 4  # near enough to 16-bit arithmetic, and too far for it
+    return z, codebook >> 4, draw.words(90).astype(np.uint8), (draw.words(200) % 4096).astype(np.int32), 36
+
+
 def digest(*arrays: np.ndarray) -> str:
     """SHA-256 of the arrays' bytes, little-endian."""
     found = hashlib.sha256()
@@ -172,7 +226,11 @@ def measure() -> dict[str, Any]:
     found = Reference().prior_frequencies(priors[-1], codes, coarser, CONDITION)
     decoded = Reference().decode(priors, [DecodeJob(SHAPES, each, CONDITION) for each in streams])[0]
     sampled = Reference().sample(priors, [SampleJob(SHAPES, each, CONDITION) for each in words], SHARPNESS, NUCLEUS)
+    network, planes = golden_network()
+    candidates = Reference().code_candidates(*golden_choice(), 20)
     return {
+        "PLANES": digest(*Reference().run_network(network, planes)),
+        "CANDIDATES": digest(*candidates),
         "FREQUENCIES": digest(*found),
         "DECODED": tuple(digest(*maps) for maps in decoded),
         "SAMPLED": tuple(digest(*maps) for maps in sampled),

@@ -37,10 +37,10 @@ LOG2 = np.array([_log2(i) for i in range(256)], np.int64)
 
 
 def code_bits(frequency: np.ndarray) -> np.ndarray:
-    """1/256 bits of codes with these frequencies, 1 .. 2**24 - 1: int64. 2**22 -> 512, 1 -> 6144, 3 -> 5738."""
+    """1/256 bits of codes with these frequencies, 1 .. 2**24: int64. 2**24 -> 0, 2**22 -> 512, 1 -> 6144, 3 -> 5738."""
     frequency = np.asarray(frequency, np.int64)
     exponent = np.frexp(frequency.astype(np.float64))[1].astype(np.int64) - 1  # floor(log2), exactly
-    return 24 * 256 - (256 * exponent + LOG2[(frequency << (23 - exponent) >> 15) & 255])
+    return 24 * 256 - (256 * exponent + LOG2[(frequency << (24 - exponent) >> 16) & 255])
 
 
 def error_costs(z: np.ndarray, codebook: np.ndarray, exponents: np.ndarray, base: int) -> np.ndarray:
