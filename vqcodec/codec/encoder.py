@@ -80,8 +80,8 @@ class Encoding:
     def _prices(self, number: int, rate: Rate, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Codebook, code lengths, and what errors cost at each code, of a map."""
         codebook, lengths = self._autoencoder.codebooks[number], self._autoencoder.code_lengths[number][rate.level]
-        if not self._config.autoencoder.null_code:
-            return codebook, np.zeros_like(lengths), np.zeros_like(shown)
+        if not self._config.autoencoder.null_code:  # errors alone, divided by 64 so that none reaches the largest cost
+            return codebook, np.zeros_like(lengths), np.full_like(shown, -6 * 256)
         return codebook, lengths, (rate.exponent(number) + shown).astype(np.int32)
 
     def _groups(self, numbers: range) -> list[range]:
