@@ -1,6 +1,6 @@
 """GPUs as users meet them, and the kernels under conditions that a GPU would vary.
 
-That the kernels compute what the others do is tested where those are: `test_engine`,
+That the kernels compute what the others do is tested where those are: `test_prior`,
 `test_nearest_codebook` and `test_default_model` run them as the variant "cuda".
 """
 
@@ -24,8 +24,8 @@ import vqcodec
 from tests import cuda_core
 from tests.conftest import scene
 from tests.golden import make
-from tests.test_engine import Hierarchy, assert_same_maps, random_words
-from tests.test_nearest_codebook import problem
+from tests.ops.test_prior import Hierarchy, assert_same_maps, random_words
+from tests.ops.test_nearest_codebook import problem
 from vqcodec import ops
 from vqcodec.codec import images
 from vqcodec.errors import BackendError, InvalidArgument
