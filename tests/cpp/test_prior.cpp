@@ -1,5 +1,5 @@
 // The integer prior: its schedules against each other. That the numbers are those of the definition
-// in NumPy is tested from Python (tests/test_engine.py).
+// in NumPy is tested from Python (tests/ops/test_prior.py).
 
 #include <algorithm>
 #include <atomic>

@@ -28,7 +28,7 @@ int decode(const std::vector<std::uint8_t>& stream, const std::vector<Interval>&
 
 }  // namespace
 
-// Streams that constriction's RangeEncoder wrote (tests/test_engine.py compares many more).
+// Streams that constriction's RangeEncoder wrote (tests/ops/test_prior.py compares many more).
 TEST(range_decoder_golden_streams) {
   CHECK_EQ(decode({0x10}, {{0, 4194304}, {4194304, 4194304}}), 2);
 

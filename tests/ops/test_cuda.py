@@ -1,6 +1,6 @@
 """GPUs from the user's point of view, and the kernels under conditions that vary between GPUs.
 
-That the kernels compute what the others do is tested where those are: `test_engine`,
+That the kernels compute what the others do is tested where those are: `test_prior`,
 `test_nearest_codebook` and `test_default_model` run them as the variant "cuda".
 """
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from vqcodec import ops
 from vqcodec.errors import InvalidArgument
+from vqcodec.ops import selftest
 from vqcodec.ops.reference import rate as reference
 
 BACKENDS = ["reference", *ops.cpu.cpu_variants()]
@@ -121,3 +122,12 @@ def test_arguments_are_checked():
             ops.code_candidates(z, book, lengths, exponents, 15, count)
         with pytest.raises(InvalidArgument, match="count must be"):
             ops.cpu._native.code_candidates(z, book, lengths, exponents, 15, count)
+
+
+def test_golden_hashes():
+    """Those that tests/installed.py compares on other processors."""
+    network, planes = selftest.golden_network()
+    for backend in BACKENDS:
+        assert selftest.digest(*ops.run_network(network, planes, backend=backend)) == selftest.PLANES
+        found = ops.code_candidates(*selftest.golden_choice(), 20, backend=backend)
+        assert selftest.digest(*found) == selftest.CANDIDATES
