@@ -405,7 +405,7 @@ def test_refusals(hierarchy, backend):
 
 
 def test_unknown_backend(hierarchy, monkeypatch):
-    with pytest.raises(InvalidArgument, match="backend must be one of reference, cpu, .* got 'abacus'"):
+    with pytest.raises(InvalidArgument, match="backend must be one of reference, native, .* got 'abacus'"):
         ops.wavefront_decode([], [], [], 0, 0, backend="abacus")
     monkeypatch.setenv("VQCODEC_BACKEND", "sundial")
     with pytest.raises(InvalidArgument, match="sundial"):
