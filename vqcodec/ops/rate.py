@@ -25,7 +25,8 @@ def nearest_codes(
     variant = cpu_variant(backend)
     if variant is None:
         return reference.nearest_codes(z, codebook, lengths, exponents, base)
-    return cpu.nearest_codes(*map(np.ascontiguousarray, (z, codebook, lengths, exponents)), base, variant)
+    z, codebook, lengths, exponents = map(np.ascontiguousarray, (z, codebook, lengths, exponents))
+    return cpu.nearest_codes(z, codebook, lengths, exponents, base, variant)
 
 
 def code_candidates(
@@ -49,7 +50,8 @@ def code_candidates(
     variant = cpu_variant(backend)
     if variant is None:
         return reference.code_candidates(z, codebook, lengths, exponents, base, count)
-    return cpu.code_candidates(*map(np.ascontiguousarray, (z, codebook, lengths, exponents)), base, count, variant)
+    z, codebook, lengths, exponents = map(np.ascontiguousarray, (z, codebook, lengths, exponents))
+    return cpu.code_candidates(z, codebook, lengths, exponents, base, count, variant)
 
 
 def _check(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int) -> None:
