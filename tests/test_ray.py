@@ -23,6 +23,8 @@ from vqcodec import batch
 from vqcodec.errors import InvalidArgument
 from vqcodec.model import file as model_file
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(small_model, tmp_path_factory) -> str:
@@ -75,7 +77,6 @@ def pictures(tmp_path) -> list[str]:
     return names
 
 
-@pytest.mark.slow
 def test_round_trip_with_bad_pictures(cluster, pictures, model):
     """Every name gives one row, in which there is a file or a reason."""
     import ray
@@ -106,7 +107,6 @@ def test_round_trip_with_bad_pictures(cluster, pictures, model):
             assert row["error"].startswith("NotVqcodec: ")
 
 
-@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(cluster, pictures, model, monkeypatch):
     """Ray replaces it and repeats its batch."""
     monkeypatch.setattr(vqcodec.ray, "BATCH", 1)

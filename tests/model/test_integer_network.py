@@ -171,6 +171,7 @@ class TestNetwork:
     def test_reach(self, layers, reach):
         assert network(*layers).reach() == reach
 
+    @pytest.mark.slow
     @settings(deadline=None, max_examples=20)
     @given(autoencoder_configs(), st.integers(0, 2**31))
     def test_nothing_beyond_the_reach_matters(self, config, seed):

@@ -394,6 +394,7 @@ def test_custom_ops_keep_the_rules_of_torch():
     torch.library.opcheck(torch.ops.vqcodec.codebook_statistics.default, (z, indices, 7))
 
 
+@pytest.mark.slow
 def test_compiles_without_graph_breaks():
     z, codebook, bias = as_torch(*problem(30, 7, 4, 15, ties=False))
 

@@ -194,6 +194,7 @@ def test_extremes():
             assert all(equal(ops.run_network(network, planes, backend=variant), expected) for variant in VARIANTS)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(autoencoder_configs(), st.integers(1, 3), st.integers(1, 4), st.integers(0, 2**31), st.data())
 def test_any_autoencoder(config, rows, columns, seed, data):

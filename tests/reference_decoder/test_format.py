@@ -118,6 +118,7 @@ def test_fingerprint():
     assert shipped().fingerprint.hex() == EXPECTED["model"]
 
 
+@pytest.mark.slow
 @GOLDEN
 def test_golden_maps(name):
     assert make.digest(golden(name)[1]) == EXPECTED["maps"][name]

@@ -28,6 +28,8 @@ from vqcodec import cli
 from vqcodec.model import file as model_file
 from vqcodec.tools.bench import codecs, cost, curves, figure, gallery, measure, page, report
 
+pytestmark = pytest.mark.slow
+
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 
@@ -106,7 +108,6 @@ def test_codecs_and_metrics_are_measured_or_named(found):
         assert f"<dt>{name}</dt><dd><b>not here</b>" in found.html
 
 
-@pytest.mark.slow
 def test_sizes_and_psnr_agree_with_a_computation_of_our_own(found):
     picture = Image.open(found.folder / "z<i>.png").convert("RGB")
     rows = found.report["pictures"][2]["rows"]

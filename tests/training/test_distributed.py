@@ -16,6 +16,8 @@ from training import checkpoint, distributed
 from training.networks.quantizer import Quantizer, Rate
 from vqcodec.model.config import CodeMap
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -16,6 +16,8 @@ from training import evaluate, metrics
 from vqcodec import Codec, ops
 from vqcodec.networks import classifier
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("cat", "dog", "owl")
 
 

@@ -124,6 +124,7 @@ def test_shuffles_have_the_order_of_the_integer_network(rows, columns, channels,
     assert torch.equal(fixed_point.shuffle(values, factor), plane_of(x, 8).values)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     autoencoder_configs(), st.integers(1, 2), st.integers(1, 3), st.integers(0, 2**31), st.sampled_from([0.5, 1.0, 2.0])

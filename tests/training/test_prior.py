@@ -16,6 +16,7 @@ from vqcodec.model.prior import Tables, load_prior
 from vqcodec.ops.reference import prior as reference_prior
 
 
+@pytest.mark.slow
 @given(prior_cases(), st.integers(0, CLASSES), st.integers(0, LEVELS - 1))
 @settings(max_examples=60, deadline=None)
 def test_float_twin_computes_the_same_logits(case, class_id, level):
@@ -36,6 +37,7 @@ def test_float_twin_computes_the_same_logits(case, class_id, level):
     np.testing.assert_array_equal(state.cumulative(rows, columns), expected)
 
 
+@pytest.mark.slow
 @given(prior_cases(), st.integers(0, CLASSES), st.integers(0, LEVELS - 1))
 @settings(max_examples=60, deadline=None)
 def test_whole_map_equals_step_by_step(case, class_id, level):

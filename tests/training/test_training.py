@@ -22,6 +22,8 @@ from vqcodec.model.config import preset
 from vqcodec.model.file import Model
 from vqcodec.ops.reference import integer_network as reference
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "training" / "recipes" / "tiny.toml"
 
