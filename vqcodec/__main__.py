@@ -2,6 +2,6 @@
 
 import sys
 
-from vqcodec.cli import command
+from vqcodec.cli import main
 
-sys.exit(command())
+sys.exit(main())

@@ -15,9 +15,7 @@ Heavy modules are imported where they are needed, so that ``--help``, ``--versio
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -30,18 +28,7 @@ from vqcodec.cli.arguments import parser
 from vqcodec.cli.screen import Failure, failed, say
 from vqcodec.errors import VqcodecError
 
-__all__ = ["command", "main"]
-
-
-def command() -> int:
-    """:func:`main` as a separate process, which spends a third less time on loading and unloading PyTorch.
-
-    Nearly all objects of such a short process live as long as it does, and searching them for garbage takes a second:
-    so the collector runs rarely, and not at the end.
-    """
-    gc.set_threshold(50_000, 20, 100)
-    atexit.register(gc.freeze)
-    return main()
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
