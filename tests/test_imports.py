@@ -140,6 +140,7 @@ def test_vqcodec_imports_no_training_and_no_tests():
         ("vqcodec.format.container", {"torch", "numpy", "PIL", "constriction"}),
         ("vqcodec.codec.images", {"torch", "constriction"}),
         ("vqcodec.codec.decoder", {"torch", "constriction"}),
+        ("vqcodec.codec.codec", {"torch", "constriction"}),
         ("vqcodec.ops.range_coder", {"torch", "PIL"}),
         ("vqcodec.format.alpha", {"torch", "PIL"}),
         ("vqcodec.model.file", {"torch", "PIL"}),

@@ -8,17 +8,30 @@ end is trimmed to whole bytes: a decoder reads zeros past it.
 
 from __future__ import annotations
 
-import constriction
+import functools
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from vqcodec.errors import FormatError, InvalidArgument
 
+if TYPE_CHECKING:  # at run time it is imported where it is used: the core decodes by itself
+    import constriction
+
 TOTAL = 1 << 24
 """The sum of the frequencies in a symbol's table."""
 
-# Integer weights that sum to TOTAL minus their count give a scale of exactly 1, so that
-# constriction's table has exactly the frequencies weight + 1.
-_TABLE = constriction.stream.model.Categorical(perfect=False)
+
+@functools.cache
+def _table() -> constriction.stream.model.Categorical:
+    """Tables given with each symbol, as weights.
+
+    Integer weights that sum to TOTAL minus their count give a scale of exactly 1, so that
+    constriction's table has exactly the frequencies weight + 1.
+    """
+    import constriction
+
+    return constriction.stream.model.Categorical(perfect=False)
 
 
 def encode_stream(start: np.ndarray, frequency: np.ndarray) -> bytes:
@@ -43,6 +56,8 @@ def encode_stream(start: np.ndarray, frequency: np.ndarray) -> bytes:
         raise InvalidArgument(
             f"a symbol must own 1 to {TOTAL - 1} of {TOTAL}, got [{start[i]}, {start[i] + frequency[i]}) at {i}"
         )
+    import constriction
+
     encoder = constriction.stream.queue.RangeEncoder()
     # A symbol that leaves only one unit needs a table of two, so the batch must be split.
     for run in np.split(np.arange(len(start)), _changes(frequency == TOTAL - 1)):
@@ -80,7 +95,7 @@ def _small_tables(start: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray,
             [np.stack([frequency, after - 1, one], 1), np.stack([one, start - 1, frequency], 1)],
             np.stack([start, frequency, after], 1),
         )
-    return symbols.astype(np.int32), _TABLE, (tables - 1).astype(np.float64)
+    return symbols.astype(np.int32), _table(), (tables - 1).astype(np.float64)
 
 
 def _trimmed(encoder: constriction.stream.queue.RangeEncoder) -> bytes:
@@ -110,6 +125,8 @@ class StreamDecoder:
     """
 
     def __init__(self, data: bytes) -> None:
+        import constriction
+
         words = np.frombuffer(data + bytes(-len(data) % 4), ">u4").astype(np.uint32)
         self._decoder = constriction.stream.queue.RangeDecoder(words)
 
@@ -130,7 +147,7 @@ class StreamDecoder:
         if (frequency < 1).any() or (cumulative[:, 0] != 0).any() or (cumulative[:, -1] != TOTAL).any():
             raise InvalidArgument(f"every row of cumulative must increase from 0 to {TOTAL}")
         try:
-            symbols: np.ndarray = self._decoder.decode(_TABLE, (frequency - 1).astype(np.float64))
+            symbols: np.ndarray = self._decoder.decode(_table(), (frequency - 1).astype(np.float64))
         except AssertionError as error:
             raise FormatError("the stream must hold a number below its coder's range, found a larger one") from error
         return symbols
