@@ -57,7 +57,7 @@ def check_networks(backend: str) -> None:
 
 
 def digest(maps: Iterable[np.ndarray]) -> str:
-    """SHA-256 of code maps, as in expected.json."""
+    """SHA-256 of code maps: shapes and little-endian int32 values."""
     found = hashlib.sha256()
     for codes in maps:
         found.update(f"{codes.shape}".encode() + np.ascontiguousarray(codes, "<i4").tobytes())

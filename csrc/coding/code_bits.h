@@ -25,8 +25,8 @@ inline constexpr std::uint8_t kLog2[256] = {
     249, 250, 251, 252, 252, 253, 254, 255, 255};
 
 // The bits of a code of this frequency (out of 2^24), in 1/256 bit.
-//     // 2^24 (the only code) -> 0; 2^22 -> 512; 1 -> 6144; 3 -> 24 * 256 - (256 + kLog2[128]) =
-//     5738
+//
+// 2^24 (the only code) -> 0, 2^22 -> 512, 3 -> 24 * 256 - (256 + kLog2[128]) = 5738, 1 -> 6144.
 inline std::int32_t code_bits(std::uint32_t frequency) {
   VQCODEC_ASSERT(0 < frequency && frequency <= (1u << 24));
   const int exponent = 31 - __builtin_clz(frequency);

@@ -17,6 +17,7 @@ import numpy as np
 import vqcodec
 from tests.conftest import scene
 from tests.golden import listing
+from tests.installed import digest
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.images import RasterImage
 
@@ -42,14 +43,6 @@ def pictures() -> dict[str, tuple[RasterImage, dict]]:
         "pixel": (RasterImage(np.full((1, 1, 3), 77, np.uint8)), dict(quality=50)),
         "tiles": (RasterImage(scene(33, 1100, seed=6)), dict(quality=30)),
     }
-
-
-def digest(maps: list[np.ndarray]) -> str:
-    """SHA-256 of code maps: shapes and little-endian int32 values."""
-    found = hashlib.sha256()
-    for m in maps:
-        found.update(f"{m.shape}".encode() + np.ascontiguousarray(m, "<i4").tobytes())
-    return found.hexdigest()
 
 
 def sample_name(class_id: str | None, seed: int) -> str:

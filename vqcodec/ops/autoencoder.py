@@ -27,14 +27,12 @@ def run_network(
     Raises InvalidArgument unless there are as many planes as inputs, of their channels, and of sizes that are
     those of one image.
     """
-    for number, plane in enumerate(planes):
-        if not isinstance(plane, np.ndarray) or plane.dtype != np.int16 or plane.ndim != 3:
-            raise InvalidArgument(f"plane {number} must be height x width x channels, int16")
+    planes = [np.ascontiguousarray(x) for x in planes]
     try:
         integer_network.check_planes(network, planes)
     except ValueError as error:
         raise InvalidArgument(str(error)) from error
-    return backends.autoencoder_backend(backend).run_network(network, [np.ascontiguousarray(x) for x in planes])
+    return backends.autoencoder_backend(backend).run_network(network, planes)
 
 
 def autoencoder_pixels(
