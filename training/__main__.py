@@ -23,7 +23,10 @@ from pathlib import Path
 import torch
 
 from training import autoencoder, codes, data, distributed, priors, recipe
+from training.deadline import Deadline, TimeIsUp
 from training.export import export
+from training.pack import unpacked
+from vqcodec.model import file
 from vqcodec.model.config import preset
 
 STAGES = ("autoencoder", "codes", "priors", "export")
@@ -35,7 +38,12 @@ def main() -> None:
     )
     parser.add_argument("recipe", type=Path, help="TOML file, see training/recipes")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="autoencoder, codes, priors, export")
-    parser.add_argument("--data", type=Path, required=True, help="folder of pictures, see training/data.py")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="pictures: a folder (training/data.py) or a packed file (training/pack.py)",
+    )
     parser.add_argument("--work", type=Path, required=True, help="folder for caches and checkpoints")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
@@ -44,6 +52,12 @@ def main() -> None:
         metavar="A:B",
         help="train only the priors of maps A to B - 1: the rest may run in another process",
     )
+    parser.add_argument(
+        "--model",
+        metavar="FILE",
+        help="go on from the networks of this model file; default: of the shipped one",
+    )
+    parser.add_argument("--minutes", type=float, help="stop within this time, with everything saved")
     parser.add_argument("--threads", type=int, help="threads of this process (default: all cores)")
     parser.add_argument("--out", type=Path, help="model file to write (default: DIR/model.safetensors)")
     args = parser.parse_intermixed_args()
@@ -57,6 +71,9 @@ def main() -> None:
     device = distributed.start(args.device)
     try:
         run(plan, args, stages, device)
+    except TimeIsUp:
+        if distributed.first():
+            print(f"stopped after {args.minutes:g} minutes; the same command goes on", flush=True)
     finally:
         distributed.stop()
 
@@ -64,23 +81,28 @@ def main() -> None:
 def run(
     plan: recipe.Recipe, args: argparse.Namespace, stages: tuple[str, ...] | list[str], device: torch.device
 ) -> None:
+    deadline = Deadline(args.minutes)
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
-    options = dict(crops=plan.data.crops, photo_crops=plan.data.photo_crops, crop=plan.data.crop)
-    distributed.alone(lambda: [data.load(args.data, split, work, **options) for split in ("train", "val")])
-    train, val = (data.load(args.data, split, work, **options) for split in ("train", "val"))
+    options = dataclasses.asdict(plan.data)
+    distributed.alone(lambda: unpacked(args.data, work))
+    root = unpacked(args.data, work)
+    distributed.alone(lambda: [data.load(root, split, work, **options) for split in ("train", "val")])
+    train, val = (data.load(root, split, work, **options) for split in ("train", "val"))
     if distributed.first():
         print(f"{len(train.pixels)} training crops, {len(val.pixels)} for validation", flush=True)
+    model = file.load(args.model if args.model != "default" else None).tensors if args.model else {}
     config = dataclasses.replace(preset(plan.preset), classes=train.classes)
     if "autoencoder" in stages:
-        autoencoder.train(config.autoencoder, plan.stage1, train, val, work, plan.seed, device)
+        known = {name.removeprefix("autoencoder/"): array for name, array in model.items()}
+        autoencoder.train(config.autoencoder, plan.stage1, train, val, work, plan.seed, device, known or None, deadline)
     distributed.wait()
     stage1 = autoencoder.trained(config.autoencoder, work).to(device)
     if "codes" in stages:
-        codes.extract(stage1, plan.codes, train, work, plan.seed)
+        codes.extract(stage1, plan.codes, train, work, plan.seed, deadline)
     if "priors" in stages:
         maps = args.maps or range(len(config.priors))
-        priors.train(config, stage1, plan.stage2, codes.load(work), val, work, plan.seed, maps)
+        priors.train(config, stage1, plan.stage2, codes.load(work), val, work, plan.seed, maps, model, deadline)
     if "export" in stages and distributed.first():
         out = args.out or work / "model.safetensors"
         stage2 = [priors.trained(config, work, m) for m in range(len(config.priors))]

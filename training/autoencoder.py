@@ -21,9 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import checkpoint, distributed
+from training import checkpoint, distributed, perceptual
 from training.data import Crops
-from training.networks.autoencoder import Autoencoder
+from training.deadline import FOREVER, Deadline, TimeIsUp
+from training.networks.autoencoder import Autoencoder, IntegerTensors
 from training.networks.quantizer import Rate
 from training.progress import Progress
 from training.recipe import Stage1
@@ -118,29 +119,32 @@ def train(
     work: Path,
     seed: int,
     device: torch.device | str = "cpu",
+    model: IntegerTensors | None = None,
+    deadline: Deadline = FOREVER,
 ) -> Autoencoder:
     """Train, or go on from ``work/autoencoder.pt``; returns the averaged (EMA) weights.
 
-    What is drawn at random in a step depends on ``seed``, the step and the rank alone.
+    ``model``: the arrays of an exported autoencoder to start from. What is drawn at random in a step depends on ``seed``, the step and the rank alone.
     """
     device = torch.device(device)
     torch.manual_seed(seed)
-    model, average = (Autoencoder(config).to(device, memory_format=torch.channels_last) for _ in range(2))
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
-    run = Run(model, average, optimizer, work / "autoencoder.pt")
+    network, average = (Autoencoder(config).to(device, memory_format=torch.channels_last) for _ in range(2))
+    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
+    run = Run(network, average, optimizer, work / "autoencoder.pt")
     if not run.resume():
         generator = torch.Generator().manual_seed(seed)
-        model.start(batch(crops, 120, min(256, crops.pixels.shape[1]), generator).to(device), Rate.at(config, MIDDLE))
-    network = distributed.parallel(model, unused=recipe.drop_maps > 0)
+        images = batch(crops, 120, min(256, crops.pixels.shape[1]), generator).to(device)
+        network.start(images, Rate.at(config, MIDDLE), model)
+    replicas = distributed.parallel(network, unused=recipe.drop_maps > 0)
     if run.step == 0:
-        average.load_state_dict(model.state_dict())
+        average.load_state_dict(network.state_dict())
     progress = Progress(work, "stage 1", run.step)
     if distributed.first():
         report(average, val, run.step, progress)
     window, worst = 0.0, 0.0
-    model.train()
+    network.train()
     while run.step < recipe.steps:
-        mse = train_step(run, network, crops, recipe, seed)
+        mse = train_step(run, replicas, crops, recipe, seed)
         window, worst = window + mse, max(worst, mse)
         if run.step % 100 == 0:
             psnr = -10 * math.log10(max(window / 100, 1e-10))
@@ -152,6 +156,9 @@ def train(
             if distributed.first():
                 report(average, val, run.step, progress)
             progress.begin(run.step)
+        elif deadline.passed():
+            run.save()
+            raise TimeIsUp
     progress.close()
     average.quantized = True
     return average.eval()
@@ -172,8 +179,11 @@ def train_step(run: Run, network: nn.Module, crops: Crops, recipe: Stage1, seed:
     bfloat16 = x.is_cuda and torch.cuda.is_bf16_supported() and not run.model.quantized
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
         out = network(x, rate, keep=keep)
-    mse = F.mse_loss(out.pixels.float(), x)
-    loss = mse + config.beta * out.commitment / 3
+    pixels = out.pixels.float()
+    distortion = mse = F.mse_loss(pixels, x)
+    if recipe.perceptual:
+        distortion = torch.lerp(mse, perceptual.distortion(pixels, x), recipe.perceptual)
+    loss = distortion + config.beta * out.commitment / 3
     if rate is not None:
         # All lambdas should pull equally hard: distortion grows about as sqrt(lambda).
         loss = (loss + rate.lagrangian * out.bits / 3) * (config.lagrangian(MIDDLE) / rate.lagrangian) ** 0.5

@@ -23,6 +23,7 @@ from torch import Tensor
 from training import distributed
 from training.autoencoder import draw_rate
 from training.data import Crops
+from training.deadline import FOREVER, Deadline, TimeIsUp
 from training.networks.autoencoder import Autoencoder
 from training.recipe import Codes
 
@@ -61,7 +62,9 @@ def load(work: Path) -> CodeMaps:
     )
 
 
-def extract(autoencoder: Autoencoder, recipe: Codes, crops: Crops, work: Path, seed: int) -> None:
+def extract(
+    autoencoder: Autoencoder, recipe: Codes, crops: Crops, work: Path, seed: int, deadline: Deadline = FOREVER
+) -> None:
     """Encode all crops, or go on where a run was interrupted. Codes of another autoencoder are replaced."""
     if not distributed.first():
         distributed.wait()
@@ -100,12 +103,15 @@ def extract(autoencoder: Autoencoder, recipe: Codes, crops: Crops, work: Path, s
         x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div(255)
         for array, codes in zip(files, autoencoder.encode(x, rate)):
             array[row] = codes.cpu().numpy()
-        if (number + 1) % SAVE_EVERY == 0 or number + 1 == len(batches):
+        stop = number + 1 < len(batches) and deadline.passed()
+        if stop or (number + 1) % SAVE_EVERY == 0 or number + 1 == len(batches):
             for array in files:
                 array.flush()
             state["next"] = number + 1
             _write(folder / "state.json", state)
             print(f"codes {number + 1} of {len(batches)} batches", flush=True)
+        if stop:
+            raise TimeIsUp
     np.save(folder / "levels.npy", levels)
     _write(folder / "done.json", {})
     distributed.wait()

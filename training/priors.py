@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from training import checkpoint, distributed
 from training.autoencoder import POSITIONS, entropy, validation
 from training.codes import CodeMaps
 from training.data import Crops
+from training.deadline import FOREVER, Deadline, TimeIsUp
 from training.muon import Muon
 from training.networks.autoencoder import Autoencoder
 from training.networks.prior import Prior, QuantizedConv2d
@@ -62,8 +64,16 @@ class Run:
             self.step = state["step"]
 
 
-def start(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, m: int, work: Path, seed: int) -> Run:
-    """The training of map ``m``: fresh, or as far as its checkpoint in ``work``."""
+def start(
+    config: ModelConfig,
+    autoencoder: Autoencoder,
+    recipe: Stage2,
+    m: int,
+    work: Path,
+    seed: int,
+    model: Mapping[str, np.ndarray],
+) -> Run:
+    """The training of map ``m``: fresh, from ``model`` if it has the map, or as far as its checkpoint in ``work``."""
     torch.manual_seed(seed + 1000 * m)
     auto = config.autoencoder
     device = next(autoencoder.parameters()).device
@@ -74,6 +84,9 @@ def start(config: ModelConfig, autoencoder: Autoencoder, recipe: Stage2, m: int,
         for _ in range(2)
     )
     prior.start([q.codebook for q in autoencoder.quantizers[: m + 1]], autoencoder.quantizers[m].usage.mean(0))
+    prefix = f"prior.{m}/"
+    if known := {name.removeprefix(prefix): array for name, array in model.items() if name.startswith(prefix)}:
+        prior.restore(known)
     average.load_state_dict(prior.state_dict())
     run = Run(
         prior,
@@ -120,13 +133,15 @@ def train(
     work: Path,
     seed: int,
     maps: Sequence[int],
+    model: Mapping[str, np.ndarray] | None = None,
+    deadline: Deadline = FOREVER,
 ) -> None:
-    """Train the priors of ``maps``, or go on from their checkpoints.
+    """Train the priors of ``maps``, or go on from their checkpoints; ``model``: arrays of a model file to start from.
 
     The batch of a step depends on ``seed`` and the step alone, so that the maps can be
     trained in one process or in several with the same result.
     """
-    runs = {m: start(config, autoencoder, recipe, m, work, seed) for m in maps}
+    runs = {m: start(config, autoencoder, recipe, m, work, seed, model or {}) for m in maps}
     window = dict.fromkeys(maps, 0.0)
     first = min(run.step for run in runs.values())
     progress = Progress(work, "stage 2", first)
@@ -146,6 +161,10 @@ def train(
             if distributed.first():
                 report(config, autoencoder, {m: run.average for m, run in runs.items()}, val, done, progress)
             progress.begin(done)
+        elif deadline.passed():
+            for run in runs.values():
+                run.save()
+            raise TimeIsUp
     progress.close()
 
 

@@ -15,6 +15,8 @@ class Data:
     crop: int = 256  #: side of the square crops that are kept, in pixels
     crops: int = 1  #: of every picture: more for a folder of few and large ones
     photo_crops: int = 64  #: of every picture in ROOT/photos
+    lossless_crops: int = 8  #: of every picture in ROOT/lossless that is not kept out
+    synthetic: int = 0  #: pictures that are drawn: training/synthetic.py
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Stage1:
     batch: int = 16
     crop: int = 128  #: side of the training crops, cut at random from those of `Data`
     learning_rate: float = 4e-4
+    #: Share of the distortion that is structure and colour (training/perceptual.py); the rest is squared error.
+    perceptual: float = 0.0
     warmup: int = 200
     clip: float = 0.05
     average: float = 0.999  #: decay of the averaged weights that are shipped

@@ -52,7 +52,7 @@ def run_network(
     network: IntegerNetwork, planes: Sequence[NDArray[np.int16]], variant: str = ""
 ) -> list[NDArray[np.int16]]: ...
 def load_autoencoder(
-    maps: Sequence[tuple[int, bool, NDArray[np.int16]]],
+    maps: Sequence[tuple[int, int | None, NDArray[np.int16]]],
     analysis: IntegerNetwork,
     latents: Sequence[IntegerNetwork],
     synthesis: IntegerNetwork,

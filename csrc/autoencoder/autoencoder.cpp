@@ -39,21 +39,20 @@ class Loader {
     checks_.require_range("channels of a codebook", channels, 1, kMaxChannels);
     if (!checks_.ok()) return;
     std::int64_t first = 0;
-    if (map.residual) {
-      checks_.require(!autoencoder->maps.empty() && vectors.back().stride == map.stride &&
-                          autoencoder->maps.back().channels == channels,
-                      "a residual map needs one of its stride and channels before it");
+    if (vectors.empty() || vectors.back().stride != map.stride) vectors.push_back({0, map.stride});
+    if (map.refines) {
+      first = *map.refines;
+      checks_.require_range("first channel that a map refines", first, 0,
+                            vectors.back().channels - channels);
       if (!checks_.ok()) return;
-      first = autoencoder->maps.back().first_channel;
     } else {
-      if (vectors.empty() || vectors.back().stride != map.stride)
-        vectors.push_back({0, map.stride});
       first = vectors.back().channels;
       vectors.back().channels += channels;
     }
     const std::int16_t* const data = map.codebook.data;
     autoencoder->maps.push_back({static_cast<int>(map.stride), static_cast<int>(codes),
-                                 static_cast<int>(channels), static_cast<int>(first), map.residual,
+                                 static_cast<int>(channels), static_cast<int>(first),
+                                 map.refines.has_value(),
                                  std::vector<std::int16_t>(data, data + codes * channels)});
   }
 
@@ -124,12 +123,12 @@ void read_vectors(const Autoencoder& autoencoder, const CodeMaps& maps, const Pl
     std::int16_t* position = to + map.first_channel;
     for (std::int64_t x = 0; x < width; ++x, position += stride) {
       if (codes == nullptr) {
-        if (!map.residual) std::fill_n(position, map.channels, std::int16_t{0});
+        if (!map.refines) std::fill_n(position, map.channels, std::int16_t{0});
         continue;
       }
       const std::int16_t* const vector = &map.codebook[static_cast<std::size_t>(codes[x]) *
                                                        static_cast<std::size_t>(map.channels)];
-      if (!map.residual) {
+      if (!map.refines) {
         std::copy_n(vector, map.channels, position);
         continue;
       }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/status.h"
@@ -19,12 +20,12 @@
 
 namespace vqcodec {
 
-// A code map as it arrives from a model file. Maps of one stride lie side by side; a residual one
-// adds to the map before it.
+// A code map as it arrives from a model file. The channels of the maps of one stride lie side
+// by side; a map that refines adds to channels of those before it.
 struct MapTensors {
   std::int64_t stride = 0;
-  bool residual = false;
-  TableView<std::int16_t> codebook;  // codes x channels
+  std::optional<std::int64_t> refines;  // first channel
+  TableView<std::int16_t> codebook;     // codes x channels
 };
 
 // Immutable.
@@ -43,7 +44,7 @@ class Autoencoder {
     int codes;
     int channels;
     int first_channel;  // in the vectors of its stride
-    bool residual;
+    bool refines;       // adds to these channels
     std::vector<std::int16_t> codebook;
   };
   std::vector<Map> maps;

@@ -143,15 +143,15 @@ std::vector<PlaneArray> run_network(const NetworkPointer& network,
 using AutoencoderPointer = std::shared_ptr<Autoencoder>;
 using MapArrays = std::vector<Array<std::int32_t>>;
 
-// maps: (stride, residual, codebook) of each
+// maps: (stride, the first channel that it refines or None, codebook) of each
 AutoencoderPointer load_autoencoder(
-    const std::vector<std::tuple<std::int64_t, bool, PlaneArray>>& maps,
+    const std::vector<std::tuple<std::int64_t, std::optional<std::int64_t>, PlaneArray>>& maps,
     const NetworkPointer& analysis, const std::vector<NetworkPointer>& latents,
     const NetworkPointer& synthesis) {
   std::vector<MapTensors> tensors;
-  for (const auto& [stride, residual, codebook] : maps) {
+  for (const auto& [stride, refines, codebook] : maps) {
     if (codebook.ndim() != 2) raise_invalid("a codebook must be codes x channels");
-    tensors.push_back({stride, residual, {codebook.data(), codebook.shape(0), codebook.shape(1)}});
+    tensors.push_back({stride, refines, {codebook.data(), codebook.shape(0), codebook.shape(1)}});
   }
   std::shared_ptr<const Autoencoder> autoencoder;
   raise_unless_ok(Autoencoder::create(tensors, analysis, {latents.begin(), latents.end()},

@@ -218,9 +218,10 @@ void use_as_autoencoder(const std::shared_ptr<const IntegerNetwork>& network, In
     const int codes = input.below(5), channels = 1 + input.below(4);
     books.emplace_back(static_cast<std::size_t>(codes * channels));
     for (std::int16_t& value : books.back()) value = static_cast<std::int16_t>(257 * input.byte());
-    maps.push_back({std::int64_t{1} << input.below(4),
-                    input.below(3) == 0,
-                    {books.back().data(), codes, channels}});
+    maps.push_back(
+        {std::int64_t{1} << input.below(4),
+         input.below(3) == 0 ? std::optional<std::int64_t>(input.below(4) - 1) : std::nullopt,
+         {books.back().data(), codes, channels}});
   }
   const std::vector<Autoencoder::Network> latents(static_cast<std::size_t>(input.below(3)),
                                                   network);

@@ -307,7 +307,7 @@ def micro() -> tuple[ModelConfig, dict[str, np.ndarray]]:
     from tests.support.networks import random_prior
     from training.networks.autoencoder import Autoencoder
 
-    maps = (CodeMap(16, 1, 3), CodeMap(8, 1, 4), CodeMap(8, 1, 3, residual=True))
+    maps = (CodeMap(16, 1, 3), CodeMap(8, 1, 4), CodeMap(8, 1, 3, refines=0))
     top = PriorConfig(
         hidden=2,
         residual=1,

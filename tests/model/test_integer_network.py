@@ -242,8 +242,8 @@ class TestAutoencoder:
 
         config = preset("default").autoencoder
         model = load_autoencoder(config, Autoencoder(config).export())
-        assert round(model.analysis.macs()) == 10870
-        assert round(model.synthesis.macs()) == 24806
+        assert round(model.analysis.macs()) == 10954
+        assert round(model.synthesis.macs()) == 24890
         assert (model.analysis.reach(), model.latent[16].reach(), model.latent[8].reach(), model.synthesis.reach()) == (
             40,
             0,

@@ -168,7 +168,7 @@ def test_pixels():
 
 
 def test_vectors():
-    """Groups side by side, residual maps added with saturation, missing maps zero."""
+    """Groups side by side, maps that refine added with saturation, missing maps zero."""
     config = preset("tiny").autoencoder
     model = integer_autoencoder(random_autoencoder(config, 1))
     maps = random_code_maps(config, 32, 16, 2)

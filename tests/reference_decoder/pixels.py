@@ -44,15 +44,17 @@ class Network:
 
     def vectors(self, maps: list[np.ndarray], stride: int) -> np.ndarray:
         """The codebook vectors of all maps of a stride."""
-        groups: list[np.ndarray] = []
+        total: np.ndarray | None = None
         for m, described in enumerate(self.config["maps"]):
             if described["stride"] == stride:
                 found = self.tensor(f"codebook.{m}", "<i2")[maps[m]]
-                if described["residual"]:
-                    groups[-1] = sat16(groups[-1] + found)
+                first = described["refines"]
+                if first is not None:
+                    part = total[..., first : first + described["dim"]]
+                    part[...] = sat16(part + found)
                 else:
-                    groups.append(found)
-        return np.concatenate(groups, 2)
+                    total = found if total is None else np.concatenate([total, found], 2)
+        return total
 
     # -- layers ------------------------------------------------------------------------------
 

@@ -140,13 +140,13 @@ def test_golden_pixels(name):
 SMALL: dict[str, Any] = dict(hidden=8, residual=5, embedding=3, condition_embedding=2, condition_residual=6)
 NETWORKS: dict[str, Any] = dict(hidden=24, residual=8, encoder_blocks=1, decoder_blocks=2, refine=8, refine_blocks=2)
 DESCRIPTIONS = {
-    # Three strides, residual maps, attention in several maps, all sizes of windows.
+    # Three strides, maps that refine, attention in several maps, all sizes of windows.
     "lapped": ModelConfig(
         name="lapped",
         classes=("a", "b", "\u00e9"),
         card={"not": "in the fingerprint"},
         autoencoder=AutoencoderConfig(
-            maps=(CodeMap(32, 5, 20), CodeMap(16, 3, 300), CodeMap(16, 3, 9, residual=True), CodeMap(8, 2, 7)),
+            maps=(CodeMap(32, 5, 20), CodeMap(16, 3, 300), CodeMap(16, 3, 9, refines=0), CodeMap(8, 2, 7)),
             **NETWORKS,
         ),
         priors=(

@@ -15,7 +15,7 @@ from vqcodec.ops.reference import integer_network as reference
 
 @st.composite
 def autoencoder_configs(draw: st.DrawFn) -> AutoencoderConfig:
-    """One to three strides, one or two maps at each, some of them residual."""
+    """One to three strides, one to three maps at each, some of which refine channels of others."""
     transform = draw(st.sampled_from(["lapped", "conv"]))
     if transform == "lapped":
         strides = [32, 16, 8][-draw(st.integers(1, 3)) :]
@@ -25,9 +25,12 @@ def autoencoder_configs(draw: st.DrawFn) -> AutoencoderConfig:
     for stride in strides:
         dim = draw(st.integers(1, 4))
         maps.append(CodeMap(stride, dim, draw(st.integers(3, 9))))
-        more = draw(st.sampled_from(["none", "group", "residual"]))
-        if more != "none":
-            maps.append(CodeMap(stride, dim, draw(st.integers(3, 9)), residual=more == "residual"))
+        taken = dim
+        for _ in range(draw(st.integers(0, 2))):
+            dim = draw(st.integers(1, taken))
+            refines = draw(st.none() | st.integers(0, taken - dim))
+            maps.append(CodeMap(stride, dim, draw(st.integers(3, 9)), refines))
+            taken += dim if refines is None else 0
     return AutoencoderConfig(
         maps=tuple(maps),
         transform=transform,
@@ -102,11 +105,8 @@ def nearest_codes(autoencoder: IntegerAutoencoder, image: np.ndarray) -> list[np
     for number, stride in enumerate(config.strides):
         above = reference.vectors(autoencoder, maps, height, width)[:number]
         left = reference.run(autoencoder.latent[stride], [features[number], *above])[0].astype(np.int64)
-        end = 0
-        for m in config.maps_at(stride):
-            begin = end - m.dim if m.residual else end
-            end = begin + m.dim
+        for channels in config.channels(stride):
             book = autoencoder.codebooks[len(maps)].astype(np.int64)
-            maps.append(np.square(left[:, :, None, begin:end] - book).sum(3).argmin(2))
-            left[..., begin:end] -= book[maps[-1]]
+            maps.append(np.square(left[:, :, None, channels] - book).sum(3).argmin(2))
+            left[..., channels] -= book[maps[-1]]
     return maps

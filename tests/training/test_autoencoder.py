@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.autoencoders import autoencoder_configs, random_autoencoder
 from training.networks.autoencoder import Autoencoder
 from training.networks.quantizer import Quantizer, Rate, lloyd
 from vqcodec.errors import InvalidArgument
 from vqcodec.model.config import AutoencoderConfig, CodeMap, ffhq1024, imagenet256
 
 SMALL = AutoencoderConfig(
-    maps=(CodeMap(16, 4, 32), CodeMap(8, 2, 16), CodeMap(8, 3, 16), CodeMap(8, 3, 16, residual=True)),
+    maps=(CodeMap(16, 4, 32), CodeMap(8, 2, 16), CodeMap(8, 3, 16), CodeMap(8, 3, 16, refines=2)),
     hidden=24,
     residual=8,
     encoder_blocks=1,
@@ -137,6 +142,46 @@ class TestAutoencoder:
         with torch.no_grad():
             error = (model.eval()(image, RATE).pixels - image).square().mean()
         assert error < 0.1 * image.var()  # 16 codes; an untrained network gives 1.0 and more
+
+    @given(autoencoder_configs(), st.integers(0, 2**31))
+    @settings(max_examples=20, deadline=None)
+    def test_restore_inverts_export(self, config, seed):
+        exported = random_autoencoder(config, seed).export()
+        model = Autoencoder(config)
+        model.restore(exported, torch.rand(1, 3, 64, 64))
+        again = model.export()
+        assert exported.keys() == again.keys()
+        for name in exported:
+            part, _, kind = name.rpartition(".")
+            if kind == "weight":  # to a unit of the last place: the largest exponent may allow no more
+                units = [
+                    np.exp2(-arrays[f"{part}.shift"].astype(float))[..., None, None] for arrays in (exported, again)
+                ]
+                first, second = (arrays[name] * unit for arrays, unit in zip((exported, again), units))
+                assert (np.abs(first - second) <= units[1]).all(), name
+            elif part == "codebook":
+                assert np.array_equal(exported[name][1:], again[name][1:]), name  # code 0 is zero
+
+    def test_maps_that_a_model_lacks_describe_what_it_leaves_out(self):
+        torch.manual_seed(1)
+        images = F.interpolate(torch.rand(8, 3, 16, 16), scale_factor=4, mode="bilinear")
+        fewer = dataclasses.replace(SMALL, maps=SMALL.maps[:2])
+        before, after = Autoencoder(fewer), Autoencoder(SMALL)
+        before.start(images, RATE)
+        exported = before.export()
+        after.start(images, RATE, exported)
+        for name, array in after.export().items():
+            if name.startswith("codebook") and name in exported:
+                assert np.array_equal(array, exported[name])
+        with torch.no_grad():
+            errors = [float(F.mse_loss(model.eval()(images, RATE).pixels, images)) for model in (before, after)]
+        assert errors[1] < 0.9 * errors[0]
+
+    def test_a_model_of_another_shape_is_refused(self):
+        exported = self.model().export()
+        wider = Autoencoder(dataclasses.replace(SMALL, encoder_blocks=SMALL.encoder_blocks + 1))
+        with pytest.raises(InvalidArgument, match="not one to go on from: encoder"):
+            wider.restore(exported, torch.rand(1, 3, 64, 64))
 
     def test_gradients_reach_every_parameter(self):
         model = self.model()

@@ -90,7 +90,7 @@ def test_convolution(rows, columns, inputs, outputs, fractions, scale, activatio
     read, made = fractions
     conv = randomised(FixedConv2d(inputs, outputs, kernel, stride=stride, upscale=upscale, fraction=made), seed, scale)
     x = drawn(seed, rows * stride, columns * stride, inputs)
-    parameters = kernel_of(conv.export(read), conv.offsets * upscale**2)
+    parameters = kernel_of(conv.export(read, made), conv.offsets * upscale**2)
     check(Convolution(0, parameters, stride, upscale, activation), x, conv(plane_of(x, read), activation))
 
 
@@ -100,7 +100,7 @@ def test_transposed_convolution(rows, columns, inputs, outputs, fractions, scale
     read, made = fractions
     conv = randomised(FixedConvTranspose2d(inputs, outputs, kernel, fraction=made), seed, scale)
     x = drawn(seed, rows, columns, inputs)
-    parameters = kernel_of(conv.export(read), conv.offsets)
+    parameters = kernel_of(conv.export(read, made), conv.offsets)
     check(Convolution(0, parameters, upscale=2, activation=activation), x, conv(plane_of(x, read), activation))
 
 
@@ -111,7 +111,7 @@ def test_residual(rows, columns, inputs, outputs, fractions, scale, activation: 
     block = randomised(ResidualBlock(inputs, outputs, zero=False), seed, scale)
     block.conv1.format.fraction.fill_(inner)
     x = drawn(seed, rows, columns, inputs)
-    first = kernel_of(block.conv1.export(read), square_offsets(3))
+    first = kernel_of(block.conv1.export(read, inner), square_offsets(3))
     second = kernel_of(block.conv2.export(inner, read), square_offsets(1))
     check(Residual(0, first, second, activation), x, block(plane_of(x, read), activation))
 
@@ -179,7 +179,7 @@ class TestExponents:
         conv = randomised(FixedConv2d(7, 50, 3), 0, 0.3).float()
         twin = FixedConv2d(7, 50, 3).double()
         twin.load_state_dict(conv.state_dict())
-        for a, b in zip(conv.export(9).values(), twin.export(9).values()):
+        for a, b in zip(conv.export(9, 8).values(), twin.export(9, 8).values()):
             assert np.array_equal(a, b)
 
 

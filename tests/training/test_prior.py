@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.networks import CLASSES, LEVELS, integer_prior, prior_cases, random_maps, random_prior
 from training.networks.prior import Prior
-from vqcodec.errors import ModelError
+from vqcodec.errors import InvalidArgument, ModelError
 from vqcodec.model.config import CodeMap, PriorConfig
 from vqcodec.model.prior import Tables, load_prior
 from vqcodec.ops.reference import prior as reference_prior
@@ -130,6 +130,19 @@ class TestLoading:
         tensors["logits.bias"] = np.full_like(tensors["logits.bias"], 2**31 - 1000)
         with pytest.raises(ModelError, match="int32"):
             self.load(tensors)
+
+    def test_restore_inverts_export(self):
+        exported = self.tensors()
+        prior = Prior(self.config, self.maps, CLASSES, LEVELS + 2)
+        prior.restore(exported)
+        again = prior.export()
+        assert exported.keys() == again.keys()
+        assert np.array_equal(again["level"][:LEVELS], exported["level"])
+        assert (again["level"][LEVELS:] == exported["level"][-1]).all()
+        for name in exported.keys() - {"level"}:
+            assert np.array_equal(exported[name], again[name]), name
+        with pytest.raises(InvalidArgument, match="not one to go on from: first"):
+            Prior(PriorConfig(hidden=9, residual=4, layers=1), self.maps, CLASSES, LEVELS).restore(exported)
 
     def test_negative_bias_counts_too(self):
         tensors = self.tensors()

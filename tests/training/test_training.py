@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.conftest import scene
 from tests.support.autoencoders import nearest_codes
-from training import autoencoder, checkpoint, data, muon, recipe
+from training import autoencoder, checkpoint, data, muon, pack, recipe
 from vqcodec.model import file
 from vqcodec.model.config import preset
 from vqcodec.model.file import Model
@@ -174,3 +174,62 @@ def test_wrong_recipes_name_the_key(text, complaint, tmp_path):
 def test_shipped_recipes_load(path):
     plan = recipe.load(path)
     assert preset(plan.preset).name == plan.preset
+
+
+def test_checkpoints_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PART", 1000)
+    path = tmp_path / "c.pt"
+    for step in (1, 2):
+        state = {"step": step, "weights": torch.arange(2000.0) * step}
+        checkpoint.save(path, state)
+        back = checkpoint.load(path)
+        assert back["step"] == step and torch.equal(back["weights"], state["weights"])
+        parts = [file for file in tmp_path.iterdir() if file != path]
+        assert len(parts) > 8 and all(file.stat().st_size <= 1000 for file in parts)
+    parts[0].write_bytes(b"")
+    with pytest.raises(SystemExit, match="expected parts of"):
+        checkpoint.load(path)
+
+
+def test_a_time_limit_saves_and_the_same_command_goes_on(straight, pictures, tmp_path):
+    packed = tmp_path / "pictures.zip"
+    pack.pack(pictures, packed, 1)  # the data that the limit is for; not the same pixels as the files
+    stopped = subprocess.run(command(packed, tmp_path, "--minutes", "0"), cwd=ROOT, capture_output=True, text=True)
+    assert stopped.returncode == 0 and "stopped after 0 minutes" in stopped.stdout
+    assert checkpoint.load(tmp_path / "autoencoder.pt")["step"] == 1
+    work = tmp_path / "work"
+    for _ in range(20):
+        done = subprocess.run(
+            command(pictures, work, "--minutes", "0.1"), cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        if "wrote" in done.stdout:
+            break
+    assert file.load(work / "model.safetensors").fingerprint == straight[0].fingerprint
+
+
+def test_a_packed_folder_holds_what_the_folder_held(pictures, tmp_path):
+    packed = tmp_path / "pictures.zip"
+    assert pack.pack(pictures, packed, 1) == 95 and packed.stat().st_size < 1e6
+    folder = pack.unpacked(packed, tmp_path)
+    assert folder == pack.unpacked(packed, tmp_path) and pack.unpacked(folder, tmp_path) == folder
+    before, after = (data.load(root, "train", tmp_path / name) for root, name in ((pictures, "a"), (folder, "b")))
+    assert before.classes == after.classes and np.array_equal(before.labels, after.labels)
+    assert np.abs(before.pixels.astype(int) - after.pixels).mean() < 3
+    with pytest.raises(SystemExit, match="more than 0.001"):
+        pack.pack(pictures, packed, 0.001)
+    with pytest.raises(SystemExit, match="no pictures"):
+        pack.pack(tmp_path / "nowhere", packed, 1)
+
+
+def test_pictures_kept_out_of_training(tmp_path):
+    for folder, count in (("train/cats", 1), ("lossless", 22), ("photos", 1)):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(scene(256, 256, seed=i)).save(tmp_path / folder / f"{i}.png")
+    kept = data.kept_out(tmp_path)
+    assert len(kept) == data.KEPT_OUT
+    crops = data.load(tmp_path, "train", tmp_path / "cache", photo_crops=3, lossless_crops=2, synthetic=5)
+    assert len(crops.pixels) == 1 + 3 + 2 * 2 + 5 and crops.classes == ("cats",)
+    excluded = {np.asarray(Image.open(file)).tobytes() for file in kept}
+    # Seeds 0 to 2 serve in other folders, too.
+    assert not excluded & {pixels.tobytes() for pixels in crops.pixels[4:8]}

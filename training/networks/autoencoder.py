@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.networks.fixed_point import BOTTOM, TOP, Format, Plane, calibrate
+from training.networks.fixed_point import BOTTOM, TOP, Format, Plane, calibrate, scale_format
 from training.networks.quantizer import Quantized, Quantizer, Rate, lloyd
 from training.networks.transforms import TRANSFORMS
 from vqcodec.errors import InvalidArgument
 from vqcodec.model.config import AutoencoderConfig
 from vqcodec.model.integer_network import LATENT, PIXELS_IN
+
+IntegerTensors = Mapping[str, np.ndarray]
+#: How often the scales of planes are passed on from one convolution to the next.
+SCALING_PASSES = 8
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class Autoencoder(nn.Module):
     """Pixels -> code maps -> pixels.
 
     The strides are walked from coarse to fine; the maps of a stride quantise
-    consecutive channel groups of its latent tensor (or the error left by the map
-    before), as :mod:`training.networks.transforms` shows.
+    consecutive channel groups of its latent tensor (or what the maps before leave
+    over of some channels), as :mod:`training.networks.transforms` shows.
 
     With ``quantized`` set the networks compute what the exported integer networks compute, see
     :mod:`training.networks.fixed_point`; :meth:`calibrate` must have been called once before.
@@ -78,7 +82,10 @@ class Autoencoder(nn.Module):
 
     def analysis(self, x: Tensor) -> dict[int, Plane]:
         """Features per stride of ``x`` (B x 3 x H x W in [0, 1])."""
-        return self.transform.analysis(self.pixels_in.plane((255 * x - 128) / 256, self.quantized))
+        return self.transform.analysis(self._pixels(x))
+
+    def _pixels(self, x: Tensor) -> Plane:
+        return self.pixels_in.plane((255 * x - 128) / 256, self.quantized)
 
     def synthesis(self, context: Plane) -> Tensor:
         """Pixels in [0, 1], neither rounded nor clamped: B x 3 x H x W."""
@@ -112,11 +119,10 @@ class Autoencoder(nn.Module):
         """Quantise the latent tensor of one stride with its maps, the first of which is ``first``."""
         vectors = torch.zeros_like(z)
         parts = []
-        for number, (m, c) in enumerate(zip(self.config.maps_at(stride), self.channels(stride)), first):
+        for number, c in enumerate(self.config.channels(stride), first):
             if keep is not None and number >= keep:
                 break
-            target = z[:, c] - vectors[:, c] if m.residual else z[:, c]
-            part = self.quantizers[number](target, rate)
+            part = self.quantizers[number](z[:, c] - vectors[:, c], rate)
             added = self._plane(vectors[:, c] + part.vectors).values
             vectors = torch.cat([vectors[:, : c.start], added, vectors[:, c.stop :]], 1)
             parts.append(part)
@@ -155,7 +161,7 @@ class Autoencoder(nn.Module):
             b, h, w = codes[0].shape
             factor = self.config.maps[0].stride // stride
             vectors = self.quantizers[0].codebook.new_zeros(b, self.config.latent_dim(stride), h * factor, w * factor)
-            for part in self.channels(stride):
+            for part in self.config.channels(stride):
                 if number < len(codes):
                     found = F.embedding(codes[number], self.quantizers[number].vectors()).permute(0, 3, 1, 2)
                     vectors[:, part] = self._plane(vectors[:, part] + found).values
@@ -163,19 +169,18 @@ class Autoencoder(nn.Module):
             context = self.transform.merge(stride, context, self._plane(vectors))
         return context
 
-    def channels(self, stride: int) -> list[slice]:
-        """The channels of the latent tensor of a stride that each of its maps quantises."""
-        found, end = [], 0
-        for m in self.config.maps_at(stride):
-            begin = end - m.dim if m.residual else end
-            end = begin + m.dim
-            found.append(slice(begin, end))
-        return found
-
     @torch.no_grad()
-    def start(self, images: Tensor, rate: Rate | None) -> None:
-        """Prepare for training from sample ``images`` (B x 3 x H x W): KLT, then Lloyd codebooks."""
-        self.transform.start(self.pixels_in.plane((255 * images - 128) / 256, False))
+    def start(self, images: Tensor, rate: Rate | None, model: IntegerTensors | None = None) -> None:
+        """Prepare for training from sample ``images`` (B x 3 x H x W): KLT, then Lloyd codebooks.
+
+        ``model``: the arrays of an exported autoencoder (:meth:`export`) to go on from instead, of this
+        configuration or of one that has fewer maps.
+        """
+        known = 0
+        if model is None:
+            self.transform.start(self._pixels(images))
+        else:
+            known = self.restore(model, images)
         if rate is None:
             return
         features = self.analysis(images)
@@ -184,18 +189,51 @@ class Autoencoder(nn.Module):
         for stride in self.config.strides:
             z = self.transform.latent(stride, features, context).values
             left = z.clone()
-            for number, (m, c) in enumerate(zip(self.config.maps_at(stride), self.channels(stride)), first):
+            for number, (m, c) in enumerate(zip(self.config.maps_at(stride), self.config.channels(stride)), first):
                 rows = left[:, c].permute(0, 2, 3, 1).reshape(-1, m.dim)
                 quantizer = self.quantizers[number]
-                quantizer.reset(*lloyd(rows, m.codes, rate.lagrangian))
+                if number >= known:
+                    quantizer.reset(*lloyd(rows, m.codes, rate.lagrangian))
                 left[:, c] -= quantizer.eval()(left[:, c], rate).vectors
             first += len(self.config.maps_at(stride))
             context = self.transform.merge(stride, context, self._plane(z - left))
         self.train()
 
+    def restore(self, model: IntegerTensors, images: Tensor) -> int:
+        """Take weights and codebooks from exported arrays; returns how many maps they have.
+
+        ``images``: samples from which maps that they lack get channels of their own.
+
+        How planes of features are scaled is not in a model file, and makes no difference to what the networks
+        compute: they are scaled so that weights are about as large as new ones.
+        """
+        for _ in range(SCALING_PASSES):
+            for part in self.transform.convolutions():
+                try:
+                    arrays = {name: model[f"{part.name}.{name}"] for name in ("weight", "bias", "shift")}
+                    part.convolution.restore(arrays, part.read, part.made)
+                except (KeyError, RuntimeError) as error:
+                    raise InvalidArgument(f"the model is not one to go on from: {part.name}: {error}") from error
+                scale_format(part.convolution)
+        known = 0
+        for number, quantizer in enumerate(self.quantizers):
+            if f"codebook.{number}" not in model:
+                break
+            quantizer.restore(model[f"codebook.{number}"], model[f"code_lengths.{number}"])
+            known += 1
+        fine = range(self.config.maps_before(self.config.strides[-1]), known)
+        dim = sum(m.dim for m in (self.config.maps[n] for n in fine) if m.refines is None)
+        if dim < self.config.latent_dim(self.config.strides[-1]):
+            self.transform.widen(self._pixels(images), dim)
+        return known
+
     def export(self) -> dict[str, np.ndarray]:
         """The integer networks as named arrays (docs/FORMAT.md, "Model file")."""
-        tensors = self.transform.export()
+        tensors = {
+            f"{part.name}.{name}": array
+            for part in self.transform.convolutions()
+            for name, array in part.convolution.export(part.read, part.made).items()
+        }
         for m, quantizer in enumerate(self.quantizers):
             codebook = torch.floor(quantizer.codebook.double() * 2.0**LATENT + 0.5).clamp(BOTTOM, TOP)
             tensors[f"codebook.{m}"] = codebook.to(torch.int16).cpu().numpy()

@@ -216,21 +216,30 @@ class FixedConv2d(nn.Module):
         made = self.format.plane(self.sums(x, int(self.format.fraction)), x.quantized, activation)
         return made if self.upscale == 1 else Plane(shuffle(made.values, self.upscale), made.format, made.quantized)
 
-    def export(self, fraction_in: int, fraction_out: int | None = None) -> dict[str, np.ndarray]:
+    def export(self, fraction_in: int, fraction_out: int) -> dict[str, np.ndarray]:
         """``weight`` int8 phases x outputs x taps x inputs; ``bias`` int32 and ``shift`` uint8, phases x outputs.
 
-        ``fraction_out``: of the plane that it is added to.
+        ``fraction_out``: of the plane that it makes or is added to.
         """
-        end = int(self.format.fraction) if fraction_out is None else fraction_out
         weight = self.weight.detach().double().permute(0, 2, 3, 1).flatten(1, 2).cpu().numpy()
         shape = self.upscale**2, self.outputs
         return _exported(
             weight.reshape(*shape, *weight.shape[1:]),
             self.bias.detach().double().cpu().numpy().reshape(shape),
-            self.exponents(fraction_in, end).cpu().numpy().reshape(shape),
+            self.exponents(fraction_in, fraction_out).cpu().numpy().reshape(shape),
             fraction_in,
-            end,
+            fraction_out,
         )
+
+    @torch.no_grad()
+    def restore(self, exported: dict[str, np.ndarray], fraction_in: int, fraction_out: int) -> None:
+        """The inverse of :meth:`export`. Inputs and outputs past those that were exported become zero."""
+        weight, bias = _restored(exported, fraction_in, fraction_out)
+        p, o, taps, i = weight.shape
+        own = torch.zeros(self.upscale**2, self.outputs, self.kernel, self.kernel, self.inputs, dtype=torch.float64)
+        own[:, :o, ..., :i] = weight.reshape(p, o, self.kernel, self.kernel, i)
+        self.weight.copy_(own.flatten(0, 1).permute(0, 3, 1, 2))
+        self.bias.zero_().view(-1, self.outputs)[:, :o] = bias
 
 
 class FixedConvTranspose2d(nn.Module):
@@ -283,17 +292,27 @@ class FixedConvTranspose2d(nn.Module):
         sums = (sums.reshape(b, o, h // 2, 2, w // 2, 2) + blocks).reshape(b, o, h, w)
         return self.format.plane(sums, x.quantized, activation)
 
-    def export(self, fraction_in: int) -> dict[str, np.ndarray]:
+    def export(self, fraction_in: int, fraction_out: int) -> dict[str, np.ndarray]:
         """``weight`` int8 4 x outputs x taps x inputs; ``bias`` int32 and ``shift`` uint8, 4 x outputs."""
-        end = int(self.format.fraction)
         bias = self.bias.detach().double().expand(4, -1).cpu().numpy()
         return _exported(
             self.phases().detach().double().cpu().numpy(),
             bias,
-            self.exponents(fraction_in, end).cpu().numpy(),
+            self.exponents(fraction_in, fraction_out).cpu().numpy(),
             fraction_in,
-            end,
+            fraction_out,
         )
+
+    @torch.no_grad()
+    def restore(self, exported: dict[str, np.ndarray], fraction_in: int, fraction_out: int) -> None:
+        """The inverse of :meth:`export`. Inputs and outputs past those that were exported become zero."""
+        weight, bias = _restored(exported, fraction_in, fraction_out)
+        half, (_, o, _, i) = (self.kernel - 2) // 2, weight.shape
+        self.weight.zero_()
+        for (y, x), taps, phase in zip(np.ndindex(2, 2), self.offsets, weight):
+            for (dy, dx), tap in zip(taps, phase.permute(1, 2, 0)):
+                self.weight[:i, :o, y + half - 2 * dy, x + half - 2 * dx] = tap.float()
+        self.bias.zero_()[:o] = bias.mean(0)
 
 
 def _stored(value: Tensor, scale: Tensor, top: int | None = None) -> Tensor:
@@ -314,6 +333,13 @@ def _exported(
     }
 
 
+def _restored(exported: dict[str, np.ndarray], fraction_in: int, fraction_out: int) -> tuple[Tensor, Tensor]:
+    """Weights, phases x outputs x taps x inputs, and biases, phases x outputs, in real numbers: float64."""
+    p = torch.from_numpy(exported["shift"].astype(np.float64)) + (fraction_out - fraction_in)
+    weight, bias = (torch.from_numpy(exported[name].astype(np.float64)) for name in ("weight", "bias"))
+    return weight * torch.exp2(-p)[..., None, None], bias * torch.exp2(-p - fraction_in)
+
+
 class ResidualBlock(nn.Module):
     """activation(x + conv1x1(leaky(conv3x3(x)))); the last convolution starts at zero if asked."""
 
@@ -326,6 +352,16 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Plane, activation: Activation = "none") -> Plane:
         return self.conv2(self.conv1(x, "leaky"), activation, base=x)
+
+
+def scale_format(conv: FixedConv2d | FixedConvTranspose2d) -> None:
+    """Choose the format of the plane that ``conv`` makes, if it is free, for weights as large as they start."""
+    made: Format | None = getattr(conv, "format", None)
+    size = float(conv.weight.detach().square().mean().sqrt())
+    if made is None or made.fixed or not size:
+        return
+    wanted = (3 * conv.inputs * conv.kernel**2) ** -0.5
+    made.fraction.add_(round(math.log2(size / wanted))).clamp_(0, LARGEST_FRACTION)
 
 
 def zero_convolution(conv: FixedConv2d | FixedConvTranspose2d) -> None:

@@ -19,7 +19,7 @@ through roundings unchanged (straight-through).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqcodec.errors import InvalidArgument
 from vqcodec.model import fixed_point as fmt
 from vqcodec.model.config import CodeMap, PriorConfig
 
@@ -108,6 +109,7 @@ class QuantizedConv2d(nn.Module):
     ``offsets`` are the taps that are kept; all others are masked.
     """
 
+    ARRAYS = ("weight", "bias", "shift")
     mask: Tensor
 
     def __init__(
@@ -168,9 +170,19 @@ class QuantizedConv2d(nn.Module):
             "shift": (p + self.fraction_in - self.fraction_out).astype(np.uint8),
         }
 
+    @torch.no_grad()
+    def restore(self, exported: Mapping[str, np.ndarray]) -> None:
+        p = exported["shift"].astype(float) - self.fraction_in + self.fraction_out
+        weight = torch.from_numpy(exported["weight"] * 2.0 ** -p[:, None, None]).float()
+        for tap, (r, c) in enumerate(self.offsets):
+            self.weight[:, :, self.margin + r, self.margin + c] = weight[:, tap]
+        self.bias.copy_(torch.from_numpy(exported["bias"] * 2.0 ** -(p + self.fraction_in)))
+
 
 class Embedding(nn.Module):
     """A table of vectors in a fixed-point format."""
+
+    ARRAYS = ("",)
 
     def __init__(
         self, rows: int, columns: int, *, bits: int = 8, fraction: int = fmt.ACTIVATION, std: float = 0.5
@@ -185,9 +197,15 @@ class Embedding(nn.Module):
     def forward(self, index: Tensor, quantized: bool) -> Tensor:
         return F.embedding(index, self.table(quantized))
 
-    def export(self) -> np.ndarray:
+    def export(self) -> dict[str, np.ndarray]:
         table = self.table(True).detach().double().numpy() * 2**self.fraction
-        return table.astype(np.int8 if self.bits == 8 else np.int16)
+        return {"": table.astype(np.int8 if self.bits == 8 else np.int16)}
+
+    @torch.no_grad()
+    def restore(self, exported: Mapping[str, np.ndarray]) -> None:
+        """Rows that are missing begin as the last one."""
+        known = torch.from_numpy(exported[""] * 2.0**-self.fraction).float()
+        self.weight.copy_(known[torch.arange(len(self.weight)).clamp(max=len(known) - 1)])
 
 
 class Gate(nn.Module):
@@ -360,34 +378,40 @@ class Prior(nn.Module):
             h = block(h, q)
         return requantize(self.logits(activation(h, q), q), 32, fmt.LOGIT, q)
 
-    def export(self) -> dict[str, np.ndarray]:
-        """The integer network as named arrays (docs/FORMAT.md, "Model file")."""
-        tensors: dict[str, np.ndarray] = {}
-
-        def put(name: str, module: QuantizedConv2d | Embedding) -> None:
-            exported = module.export()
-            if isinstance(exported, dict):
-                tensors.update({f"{name}.{key}": value for key, value in exported.items()})
-            else:
-                tensors[name] = exported
-
-        put("embedding", self.embedding)
-        put("first", self.first)
-        put("class", self.class_embedding)
-        put("level", self.level_embedding)
+    def parts(self) -> Iterator[tuple[str, QuantizedConv2d | Embedding]]:
+        """All convolutions and tables, with their names in a model file."""
+        yield "embedding", self.embedding
+        yield "first", self.first
+        yield "class", self.class_embedding
+        yield "level", self.level_embedding
         for j, table in enumerate(self.coarser):
-            put(f"coarser.{j}", table)
+            yield f"coarser.{j}", table
         if self.coarser:
-            put("condition.in", self.condition_in)
+            yield "condition.in", self.condition_in
         for j, residual in enumerate(self.condition):
-            put(f"condition.{j}.conv", residual.conv)
-            put(f"condition.{j}.out", residual.out)
+            yield f"condition.{j}.conv", residual.conv
+            yield f"condition.{j}.out", residual.out
         for group, blocks in (("block", self.blocks), ("output", self.output)):
             for i, block in enumerate(blocks):
-                put(f"{group}.{i}.gate", block.conv)
-                put(f"{group}.{i}.out", block.out)
+                yield f"{group}.{i}.gate", block.conv
+                yield f"{group}.{i}.out", block.out
         for after, attention in self.attention.items():
-            put(f"attention.{after}.qkv", attention.qkv)
-            put(f"attention.{after}.out", attention.out)
-        put("logits", self.logits)
-        return tensors
+            yield f"attention.{after}.qkv", attention.qkv
+            yield f"attention.{after}.out", attention.out
+        yield "logits", self.logits
+
+    def export(self) -> dict[str, np.ndarray]:
+        """The integer network as named arrays (docs/FORMAT.md, "Model file")."""
+        return {
+            f"{name}.{key}" if key else name: array
+            for name, part in self.parts()
+            for key, array in part.export().items()
+        }
+
+    def restore(self, exported: Mapping[str, np.ndarray]) -> None:
+        """The inverse of :meth:`export`, of a prior for the same maps. Rate levels past those that it knew begin as its last."""
+        for name, part in self.parts():
+            try:
+                part.restore({key: exported[f"{name}.{key}" if key else name] for key in part.ARRAYS})
+            except (KeyError, RuntimeError) as error:
+                raise InvalidArgument(f"the prior is not one to go on from: {name}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -81,6 +82,14 @@ class Quantizer(nn.Module):
             self.count.copy_((count / count.sum()).clamp(min=1e-6))
         self.total.copy_(self.codebook * self.count[:, None])
         self.usage.copy_(self.count.expand_as(self.usage))
+
+    @torch.no_grad()
+    def restore(self, codebook: np.ndarray, lengths: np.ndarray) -> None:
+        """Go on from a codebook (K x D int16) and code lengths (levels x K uint8) of a model file."""
+        levels = torch.from_numpy(np.exp2(lengths / -8.0)).float()
+        levels = levels / levels.sum(1, keepdim=True)
+        self.reset(torch.from_numpy(codebook / 2.0**LATENT).float(), levels.mean(0))
+        self.usage.copy_(levels[torch.arange(len(self.usage)).clamp(max=len(levels) - 1)])
 
     def bits(self, level: int) -> Tensor:
         """Length of every code in bits at a rate level: K."""

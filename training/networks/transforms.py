@@ -6,6 +6,7 @@ A transform offers
     latent(stride, features, context)  what the maps of this stride quantise
     merge(stride, context, vectors)    context after the maps of this stride
     synthesis(context)                 -> one or two planes whose sum is the pixels
+    convolutions()                     all of them, with their names in a model file
 
 and the autoencoder walks the strides from coarse to fine:
 
@@ -18,9 +19,9 @@ vectors and contexts have the format LATENT. The names of the modules are those 
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -40,12 +41,20 @@ from training.networks.fixed_point import (
 from vqcodec.model.config import AutoencoderConfig
 from vqcodec.model.integer_network import LATENT, PIXELS_IN, PIXELS_OUT, Activation
 
-Tensors = dict[str, np.ndarray]
+
+@dataclass(frozen=True)
+class Named:
+    """A convolution, its name in a model file, and the fractions of the planes that it reads and makes."""
+
+    name: str
+    convolution: FixedConv2d | FixedConvTranspose2d
+    read: int
+    made: int
 
 
-def named(name: str, parts: Tensors) -> Tensors:
-    """``parts`` with ``name`` and a dot before their names."""
-    return {f"{name}.{part}": array for part, array in parts.items()}
+def named(name: str, convolution: FixedConv2d | FixedConvTranspose2d, read: int) -> Named:
+    """For a convolution that makes a plane of its own."""
+    return Named(name, convolution, read, int(convolution.format.fraction))
 
 
 class ResidualStack(nn.ModuleList):
@@ -59,14 +68,13 @@ class ResidualStack(nn.ModuleList):
             x = block(x, activation if number == len(self) else "none")
         return x
 
-    def export(self, name: str, fraction: int) -> Tensors:
+    def convolutions(self, name: str, fraction: int) -> Iterator[Named]:
         """``fraction``: of the plane that enters and of all that the blocks make."""
-        found: Tensors = {}
         for number, block in enumerate(self):
             assert isinstance(block, ResidualBlock)
-            found |= named(f"{name}.{number}.conv1", block.conv1.export(fraction))
-            found |= named(f"{name}.{number}.conv2", block.conv2.export(int(block.conv1.format.fraction), fraction))
-        return found
+            first = named(f"{name}.{number}.conv1", block.conv1, fraction)
+            yield first
+            yield Named(f"{name}.{number}.conv2", block.conv2, first.made, fraction)
 
 
 class LappedTransform(nn.Module):
@@ -127,30 +135,41 @@ class LappedTransform(nn.Module):
     def align_formats(self) -> None:
         """Nothing is concatenated."""
 
-    def export(self) -> Tensors:
-        """The arrays of all convolutions, by name."""
+    def convolutions(self) -> Iterator[Named]:
         features, h, fine = (int(conv.format.fraction) for conv in (self.patch, self.from_latent, self.refine_in))
-        return (
-            named("patch", self.patch.export(PIXELS_IN))
-            | self.encoder.export("encoder", features)
-            | named("to_latent", self.to_latent.export(features))
-            | {
-                name: array
-                for s, conv in self.down.items()
-                for name, array in named(f"down.{s}", conv.export(LATENT)).items()
-            }
-            | {
-                name: array
-                for s, conv in self.up.items()
-                for name, array in named(f"up.{s}", conv.export(LATENT)).items()
-            }
-            | named("from_latent", self.from_latent.export(LATENT))
-            | self.decoder.export("decoder", h)
-            | named("unpatch", self.unpatch.export(h))
-            | named("refine_in", self.refine_in.export(h))
-            | self.refine.export("refine", fine)
-            | named("refine_out", self.refine_out.export(fine))
-        )
+        yield named("patch", self.patch, PIXELS_IN)
+        yield from self.encoder.convolutions("encoder", features)
+        yield named("to_latent", self.to_latent, features)
+        for s, down in self.down.items():
+            yield named(f"down.{s}", down, LATENT)
+        for s, up in self.up.items():
+            yield named(f"up.{s}", up, LATENT)
+        yield named("from_latent", self.from_latent, LATENT)
+        yield from self.decoder.convolutions("decoder", h)
+        yield named("unpatch", self.unpatch, h)
+        yield named("refine_in", self.refine_in, h)
+        yield from self.refine.convolutions("refine", fine)
+        yield named("refine_out", self.refine_out, fine)
+
+    @torch.no_grad()
+    def widen(self, x: Plane, dim: int) -> None:
+        """Let the finest latents from channel ``dim`` on, which are zero, tell what the others leave out of ``x``.
+
+        A reduced-rank regression: the directions of the missing pixels that the encoder's features predict best.
+        """
+        features = self.encoder(self.patch(Plane(unshuffle(x.values, self.block), x.format, False)))
+        planes = self.synthesis(self.to_latent(features))
+        missing = unshuffle(x.values - sum(plane.values for plane in planes), self.block)
+        h, wanted = (part.permute(0, 2, 3, 1).flatten(0, 2).double() for part in (features.values, missing))
+        gram = h.t() @ h
+        gram.diagonal().add_(1e-6 * gram.trace())
+        predictor = torch.linalg.solve(gram, h.t() @ wanted)  # features x pixels
+        directions = _principal(h @ predictor, self.latent_dim - dim).double()  # latents x pixels
+        self.to_latent.weight[dim:, :, 0, 0] = (predictor @ directions.t()).t().float()
+        window = self.unpatch.weight[:, :, 1, 1].double()  # pixels x features
+        normal = window.t() @ window
+        normal.diagonal().add_(0.1 * normal.diagonal().mean())
+        self.from_latent.weight[:, dim:, 0, 0] = torch.linalg.solve(normal, window.t() @ directions.t()).float()
 
     @torch.no_grad()
     def start(self, x: Plane) -> None:
@@ -205,14 +224,13 @@ class ConvEncoder(nn.Module):
         last: Activation = "relu"
         return self.blocks(self.plain(x, "none" if len(self.blocks) else last), last)
 
-    def export(self, name: str, fraction: int) -> Tensors:
-        """The arrays of all convolutions; ``fraction``: of the plane that enters."""
-        found: Tensors = {}
+    def convolutions(self, name: str, fraction: int) -> Iterator[Named]:
+        """``fraction``: of the plane that enters."""
         for number, resize in enumerate(self.resize):
-            found |= named(f"{name}.resize.{number}", resize.export(fraction))
+            yield named(f"{name}.resize.{number}", resize, fraction)
             fraction = int(resize.format.fraction)
-        found |= named(f"{name}.plain", self.plain.export(fraction))
-        return found | self.blocks.export(f"{name}.blocks", int(self.plain.format.fraction))
+        yield named(f"{name}.plain", self.plain, fraction)
+        yield from self.blocks.convolutions(f"{name}.blocks", int(self.plain.format.fraction))
 
 
 class ConvDecoder(nn.Module):
@@ -249,15 +267,14 @@ class ConvDecoder(nn.Module):
             x = resize(x, "relu" if number < len(self.resize) else "none")
         return x
 
-    def export(self, name: str, fraction: int) -> Tensors:
-        """The arrays of all convolutions; ``fraction``: of the plane that enters."""
-        found = named(f"{name}.plain", self.plain.export(fraction))
+    def convolutions(self, name: str, fraction: int) -> Iterator[Named]:
+        """``fraction``: of the plane that enters."""
+        yield named(f"{name}.plain", self.plain, fraction)
         fraction = int(self.plain.format.fraction)
-        found |= self.blocks.export(f"{name}.blocks", fraction)
+        yield from self.blocks.convolutions(f"{name}.blocks", fraction)
         for number, resize in enumerate(self.resize):
-            found |= named(f"{name}.resize.{number}", resize.export(fraction))
+            yield named(f"{name}.resize.{number}", resize, fraction)
             fraction = int(resize.format.fraction)
-        return found
 
 
 class ConvTransform(nn.Module):
@@ -315,24 +332,25 @@ class ConvTransform(nn.Module):
         for above, stride in zip(self.strides, self.strides[1:]):
             align(self.decoders[str(above)].made, self.encoders[str(stride)].made)
 
-    def export(self) -> Tensors:
-        """The arrays of all convolutions, by name."""
-        found: Tensors = {}
+    def convolutions(self) -> Iterator[Named]:
         read = PIXELS_IN
         for s, encoder in self.encoders.items():
-            found |= encoder.export(f"encoders.{s}", read)
+            yield from encoder.convolutions(f"encoders.{s}", read)
             read = int(encoder.made.fraction)
         for s, decoder in self.decoders.items():
-            found |= decoder.export(f"decoders.{s}", LATENT)
+            yield from decoder.convolutions(f"decoders.{s}", LATENT)
         for s, steps in self.upsample.items():
             for number, up in enumerate(steps):
-                found |= named(f"upsample.{s}.{number}", up.export(LATENT))
+                yield named(f"upsample.{s}.{number}", up, LATENT)
         for s, conv in self.to_latent.items():
-            found |= named(f"to_latent.{s}", conv.export(int(self.encoders[s].made.fraction)))
-        return found | self.output.export("output", LATENT)
+            yield named(f"to_latent.{s}", conv, int(self.encoders[s].made.fraction))
+        yield from self.output.convolutions("output", LATENT)
 
     def start(self, x: Plane) -> None:
         """Nothing to prepare: the paper starts from random weights."""
+
+    def widen(self, x: Plane, dim: int) -> None:
+        """Latents that a model lacks stay zero: they have no place of their own in the features."""
 
     def _above(self, stride: int) -> int:
         return self.strides[self.strides.index(stride) - 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from vqcodec import ops
@@ -85,11 +87,16 @@ class Encoding:
         return codebook, lengths, (rate.exponent(number) + shown).astype(np.int32)
 
     def _groups(self, numbers: range) -> list[range]:
-        """The maps of a stride, cut before every map that quantises what those before it leave over."""
-        cuts = [
-            number for number in numbers if number == numbers.start or self._config.autoencoder.maps[number].residual
-        ]
-        return [range(begin, end) for begin, end in zip(cuts, [*cuts[1:], numbers.stop])]
+        """The maps of a stride, cut before every map that refines channels of its own group."""
+        auto = self._config.autoencoder
+        cuts, taken = [numbers.start], 0  # the channels that the group has
+        for number, channels in zip(numbers, auto.channels(auto.maps[numbers.start].stride)):
+            own = ((1 << channels.stop - channels.start) - 1) << channels.start
+            if taken & own:
+                cuts.append(number)
+                taken = 0
+            taken |= own
+        return [range(begin, end) for begin, end in pairwise([*cuts, numbers.stop])]
 
     def _choose(
         self, group: range, targets: list[np.ndarray], shown: np.ndarray, rate: Rate, maps: Maps, area: Box

@@ -23,14 +23,14 @@ class CodeMap:
 
     Maps are listed coarse to fine. Consecutive maps of equal stride share one
     latent tensor: each takes the next ``dim`` channels of it (a channel group),
-    or, when ``residual`` is set, quantises the residual of the map before it, in
-    the same channels.
+    or, when ``refines`` is set, quantises what the maps before it leave over of
+    ``dim`` channels that they have taken.
     """
 
     stride: int  #: pixels per code, a power of two, never larger than the map before
     dim: int  #: length of the codebook vectors
     codes: int = 512  #: codebook size K, 3 .. 65536
-    residual: bool = False  #: quantise the residual of the map before (same stride and dim)
+    refines: int | None = None  #: the first of the channels of its stride that it refines; None: the next channels
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ class AutoencoderConfig:
         return tuple(m for m in self.maps if m.stride == stride)
 
     def latent_dim(self, stride: int) -> int:
-        """Channels of the latent tensor at ``stride`` (residual maps reuse channels)."""
-        return sum(m.dim for m in self.maps_at(stride) if not m.residual)
+        """Channels of the latent tensor at ``stride``."""
+        return sum(m.dim for m in self.maps_at(stride) if m.refines is None)
 
     def maps_before(self, stride: int) -> int:
         """How many maps are coarser than those of a stride."""
@@ -106,9 +106,9 @@ class AutoencoderConfig:
         """The channels of the latent tensor of a stride that each of its maps quantises."""
         found, end = [], 0
         for m in self.maps_at(stride):
-            begin = end - m.dim if m.residual else end
-            end = begin + m.dim
-            found.append(slice(begin, end))
+            begin = end if m.refines is None else m.refines
+            found.append(slice(begin, begin + m.dim))
+            end = max(end, begin + m.dim)
         return found
 
     def position(self, quality: float) -> float:
@@ -234,6 +234,7 @@ def check_maps(maps: tuple[CodeMap, ...]) -> None:
     if not maps:
         raise InvalidArgument("a model needs at least one code map")
     before: CodeMap | None = None
+    taken = 0  # channels of the maps of this stride so far
     for number, m in enumerate(maps):
         if m.stride < 1 or m.stride & (m.stride - 1):
             raise InvalidArgument(f"map {number}: stride must be a power of two, got {m.stride}")
@@ -243,8 +244,15 @@ def check_maps(maps: tuple[CodeMap, ...]) -> None:
             raise InvalidArgument(f"map {number}: dim must be positive, got {m.dim}")
         if before and m.stride > before.stride:
             raise InvalidArgument(f"map {number}: maps go coarse to fine, stride {m.stride} follows {before.stride}")
-        if m.residual and (before is None or (before.stride, before.dim) != (m.stride, m.dim)):
-            raise InvalidArgument(f"map {number}: a residual map needs a map of equal stride and dim before it")
+        if before is None or before.stride != m.stride:
+            taken = 0
+        if m.refines is None:
+            taken += m.dim
+        elif not 0 <= m.refines <= taken - m.dim:
+            raise InvalidArgument(
+                f"map {number}: refines channels {m.refines} to {m.refines + m.dim - 1}; "
+                f"the maps of stride {m.stride} before it have {taken}"
+            )
         before = m
 
 
@@ -253,15 +261,27 @@ DEFAULT_WEIGHTS = (2.7, 2.7, 2.7, 1.3, 2.0, 1.3, 1.3, 1.3, 1.3, 1.3, 1.2, 1.2, 1
 
 
 def default() -> ModelConfig:
-    """The shipped model: a 1/16 map of global structure and twelve channel groups at 1/8."""
-    groups = (1, 1, 2, 2, 3, 4, 4, 6, 6, 8, 8, 12)
-    maps = (CodeMap(stride=16, dim=8), *(CodeMap(stride=8, dim=d) for d in groups))
+    """The shipped model: a 1/16 map of global structure, and channel groups and their refinements at 1/8."""
+    groups: tuple[tuple[int, ...], ...] = ((1,), (1,), (2,), (2,), (3,), (4,), (4,), (6,), (6,), (8,), (8,), (12,))
+    # For the highest qualities: channel, so many refined again, and channels that only they need.
+    groups += ((3, 6), (4, 9), (4, 13), (6, 17), (6, 23), (14,), (8, 29), (8, 37), (12, 45), (18,))
+    maps = (CodeMap(stride=16, dim=8), *(CodeMap(8, d, 512, *refines) for d, *refines in groups))
     top = PriorConfig(
         hidden=64, residual=64, layers=6, attention_layers=2, heads=4, output_layers=1, condition_blocks=0
     )
     # Conditioning runs over all positions at once, gated blocks step by step: where earlier maps carry most
     # of the information, blocks work as well in the conditioning stack, and decoding is faster.
     first, later = PriorConfig(layers=4, condition_blocks=3), PriorConfig(layers=3, condition_blocks=4)
+    # What refinements add is nearly noise: little to predict.
+    finest = PriorConfig(
+        hidden=16,
+        residual=16,
+        layers=1,
+        embedding=8,
+        condition_embedding=4,
+        condition_blocks=1,
+        condition_residual=16,
+    )
     return ModelConfig(
         name="default",
         autoencoder=AutoencoderConfig(
@@ -270,11 +290,12 @@ def default() -> ModelConfig:
             encoder_blocks=4,
             refine_blocks=4,
             lambda_max=6e-2,
-            lambda_min=6e-4,
-            quality_positions=(-0.1, 0.35, 1.0),
-            distortion_weights=DEFAULT_WEIGHTS,
+            lambda_min=2.5e-4,
+            quality_positions=(-0.1, 0.3, 1.0),
+            levels=10,
+            distortion_weights=DEFAULT_WEIGHTS + (1.0,) * (len(maps) - len(DEFAULT_WEIGHTS)),
         ),
-        priors=(top, *(first if m < 4 else later for m in range(len(groups)))),
+        priors=(top, *(first if m < 4 else later if m < 12 else finest for m in range(len(groups)))),
     )
 
 
@@ -337,8 +358,8 @@ def ffhq1024() -> ModelConfig:
 
 
 def tiny() -> ModelConfig:
-    """For tests: every feature (two strides, a residual map, attention, conditioning), but little computation."""
-    maps = (CodeMap(16, 4, 32), CodeMap(8, 2, 16), CodeMap(8, 4, 24), CodeMap(8, 4, 16, residual=True))
+    """For tests: every feature (two strides, a map that refines, attention, conditioning), but little computation."""
+    maps = (CodeMap(16, 4, 32), CodeMap(8, 2, 16), CodeMap(8, 4, 24), CodeMap(8, 4, 16, refines=2))
     top = PriorConfig(hidden=16, residual=8, layers=2, attention_layers=1, heads=2, output_layers=1, condition_blocks=0)
     fine = PriorConfig(hidden=16, residual=8, layers=2, embedding=4, condition_embedding=4, condition_residual=8)
     return ModelConfig(

@@ -154,6 +154,9 @@ def _check_numbers(part: Any) -> None:
         if wanted == "int":
             low, high = _bounds(field.name)
             sound, wanted = type(value) is int and low <= value <= high, f"an integer from {low} to {high}"
+        elif wanted == "int | None":
+            sound = value is None or (type(value) is int and 0 <= value <= 1 << 16)
+            wanted = f"an integer from 0 to {1 << 16}, or null"
         elif wanted == "bool":
             sound = type(value) is bool
         elif wanted == "float":

@@ -89,10 +89,10 @@ def network_of(network: definition.IntegerNetwork) -> tuple[Any, ...]:
     return inputs, [layer_tuple(layer) for layer in network.layers], list(network.outputs)
 
 
-def maps_of(autoencoder: IntegerAutoencoder) -> list[tuple[int, bool, np.ndarray]]:
-    """Stride, whether it is residual, and codebook of every map, as `load_autoencoder` takes them."""
+def maps_of(autoencoder: IntegerAutoencoder) -> list[tuple[int, int | None, np.ndarray]]:
+    """Stride, the first channel that it refines, and codebook of every map, as `load_autoencoder` takes them."""
     parts = zip(autoencoder.config.maps, autoencoder.codebooks)
-    return [(m.stride, m.residual, np.ascontiguousarray(book)) for m, book in parts]
+    return [(m.stride, m.refines, np.ascontiguousarray(book)) for m, book in parts]
 
 
 def layer_tuple(layer: definition.Layer) -> tuple[Any, ...]:

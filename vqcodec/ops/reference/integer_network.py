@@ -115,21 +115,16 @@ def vectors(autoencoder: IntegerAutoencoder, maps: Sequence[np.ndarray], height:
     """The vectors of each stride, coarse to fine, H/stride x W/stride x D int16, from code maps.
 
     height, width: of the padded image. maps: H/stride x W/stride each. The maps of a stride lie side
-    by side; those that are ``residual`` add to the one before. Maps that are missing count as zero vectors.
+    by side; those that refine add to the channels of others. Maps that are missing count as zero vectors.
     """
-    config, number, found = autoencoder.config, 0, []
+    config, found = autoencoder.config, []
     for stride in config.strides:
-        groups: list[np.ndarray] = []
-        for m in config.maps_at(stride):
-            group = np.zeros((height // stride, width // stride, m.dim), np.int16)
+        total = np.zeros((height // stride, width // stride, config.latent_dim(stride)), np.int16)
+        for number, channels in enumerate(config.channels(stride), config.maps_before(stride)):
             if number < len(maps):
-                group = autoencoder.codebooks[number][maps[number]]
-            if m.residual:
-                groups[-1] = saturate(groups[-1].astype(np.int32) + group, np.int16)
-            else:
-                groups.append(group)
-            number += 1
-        found.append(np.concatenate(groups, 2))
+                sums = total[..., channels].astype(np.int32) + autoencoder.codebooks[number][maps[number]]
+                total[..., channels] = saturate(sums, np.int16)
+        found.append(total)
     return found
 
 
