@@ -1,5 +1,6 @@
 # make demo      set up, then compress, decompress and sample; images go to out/
 # make test      set up, then run all tests (PYTEST_ARGS: more arguments)
+# make test-runtime   the fast tests without PyTorch, as far as they do without
 # make check     build, lint and the fast tests: run it before every commit
 # make lint      ruff, mypy, clang-format, and clang-tidy if it is installed
 # make wheel     source archive and wheel in build/wheel, tested in a fresh environment
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/built
 INPUTS := pyproject.toml setup.py constraints.txt CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: demo test check bench build lint wheel cross docs sanitize fuzz clean
+.PHONY: demo test test-runtime check bench build lint wheel cross docs sanitize fuzz clean
 
 build: $(STAMP)
 
@@ -34,6 +35,19 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+
+# Without PyTorch and whatever else only training and tests need: what users of `pip install vqcodec` have.
+RUNTIME := .venv-runtime
+
+$(RUNTIME)/done: $(STAMP) pyproject.toml
+	$(PYTHON) -m venv $(RUNTIME)
+	$(RUNTIME)/bin/python -m pip install --quiet -c constraints.txt $$($(BIN)/python -c 'import tomllib; \
+	    p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	    print(*p["dependencies"], *p["optional-dependencies"]["test-runtime"])')
+	touch $@
+
+test-runtime: $(RUNTIME)/done
+	$(RUNTIME)/bin/python -m pytest tests -q -m "not slow" $(PYTEST_ARGS)
 
 check: lint
 	$(BIN)/python -m pytest tests -q -n auto --dist loadfile -m "not slow" $(PYTEST_ARGS)

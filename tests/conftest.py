@@ -1,25 +1,61 @@
-"""Shared fixtures: a synthetic image, and a small model built in a second."""
+"""Shared fixtures: a synthetic image, a small model, the CUDA kernels.
+
+Where a package is missing that only training and PyTorch's side need, the files that import it are left out
+(`make test-runtime`).
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import ast
+import importlib.util
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
 
-from tests.support import cuda_core
-from tests.support.networks import random_prior
-from training.export import export
-from training.networks.autoencoder import Autoencoder
-from training.networks.quantizer import Rate
 from vqcodec.model import file
-from vqcodec.model.config import preset
 from vqcodec.model.file import Model
-from vqcodec.ops import cpu
+
+ROOT = Path(__file__).parents[1]
+SMALL_MODEL = Path(__file__).parent / "support" / "small.safetensors"
+#: What `compress`, `decompress` and `sample` do without.
+OPTIONAL = ("pybind11", "ray", "safetensors", "torch", "torchmetrics")
+MISSING = {name for name in OPTIONAL if importlib.util.find_spec(name) is None}
+left_out: list[str] = []
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """The packages that a file imports when it is loaded, also by way of other files of tests and training."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_bytes()).body:
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            found.add(name.partition(".")[0])
+            source = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+            if name.startswith(("tests.", "training.")) and source.is_file() and source.name != "conftest.py":
+                found |= imported(source)
+    return frozenset(found)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    if not MISSING or collection_path.suffix != ".py" or not MISSING & imported(collection_path):
+        return None
+    left_out.append(str(collection_path.relative_to(ROOT)))
+    return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if left_out:
+        terminalreporter.write_line(f"without {', '.join(sorted(MISSING))}: left out {', '.join(sorted(left_out))}")
 
 
 def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -33,24 +69,10 @@ def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
     return (picture.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def build_small_model(path: Path) -> Model:
-    """A model file of the tiny preset: a transform codec with random priors."""
-    config = dataclasses.replace(preset("tiny"), classes=("cat", "dog", "owl"))
-    auto = config.autoencoder
-    torch.manual_seed(0)
-    autoencoder = Autoencoder(auto)
-    pictures = torch.from_numpy(np.stack([scene(128, 128, s) for s in range(4)])).permute(0, 3, 1, 2).float() / 255
-    autoencoder.start(pictures, Rate.at(auto, 0.6))
-    priors = [
-        random_prior(p, auto.maps[: m + 1], m, classes=3, levels=auto.levels) for m, p in enumerate(config.priors)
-    ]
-    export(path, config, autoencoder, priors, card={"data": "synthetic"})
-    return file.load(path)
-
-
 @pytest.fixture(scope="session")
-def small_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return build_small_model(tmp_path_factory.mktemp("model") / "small.safetensors")
+def small_model() -> Model:
+    """See tests/support/small_model.py."""
+    return file.load(SMALL_MODEL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,12 +84,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def host_core() -> ModuleType:
     """The CUDA kernels compiled for the CPU."""
+    from tests.support import cuda_core
+
     return cuda_core.build()
 
 
 @pytest.fixture(scope="module")
 def cuda_kernels(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     """The CUDA kernels behind `backend="cuda"`: on the GPU with --gpu, else compiled for the CPU."""
+    from tests.support import cuda_core
+    from vqcodec.ops import cpu
+
     if request.config.getoption("--gpu"):
         yield cpu.cuda_core()
         return
@@ -82,4 +109,5 @@ def cuda_kernels(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
 def subnormals() -> Iterator[None]:
     """Training turns subnormal numbers off, for the whole thread: other tests need them."""
     yield
-    torch.set_flush_denormal(False)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)

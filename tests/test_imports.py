@@ -22,8 +22,7 @@ RULES = {
     "format": FOUNDATION | {"format"},  # bytes, not what they mean
     "model": FOUNDATION | {"model"},  # descriptions and integer tensors; never torch
     "ops": FOUNDATION | {"ops", "model", "_native"},
-    "networks": FOUNDATION | {"networks", "model"},  # torch: the classifier of samples
-    "codec": FOUNDATION | {"codec", "format", "model", "networks", "ops"},
+    "codec": FOUNDATION | {"codec", "format", "model", "ops"},
     "api": FOUNDATION | {"codec", "format", "model"},
     "tools/files": FOUNDATION,
     "tools/pool": FOUNDATION,
@@ -35,8 +34,8 @@ RULES = {
     "__main__": {"cli"},
 }
 #: The only files that may import torch, and the only importers of their folders.
-TORCH = {"networks", "ops/torch_ops"}
-SEAM = {"networks": {"codec/codec"}, "ops/torch_ops": {"ops/nearest"}}
+TORCH = {"ops/torch_ops"}
+SEAM = {"ops/torch_ops": {"ops/nearest"}}
 
 
 def modules() -> list[Path]:
@@ -151,7 +150,7 @@ def test_what_importing_loads(name, forbidden):
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-HEAVY = {"torch", "numpy", "PIL", "constriction", "safetensors", "matplotlib"}
+HEAVY = {"torch", "numpy", "PIL", "constriction", "matplotlib"}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """Train the classifier that ships with the model: ``python -m training.classifier --data ROOT --work DIR --out FILE``.
 
-A plain classifier of the training crops: random zoom, shift, mirror and colours, AdamW, one
-cosine. Goes on from its checkpoint in DIR, so the same command resumes after a kill at any
-moment; the batch of a step depends on the seed and the step alone.
+A plain classifier of the training crops: random zoom, shift, mirror and colours, AdamW, one cosine. First a float
+network with batch normalisation; then the fixed-point network that is folded from it, with the rounding of the
+integers in it. Goes on from its checkpoints in DIR, so the same command resumes after a kill at any moment; the
+batch of a step depends on the seed and the step alone.
 """
 
 from __future__ import annotations
@@ -10,23 +11,27 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from training import checkpoint, data
 from training.data import Crops
-from vqcodec.networks.classifier import SIDE, Classifier, Network, load, save
+from training.networks.classifier import FixedClassifier, FloatClassifier, folded
+from training.networks.fixed_point import calibrate
+from vqcodec.codec.classifier import Classifier
+from vqcodec.model.classifier import ClassifierConfig, IntegerClassifier, build, save
 
 BATCH = 64
-LEARNING_RATE = 3e-3
+FLOAT_RATE, FIXED_RATE = 3e-3, 3e-4
 WARMUP = 200
 SAVE_EVERY = 500
+SIDE = ClassifierConfig.side
 
 CARD = {
     "data": "the model's training crops that have a class",
@@ -66,11 +71,23 @@ def augmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return (out - mean) * uniform(0.7, 1.3) + mean * uniform(0.8, 1.2)
 
 
-def train(crops: Crops, steps: int, work: Path, seed: int) -> Network:
-    """Train for ``steps``, or go on from ``work/classifier.pt``."""
-    path = work / "classifier.pt"
-    torch.manual_seed(seed)
-    network = Network(len(crops.classes)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def bytes_of(pixels: Tensor) -> Tensor:
+    """Pixels in [0, 1], and a little beyond, as the uint8 that the fixed-point network takes."""
+    return (255 * pixels).round_().clamp_(0, 255).byte()
+
+
+def optimize(
+    network: nn.Module,
+    logits_of: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    labels: Tensor,
+    *,
+    rate: float,
+    steps: int,
+    path: Path,
+    seed: int,
+) -> None:
+    """Train for ``steps``, or go on from the checkpoint in ``path``."""
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}])
@@ -79,20 +96,16 @@ def train(crops: Crops, steps: int, work: Path, seed: int) -> Network:
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         done = state["step"]
-    pixels, labels = small(crops)
-    bfloat16 = torch.cpu._is_avx512_bf16_supported()
     begun, window = time.monotonic(), 0.0
     network.train()
     for step in range(done, steps):
         scale = min(1.0, (step + 1) / WARMUP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * scale + 1e-6
+            group["lr"] = rate * scale + 1e-6
         generator = torch.Generator().manual_seed((seed << 32) + step)
         index = torch.randint(0, len(pixels), (BATCH,), generator=generator)
         x = augmented(pixels[index], generator).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            logits = network(x)
-        loss = F.cross_entropy(logits.float(), labels[index], label_smoothing=0.05)
+        loss = F.cross_entropy(logits_of(x).float(), labels[index], label_smoothing=0.05)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise SystemExit(f"classifier: the loss is {value} at step {step}")
@@ -101,16 +114,43 @@ def train(crops: Crops, steps: int, work: Path, seed: int) -> Network:
         optimizer.step()
         window += value
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-            checkpoint.save(
-                path, {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            )
-            count = step % SAVE_EVERY + 1
-            print(
-                f"step {step + 1} {(time.monotonic() - begun) / count:.3f} s/step, loss {window / count:.3f}",
-                flush=True,
-            )
+            count, took = step % SAVE_EVERY + 1, time.monotonic() - begun
+            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+            checkpoint.save(path, {**state, "step": step + 1})
+            print(f"step {step + 1} {took / count:.3f} s/step, loss {window / count:.3f}", flush=True)
             begun, window = time.monotonic(), 0.0
-    return network.eval()
+    network.eval()
+
+
+def train(
+    crops: Crops, config: ClassifierConfig, steps: int, fixed_steps: int, work: Path, seed: int
+) -> FixedClassifier:
+    """The trained network."""
+    pixels, labels = small(crops)
+    torch.manual_seed(seed)
+    network = FloatClassifier(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    bfloat16 = torch.cpu._is_avx512_bf16_supported()
+
+    def float_logits(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            return network(x)
+
+    optimize(network, float_logits, pixels, labels, rate=FLOAT_RATE, steps=steps, path=work / "float.pt", seed=seed)
+    fixed = folded(network, config)
+    some = pixels[:: max(1, len(pixels) // 256)]
+    calibrate(fixed, lambda: fixed(some, quantized=False))
+    fixed.align()
+    optimize(
+        fixed,
+        lambda x: fixed(bytes_of(x)),
+        pixels,
+        labels,
+        rate=FIXED_RATE,
+        steps=fixed_steps,
+        path=work / "fixed.pt",
+        seed=seed + 1,
+    )
+    return fixed
 
 
 def report(classifier: Classifier, crops: Crops) -> dict[str, Any]:
@@ -137,7 +177,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--cache", type=Path, help="folder of the decoded crops (default: DIR)")
     parser.add_argument("--out", type=Path, required=True, help="classifier to write")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=6000, help="of the float network (default: %(default)s)")
+    parser.add_argument("--fixed-steps", type=int, default=2000, help="of the fixed-point one (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="threads of this process (default: all cores)")
     args = parser.parse_args(argv)
@@ -145,12 +186,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
-    crops, val = (data.load(args.data, split, args.cache or args.work) for split in ("train", "val"))
-    network = train(crops, args.steps, args.work, args.seed)
-    card: dict[str, Any] = {**CARD, "pictures": int((crops.labels > 0).sum()), "steps": args.steps, "seed": args.seed}
-    save(args.out, network, crops.classes, card)
-    card["validation"] = report(load(args.out), val)  # of what is shipped, in half precision
-    save(args.out, network, crops.classes, card)
+    crops, val = (
+        data.load(args.data, split, args.cache or args.work, photo_crops=0, lossless_crops=0)
+        for split in ("train", "val")
+    )
+    config = ClassifierConfig(crops.classes)
+    network = train(crops, config, args.steps, args.fixed_steps, args.work, args.seed)
+    tensors = network.export()
+    shipped = Classifier(IntegerClassifier(config, build(config, tensors), {}))
+    card: dict[str, Any] = {
+        **CARD,
+        "pictures": int((crops.labels > 0).sum()),
+        "steps": args.steps,
+        "fixed_steps": args.fixed_steps,
+        "seed": args.seed,
+        "validation": report(shipped, val),
+    }
+    save(args.out, config, tensors, card)
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.2f} MB): {card['validation']}", flush=True)
 
 

@@ -31,12 +31,13 @@ from training import data, features, metrics
 from training.data import Crops
 from training.features import FeatureNetwork
 from vqcodec import ops
+from vqcodec.codec.classifier import Classifier as IntegerScores
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.images import RasterImage, psnr
 from vqcodec.codec.options import check_quality
 from vqcodec.codec.sampler import SAMPLE_QUALITY, Classifier, best_first
 from vqcodec.errors import InvalidArgument, VqcodecError
-from vqcodec.networks import classifier as classifiers
+from vqcodec.model.classifier import load as load_classifier
 
 SECTIONS = ("nll", "reconstruction", "samples")
 SPLITS = ("train", "val")
@@ -299,7 +300,7 @@ def classifier_for(codec: Codec, path: Path | None) -> Classifier | None:
         except InvalidArgument as error:
             say(f"no rejection: {error}")
             return None
-    found = classifiers.load(path)
+    found = IntegerScores(load_classifier(path))
     if found.classes != codec.model.config.classes:
         raise InvalidArgument(f"--classifier {path.name}: its classes are not those of the model")
     return found

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -91,8 +91,7 @@ def test_size_is_the_cross_entropy(small_model):
 def test_input_forms_are_equal(small_model, tmp_path):
     array = scene(40, 56)
     Image.fromarray(array).save(tmp_path / "p.png")
-    tensor = torch.from_numpy(array).permute(2, 0, 1)
-    forms = [array, Image.fromarray(array), tmp_path / "p.png", str(tmp_path / "p.png"), tensor, tensor.float() / 255]
+    forms = [array, Image.fromarray(array), tmp_path / "p.png", str(tmp_path / "p.png")]
     assert len({vqcodec.compress(form, model=small_model) for form in forms}) == 1
 
 
@@ -126,13 +125,12 @@ def test_wrong_quality(small_model, wrong):
 def test_threads_and_processes_agree(small_model, coded, tmp_path):
     """The same maps with one thread and two, twice, and in another process."""
     expected = vqcodec.decode_maps(coded, model=small_model)
-    before = torch.get_num_threads()
     try:
         for n in (1, 2):
             vqcodec.set_num_threads(n)
             assert equal(vqcodec.decode_maps(coded, model=small_model), expected)
     finally:
-        vqcodec.set_num_threads(before)
+        vqcodec.set_num_threads(os.cpu_count() or 1)
     (tmp_path / "a.vqc").write_bytes(coded)
     model_file.save(tmp_path / "m.safetensors", small_model.config, small_model.tensors)
     script = (

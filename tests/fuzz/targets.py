@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
+from safetensors.numpy import save
 
 from tests.reference_decoder import container as reference_container
 from vqcodec import ops
@@ -253,8 +254,6 @@ def _scratch(content: bytes) -> Iterator[Path]:
 
 def _edited(text: bytes) -> bytes | None:
     """The valid model with changes, as a file; None if ``text`` is not a list of changes."""
-    from safetensors.numpy import save
-
     config, tensors = micro()
     description = config.to_json()
     tensors = dict(tensors)

@@ -13,9 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
-import torch
 
 from vqcodec import ops
 from vqcodec.ops import backend, cpu, cuda
@@ -85,6 +85,8 @@ def nearest_codebook(z, codebook, bias=None, *, return_statistics: bool = False)
             *(None if a is None else a.detach().numpy() for a in (z, codebook, bias)),
             return_statistics=return_statistics,
         )
+        import torch
+
         if not return_statistics:
             return torch.from_numpy(found)
         return torch.from_numpy(found[0]), ops.CodebookStatistics(*map(torch.from_numpy, found[1]))
@@ -106,6 +108,8 @@ def nearest_codebook(z, codebook, bias=None, *, return_statistics: bool = False)
 def codebook_statistics(z: np.ndarray, indices: np.ndarray, codes: int) -> ops.CodebookStatistics:
     """`vqcodec.ops.codebook_statistics` by the kernels for GPUs."""
     if on_gpu():
+        import torch
+
         found = ops.codebook_statistics(_on_gpu(z), torch.from_numpy(indices).cuda(), codes)
         return ops.CodebookStatistics(*(a.cpu().numpy() for a in found))
     counts, sums = np.full(codes, np.nan, np.float32), np.full((codes, z.shape[1]), np.nan, np.float32)
@@ -117,8 +121,10 @@ def _matrix(x: np.ndarray) -> cuda.Matrix:
     return x.ctypes.data, *x.shape, *(stride // 4 for stride in x.strides)
 
 
-def _on_gpu(x: np.ndarray) -> torch.Tensor:
-    """A copy on the GPU with the strides of x, as far as torch has them (not negative)."""
+def _on_gpu(x: np.ndarray) -> Any:
+    """A tensor on the GPU with the strides of x, as far as torch has them (not negative)."""
+    import torch
+
     if x.ndim == 2 and 0 < x.strides[0] < x.strides[1]:
         return torch.from_numpy(np.ascontiguousarray(x.T)).cuda().T
     return torch.from_numpy(np.ascontiguousarray(x)).cuda()

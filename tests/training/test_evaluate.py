@@ -11,10 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import build_small_model, scene
+from tests.conftest import scene
+from tests.support.classifiers import random_classifier
+from tests.support.small_model import build_small_model
 from training import evaluate, metrics
 from vqcodec import Codec, ops
-from vqcodec.networks import classifier
+from vqcodec.codec.classifier import Classifier
+from vqcodec.model.classifier import load, save
 
 pytestmark = pytest.mark.slow
 
@@ -40,8 +43,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("evaluate")
     build_small_model(root / "model.safetensors")
     torch.manual_seed(0)
-    classifier.save(root / "classifier.safetensors", classifier.Network(3), CLASSES, {})
-    classifier.save(root / "other.safetensors", classifier.Network(2), CLASSES[:2], {})
+    save(root / "classifier.safetensors", *random_classifier(CLASSES), {})
+    save(root / "other.safetensors", *random_classifier(CLASSES[:2]), {})
     for split, count in (("train", 6), ("val", 4)):
         for c, name in enumerate(CLASSES):
             place = root / "data" / split / name
@@ -171,7 +174,7 @@ def test_samples_are_those_of_the_api(folder):
     )
     evaluate.samples(codec, Spy(), args)
     before, after = seen[-2:]
-    ours = classifier.load(folder / "classifier.safetensors")
+    ours = Classifier(load(folder / "classifier.safetensors"))
     for place, number in ((0, 1), (3, 2), (6, 3)):
         seed = 5 + (number << 32)
         drawn = codec.sample(number, 3, size=(64, 64), seed=seed)

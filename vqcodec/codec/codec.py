@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from vqcodec.codec import code_maps, engine, sampler
+from vqcodec.codec import classifier, code_maps, engine, sampler
 from vqcodec.codec.code_maps import Maps
 from vqcodec.codec.decoder import CodedImage, check_size
 from vqcodec.codec.encoder import Encoding, code_streams
@@ -32,7 +32,7 @@ from vqcodec.codec.options import (
 from vqcodec.codec.progressive import Progressive
 from vqcodec.codec.rate_search import Trial, largest_file, smallest_file
 from vqcodec.codec.sampler import Classifier
-from vqcodec.errors import BackendError, InvalidArgument
+from vqcodec.errors import InvalidArgument
 from vqcodec.format import container
 from vqcodec.format.container import Container, Header, Limits
 from vqcodec.model.file import Model
@@ -243,12 +243,6 @@ class Codec:
 
     def classifier(self, class_id: int) -> Classifier:
         """The shipped classifier, or :class:`InvalidArgument` if it does not know this class or model."""
-        try:
-            from vqcodec.networks import classifier
-        except ImportError as error:
-            raise BackendError(
-                f"the shipped classifier needs PyTorch: pip install 'vqcodec[torch]' ({error})"
-            ) from error
         found = classifier.shipped()
         if found.classes != self.model.config.classes:
             raise InvalidArgument(

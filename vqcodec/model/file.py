@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from vqcodec.errors import ModelError
+from vqcodec.model import tensors as tensor_file
 from vqcodec.model.autoencoder import load_autoencoder
 from vqcodec.model.config import ModelConfig
 from vqcodec.model.prior import IntegerPrior, Tables, load_prior
@@ -77,12 +76,7 @@ def fingerprint(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> bytes
 def save(path: str | os.PathLike[str], config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a model file (a temporary file beside ``path``, then a rename)."""
     Model(config, tensors)  # refuses what could not be loaded
-    path = Path(path)
-    temporary = path.with_name(path.name + ".partial")
-    metadata = {"format": FORMAT, "config": json.dumps(config.to_json())}
-    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary, metadata=metadata)
-    temporary.chmod(0o644)
-    os.replace(temporary, path)
+    tensor_file.write(path, tensors, {"format": FORMAT, "config": json.dumps(config.to_json())})
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Model:
@@ -112,12 +106,11 @@ _LOCK = threading.Lock()
 
 
 def _read(file: Path) -> Model:
-    config = _read_config(file)
     try:
-        tensors = load_file(file)
-    # TypeError and AttributeError: an element type that NumPy does not have.
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
-        raise ModelError(f"model file {file.name}: {error}") from error
+        tensors, texts = tensor_file.read(file)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model file {file.name}: not a vqcodec model ({error})") from error
+    config = _described(file, texts)
     try:
         return Model(config, tensors)
     except RecursionError as error:
@@ -125,17 +118,19 @@ def _read(file: Path) -> Model:
 
 
 def _read_config(file: Path) -> ModelConfig:
-    """The header of a safetensors file is an 8-byte length and JSON (the format's own specification)."""
     try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if length > min(1 << 24, file.stat().st_size):
-                raise ModelError(f"model file {file.name}: a header of {length} bytes cannot be right")
-            header = json.loads(stream.read(length))
-        metadata = header["__metadata__"]
-        version, config = metadata["format"], json.loads(metadata["config"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(f"model file {file.name}: not a vqcodec model ({error!r})") from error
+        texts = tensor_file.read_metadata(file)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model file {file.name}: not a vqcodec model ({error})") from error
+    return _described(file, texts)
+
+
+def _described(file: Path, texts: Mapping[str, str]) -> ModelConfig:
+    """The configuration in a model file's metadata."""
+    try:
+        version, config = texts["format"], json.loads(texts["config"])
+    except (ValueError, KeyError, RecursionError) as error:
+        raise ModelError(f"model file {file.name}: not a vqcodec model ({error!r:.200})") from error
     if version != FORMAT:
         raise ModelError(f"model file {file.name}: expected format {FORMAT}, found {version}")
     found = ModelConfig.from_json(config)

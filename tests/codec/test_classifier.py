@@ -1,4 +1,4 @@
-"""The classifier, its file, its training, and sampling with rejection."""
+"""The classifier, its file, and sampling with rejection; tests/training/test_classifier.py has its training."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 import vqcodec
 from tests.conftest import scene
-from training import classifier as training
+from tests.support.classifiers import random_classifier
 from vqcodec import cli
+from vqcodec.codec import classifier
 from vqcodec.errors import InvalidArgument, ModelError
-from vqcodec.networks import classifier
+from vqcodec.model import tensors
+from vqcodec.model.classifier import DEFAULT, IntegerClassifier, build, load, save
 
 SIZE = (32, 32)
 
@@ -120,7 +122,7 @@ class TestCandidates:
 class TestShipped:
     def test_it_is_small_and_says_how_good_it_is(self):
         found = classifier.shipped()
-        assert classifier.DEFAULT.stat().st_size < 1.5e6
+        assert DEFAULT.stat().st_size < 1.5e6
         validation = found.card["validation"]
         assert validation["pictures"] > 600 and validation["accuracy"] > 0.6
         assert set(validation["per_class"]) == set(found.classes)
@@ -142,8 +144,8 @@ class TestShipped:
     @pytest.mark.slow
     def test_batches_do_not_matter(self):
         pictures = [scene(64, 64, s) for s in range(18)]
-        together = classifier.shipped().score(pictures, 1)
-        assert np.allclose(together, [classifier.shipped().score([p], 1)[0] for p in pictures], atol=1e-6)
+        together = classifier.shipped()(pictures, 1)
+        assert np.array_equal(together, [classifier.shipped()([p], 1)[0] for p in pictures])
 
     @pytest.mark.parametrize("class_id", [0, 17])
     def test_other_classes_are_refused(self, class_id):
@@ -156,7 +158,40 @@ class TestShipped:
         best = vqcodec.sample("flower-sunflowers", 2, candidates=8, size=(128, 128), seed=5)
         number = classifier.shipped().classes.index("flower-sunflowers") + 1
         scores = classifier.shipped()(drawn, number)
-        assert np.allclose(classifier.shipped()(best, number), sorted(scores, reverse=True)[:2], atol=1e-6)
+        assert np.array_equal(classifier.shipped()(best, number), sorted(scores, reverse=True)[:2])
+
+
+# -- scoring -------------------------------------------------------------------------------
+
+
+def test_the_input_is_the_mean_of_areas():
+    picture = scene(256, 300)
+    expected = picture[:, 22:278].astype(float).reshape(128, 2, 128, 2, 3).mean((1, 3))
+    assert np.array_equal(classifier.prepared(picture, 128), np.floor(expected + 0.5))
+    assert np.array_equal(classifier.prepared(picture[:3, :5], 6), picture[:3, 1:4].repeat(2, 0).repeat(2, 1))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 20))
+@settings(max_examples=30, deadline=None)
+def test_areas_of_any_size(height, width, side):
+    picture = scene(height, width)
+    length = min(height, width)
+    y, x = (height - length) // 2, (width - length) // 2
+    found = classifier.prepared(picture, side)
+    for i, j in {(0, 0), (side - 1, side // 2), (side // 2, side - 1)}:
+        rows, columns = (slice(k * length // side, -(-(k + 1) * length // side)) for k in (i, j))
+        mean = picture[y : y + length, x : x + length][rows, columns].reshape(-1, 3).astype(float).mean(0)
+        assert np.array_equal(found[i, j], np.floor(mean + 0.5))
+
+
+@pytest.mark.parametrize("backend", ["reference", "scalar"])
+def test_all_backends_give_the_same_scores(backend):
+    config, tensors = random_classifier(("cat", "dog"))
+    loaded = IntegerClassifier(config, build(config, tensors), {})
+    pictures = [scene(50, 70, seed) for seed in range(3)]
+    expected = classifier.Classifier(loaded).logits(pictures)
+    assert np.array_equal(classifier.Classifier(loaded, backend=backend).logits(pictures), expected)
+    assert len(np.unique(expected)) == 6
 
 
 # -- files ---------------------------------------------------------------------------------
@@ -164,55 +199,55 @@ class TestShipped:
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
     path = tmp_path / "classifier.safetensors"
-    classifier.save(path, classifier.Network(2), ["cat", "dog"], {"note": "random"})
+    save(path, *random_classifier(("cat", "dog")), {"note": "random"})
     return path
 
 
 def test_a_file_comes_back(stored):
-    torch.manual_seed(0)
-    network = classifier.Network(2).half().float()
-    found = classifier.load(stored)
-    assert found.classes == ("cat", "dog") and found.card == {"note": "random"}
+    config, arrays = random_classifier(("cat", "dog"))
+    found = load(stored)
+    assert found.config == config and found.card == {"note": "random"}
     pictures = [scene(200, 128)]
-    assert np.allclose(
-        found.probabilities(pictures), classifier.Classifier(network, ("cat", "dog"), {}).probabilities(pictures)
-    )
+    expected = classifier.Classifier(IntegerClassifier(config, build(config, arrays), {})).logits(pictures)
+    assert np.array_equal(classifier.Classifier(found).logits(pictures), expected)
+    before = stored.read_bytes()
+    save(stored, config, arrays, {"note": "random"})
+    assert stored.read_bytes() == before
 
 
-def test_the_input_is_the_mean_of_areas():
-    picture = scene(256, 300)
-    expected = picture[:, 22:278].astype(float).reshape(128, 2, 128, 2, 3).mean((1, 3)) / 255
-    assert np.allclose(classifier.prepared(picture)[0].permute(1, 2, 0).numpy(), expected, atol=1e-6)
-
-
-def rewritten(path: Path, change=lambda tensors: None, **metadata: object) -> Path:
-    tensors = load_file(path)
-    change(tensors)
-    description = {"format": classifier.FORMAT, "classes": ["cat", "dog"], "card": {}, **metadata}
-    save_file(tensors, path, {"description": json.dumps(description)})
+def rewritten(path: Path, change=lambda arrays: None, **changes: object) -> Path:
+    arrays, texts = tensors.read(path)
+    change(arrays)
+    config = json.loads(texts["config"]) | {k: v for k, v in changes.items() if k != "format"}
+    tensors.write(path, arrays, {"format": str(changes.get("format", texts["format"])), "config": json.dumps(config)})
     return path
 
 
 @pytest.mark.parametrize(
-    "change, metadata, complaint",
+    "change, described, complaint",
     [
-        (lambda t: t.pop("stem.weight"), {}, "stem.weight does not fit"),
-        (lambda t: t.update({"more": torch.zeros(1)}), {}, "more does not fit"),
-        (lambda t: t.update({"stem.weight": t["stem.weight"].float()}), {}, "stem.weight does not fit"),
-        (lambda t: t.update({"stem.weight": t["stem.weight"][:, :2].contiguous()}), {}, "stem.weight does not fit"),
-        (lambda t: t["head.bias"].fill_(float("nan")), {}, "not finite"),
-        (lambda t: None, {"format": "vqcodec-classifier-9"}, "found vqcodec-classifier-9"),
-        (lambda t: None, {"classes": ["cat", "dog", "owl"]}, "3 classes do not fit"),
+        (lambda t: t.pop("stem.weight"), {}, "stem.weight: expected"),
+        (lambda t: t.update({"more": np.zeros(1, np.int8)}), {}, "unexpected tensors more"),
+        (lambda t: t.update({"stem.weight": t["stem.weight"].astype(np.int16)}), {}, "stem.weight: expected"),
+        (lambda t: t.update({"stem.weight": t["stem.weight"][..., :2]}), {}, "stem.weight: expected"),
+        (lambda t: t["head.bias"].fill(2**31 - 1), {}, "head"),
+        (lambda t: None, {"format": "vqcodec-classifier-9"}, "found 'vqcodec-classifier-9'"),
+        (lambda t: None, {"classes": ["cat", "dog", "owl"]}, "head.weight: expected"),
         (lambda t: None, {"classes": []}, "list of class names"),
-        (lambda t: None, {"classes": {"cat": 1}}, "list of class names"),
-        (lambda t: None, {"card": 1}, "list of class names"),
+        (lambda t: None, {"classes": [1, 2]}, "list of class names"),
+        (lambda t: None, {"classes": None}, "not a classifier"),
+        (lambda t: None, {"widths": [8, 1 << 40]}, "widths"),
+        (lambda t: None, {"widths": []}, "widths"),
+        (lambda t: None, {"side": 33}, "side must be"),
+        (lambda t: None, {"side": 1 << 40}, "side must be"),
+        (lambda t: None, {"side": "32"}, "not a classifier|side must be"),
+        (lambda t: None, {"card": 1}, "not a classifier"),
     ],
 )
-def test_damaged_files(stored, change, metadata, complaint):
+def test_damaged_files(stored, change, described, complaint):
     with pytest.raises(ModelError, match=complaint):
-        classifier.load(rewritten(stored, change, **metadata))
+        load(rewritten(stored, change, **described))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\xff" * 64])
@@ -220,87 +255,12 @@ def test_other_files(tmp_path, content):
     path = tmp_path / "c.safetensors"
     path.write_bytes(content)
     with pytest.raises(ModelError, match="classifier c.safetensors"):
-        classifier.load(path)
+        load(path)
     with pytest.raises(ModelError, match="classifier none"):
-        classifier.load(tmp_path / "none")
-    for metadata in ({}, {"description": "{"}, {"description": "[]"}, {"description": "{}"}):
-        save_file({"head.bias": torch.zeros(2)}, path, metadata)
+        load(tmp_path / "none")
+    for texts in ({}, {"config": "{"}, {"format": "x", "config": "[]"}, {"format": "x", "config": "{}"}):
+        tensors.write(path, {"head.bias": np.zeros(2, np.int8)}, texts)
         with pytest.raises(ModelError, match="not a classifier"):
-            classifier.load(path)
+            load(path)
     with pytest.raises(ModelError, match="not a classifier"):
-        classifier.load(vqcodec.model.file.DEFAULT)
-
-
-# -- training ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def one_thread():
-    """What ``--threads 1`` sets, undone."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bright cats and dark dogs: a class is a matter of brightness."""
-    root = tmp_path_factory.mktemp("pictures")
-    for split, count in (("train", 6), ("val", 3)):
-        for name, low, high in (("cats", 0.5, 1.0), ("dogs", 0.0, 0.5)):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = 255 * low + scene(256, 256, seed=i) * (high - low)
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-    return root
-
-
-@pytest.mark.slow
-def test_training_is_deterministic_and_goes_on_from_its_checkpoint(pictures, tmp_path, monkeypatch, capsys, one_thread):
-    def train(name: str) -> Path:
-        out = tmp_path / f"{name}.safetensors"
-        training.main(
-            [
-                "--data",
-                str(pictures),
-                "--work",
-                str(tmp_path / name),
-                "--cache",
-                str(tmp_path),
-                "--out",
-                str(out),
-                "--steps",
-                "6",
-                "--threads",
-                "1",
-            ]
-        )
-        return out
-
-    monkeypatch.setattr(training, "BATCH", 8)
-    monkeypatch.setattr(training, "SAVE_EVERY", 2)
-    straight = train("straight")
-    printed = capsys.readouterr().out
-    assert "step 6" in printed and "accuracy" in printed
-    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
-        interrupted.setattr(training.checkpoint, "save", stop_after(training.checkpoint.save, 2))
-        train("resumed")
-    capsys.readouterr()
-    assert train("resumed").read_bytes() == straight.read_bytes()
-    assert "step 4" not in (printed := capsys.readouterr().out) and "step 6" in printed
-    card = classifier.load(straight).card
-    assert card["steps"] == 6 and card["pictures"] == 12 and card["validation"]["pictures"] == 6
-
-
-def stop_after(function, calls):
-    """``function``, which interrupts the program when it has been called so many times."""
-    left = [calls]
-
-    def wrapped(*arguments):
-        function(*arguments)
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-
-    return wrapped
+        load(vqcodec.model.file.DEFAULT)
