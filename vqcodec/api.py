@@ -127,7 +127,8 @@ class Decoder:
         ...     if preview := decoder.feed(block):
         ...         show(preview)
 
-    Raises the same errors as :func:`decompress`, as soon as the invalid bytes arrive.
+    Raises the same errors as :func:`decompress`, as soon as the invalid bytes arrive; a file that is too large, or
+    that needs another model, with its header. After an error every call raises it again, and ``finished`` stays False.
     """
 
     def __init__(self, *, limits: Limits | None = None, model: ModelLike = None, device: str = "cpu") -> None:
@@ -138,8 +139,8 @@ class Decoder:
         """Whether the whole file has arrived."""
         return self._progressive.finished
 
-    def feed(self, data: bytes) -> PIL.Image.Image | None:
-        """Take the next bytes. Returns the image as far as it is known if they completed a code map, otherwise None."""
+    def feed(self, data: bytes | bytearray | memoryview) -> PIL.Image.Image | None:
+        """Take the next bytes. Returns the image as far as it is known if they completed a code map or the file, otherwise None."""
         image = self._progressive.feed(_bytes(data))
         return None if image is None else images.to_pil(image)
 

@@ -11,9 +11,11 @@ import vqcodec
 from tests.conftest import scene
 from vqcodec import ops
 from vqcodec.codec import code_maps, sampler
+from vqcodec.codec import decoder as decode
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.engine import Engine
-from vqcodec.errors import FormatError, InvalidArgument
+from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded, ModelMismatch
+from vqcodec.format.limits import Limits
 from vqcodec.model.prior import Condition
 
 HEIGHT, WIDTH = 70, 100
@@ -53,6 +55,42 @@ class TestDecoder:
         assert decoder.finished and np.array_equal(
             pixels(shown[-1]), pixels(vqcodec.decompress(coded, model=small_model))
         )
+
+    @pytest.mark.parametrize("stop", [MemoryError("no memory"), KeyboardInterrupt(), RuntimeError("a bug")])
+    def test_after_an_error_nothing_is_shown(self, small_model, coded, stop, monkeypatch):
+        chunks = vqcodec.info(coded)["chunks"]
+        first, second = (chunk["offset"] + chunk["bytes"] for chunk in [c for c in chunks if c["tag"] == "M"][:2])
+        decoder = vqcodec.Decoder(model=small_model)
+        assert decoder.feed(coded[:first]) is not None
+
+        def fail(*_: object) -> None:
+            raise stop
+
+        with monkeypatch.context() as patch:
+            patch.setattr(decode.Canvas, "decode", fail)
+            with pytest.raises(type(stop)):
+                decoder.feed(coded[first:second])
+        expected = type(stop) if isinstance(stop, Exception) else InvalidArgument
+        lengths = set()
+        for data in (coded[second:], b"", b""):
+            with pytest.raises(expected) as error:
+                decoder.feed(data)
+            lengths.add(len(error.traceback))
+        assert not decoder.finished and len(lengths) == 1  # the traceback does not grow
+
+    def test_judged_by_the_header(self, small_model, coded):
+        chunks = vqcodec.info(coded)["chunks"]
+        head = coded[: chunks[0]["offset"] + chunks[0]["bytes"]]
+        for limits in (Limits(memory=1000), Limits(pixels=100)):
+            with pytest.raises(LimitExceeded):
+                vqcodec.Decoder(model=small_model, limits=limits).feed(head)
+        with pytest.raises(ModelMismatch):
+            vqcodec.Decoder().feed(head)
+
+    def test_nothing_new_gives_nothing(self, small_model, coded):
+        decoder = vqcodec.Decoder(model=small_model)
+        assert decoder.feed(coded) is not None and decoder.finished
+        assert decoder.feed(b"") is None and decoder.finished
 
     def test_damage_is_noticed_when_it_arrives(self, small_model, coded):
         end = vqcodec.info(coded)["chunks"][1]

@@ -6,7 +6,9 @@ from vqcodec.codec.decoder import Canvas, check_memory, check_size
 from vqcodec.codec.engine import Engine
 from vqcodec.codec.images import RasterImage
 from vqcodec.codec.options import LIMITS
+from vqcodec.format.header import Header
 from vqcodec.format.limits import Limits
+from vqcodec.format.once import FailsOnce
 from vqcodec.format.parser import Parser
 
 
@@ -17,28 +19,42 @@ class Progressive:
         self._engine, self._limits = engine, limits or LIMITS
         self._parser = Parser(limits=self._limits)
         self._canvas: Canvas | None = None
-        self._shown = 0
+        self._shown = 0  # maps that the caller has seen
+        self._complete = False  # and the end of the file
+        self._fails = FailsOnce()
 
     @property
     def finished(self) -> bool:
-        return self._parser.finished
+        """Whether the whole file has arrived, and all of it was valid."""
+        return self._parser.finished and not self._fails.failed
 
-    def feed(self, data: bytes) -> RasterImage | None:
-        """The image of the maps that are here, if ``data`` brought new ones."""
-        self._parser.feed(data)
-        header, maps = self._parser.header, self._parser.maps
-        if header is None or len(maps) == self._shown and not self.finished:
-            return None
-        if self._canvas is None:
-            check_size(self._engine, header.height, header.width, self._limits)
-            canvas, whole = Canvas(self._engine, header), header.tiling.whole
-            needed = canvas.memory(range(len(canvas.boxes)), whole) + 7 * header.width * header.height
-            check_memory(header, needed, self._limits)
-            self._canvas = canvas
-        fresh, self._shown = maps[self._shown :], len(maps)
-        if fresh:
-            self._canvas.decode(range(len(self._canvas.boxes)), fresh)
-        if not self._shown and header.maps:
-            return None
-        pixels = self._canvas.pixels(header.tiling.whole, self._shown)
-        return RasterImage(pixels=pixels, grey=header.grey, alpha=self._parser.alpha, metadata=self._parser.metadata)
+    def feed(self, data: bytes | memoryview) -> RasterImage | None:
+        """The image of the maps that are here, if ``data`` brought new ones or the end of the file."""
+        with self._fails:
+            self._parser.feed(data)
+            header, maps = self._parser.header, self._parser.maps
+            if header is None:
+                return None
+            if self._canvas is None:
+                self._canvas = self._begin(header)
+            fresh, ended = maps[self._shown :], self._parser.finished and not self._complete
+            if not fresh and not ended:
+                return None
+            if fresh:
+                self._canvas.decode(range(len(self._canvas.boxes)), fresh)
+            self._shown, self._complete = len(maps), self._parser.finished
+            if not self._shown and header.maps:
+                return None
+            pixels = self._canvas.pixels(header.tiling.whole, self._shown)
+            return RasterImage(
+                pixels=pixels, grey=header.grey, alpha=self._parser.alpha, metadata=self._parser.metadata
+            )
+
+    def _begin(self, header: Header) -> Canvas:
+        """What the maps are decoded into; raises if header and model do not fit, or if the image is too large."""
+        check_size(self._engine, header.height, header.width, self._limits)
+        canvas = Canvas(self._engine, header)
+        # A second copy of the image for Pillow; the alpha plane as inflated, as stored and as returned.
+        kept = 7 * header.width * header.height
+        check_memory(header, canvas.memory(range(len(canvas.boxes)), header.tiling.whole) + kept, self._limits)
+        return canvas

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vqcodec.errors import FormatError, TruncatedFile
+from vqcodec.errors import TruncatedFile
 from vqcodec.format import framing
 from vqcodec.format.chunk import Chunk
 from vqcodec.format.chunks import Container, header_of, read_into
 from vqcodec.format.header import Header
 from vqcodec.format.limits import Limits
+from vqcodec.format.once import FailsOnce
 from vqcodec.format.wire import Memory
 
 if TYPE_CHECKING:
@@ -46,38 +45,28 @@ class Parser:
         self._buffer = bytearray()
         self._at = 0  # file offset of the buffer's first byte
         self._needed = framing.START  # bytes needed in the buffer to make progress
-        self._error: FormatError | None = None
+        self._fails = FailsOnce()
 
     @property
     def finished(self) -> bool:
-        return self._order.ended and self._error is None
+        return self._order.ended and not self._fails.failed
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take the next bytes. Raises what ``container.read`` would, at the first damage and on every later call."""
         piece = Memory(data)
-        with self._failing_for_good():
+        with self._fails:
             self._buffer += piece.read(0, piece.size)
             if len(self._buffer) >= self._needed:
                 self._advance(Memory(self._buffer, self._at))
 
     def close(self) -> None:
         """Signal the end of the data. Raises ``TruncatedFile`` (``NotVqcodec`` if there were no bytes) unless finished."""
-        with self._failing_for_good():
+        with self._fails:
             if not self.finished:
                 source = Memory(self._buffer, self._at)
                 if self._at == 0:
                     framing.check_start(source)
                 self._order.head(source, self._at).check_whole()
-
-    @contextmanager
-    def _failing_for_good(self) -> Iterator[None]:
-        if self._error:
-            raise self._error
-        try:
-            yield
-        except FormatError as error:
-            self._error, self._buffer = error, bytearray()
-            raise
 
     def _advance(self, source: Memory) -> None:
         """Use the complete chunks, and keep the rest in a new buffer: views of the old one may still be in use."""
