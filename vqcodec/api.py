@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -53,7 +54,8 @@ def compress(
 
     ``tile``: side of the tiles in pixels, a multiple of 64, or 0 for one tile. Tiles allow
     decoding of regions and parallel work; small ones cost bytes. Default: one tile up to 1024 x 1024 pixels, else 512.
-    ``metadata``: keep ICC profile, EXIF and XMP. ``limits``: the largest number of pixels allowed. ``model``: a model
+    ``metadata``: keep ICC profile, EXIF and XMP. ``limits``: the largest number of pixels
+    allowed, by default 2**28 or ``PIL.Image.MAX_IMAGE_PIXELS``, whichever is less. ``model``: a model
     file, a loaded model, or None for the shipped one. ``device``: "cpu", "cuda" or "cuda:1", see :class:`~vqcodec.Codec`.
 
     Images are converted to 8-bit RGB or grey, with alpha if they have it: 16-bit grey (integers from 0 to 65535) is divided
@@ -61,7 +63,7 @@ def compress(
     pixels, and the first frame of an animation is used, with a warning. Float images (mode F) are rejected.
 
     Raises :class:`~vqcodec.errors.ImageError` for an unusable image,
-    :class:`~vqcodec.errors.LimitExceeded` for one larger than ``limits`` allows (by default 2**28 pixels), and
+    :class:`~vqcodec.errors.LimitExceeded` for one larger than ``limits`` allows, and
     :class:`~vqcodec.errors.InvalidArgument` for anything else, such as a target that cannot be reached.
 
         >>> data = vqcodec.compress("photo.png", quality=50)
@@ -69,7 +71,9 @@ def compress(
         >>> small = vqcodec.compress("photo.png", target_bytes=20_000)
     """
     asked = EncodeOptions(quality, effort, class_id, target_bytes, target_psnr, tile, metadata, limits or LIMITS)
-    return Codec(model, device=device).compressed(images.to_array(image, asked.limits.pixels), asked)
+    return Codec(model, device=device).compressed(
+        images.to_array(image, asked.limits.pixels, lift=limits is not None), asked
+    )
 
 
 def decompress(
@@ -227,9 +231,15 @@ def inpaint(
     return images.to_pil(found)
 
 
-def info(data: bytes) -> dict[str, Any]:
-    """What the header and the chunks of a file contain, without decoding it (and without torch)."""
-    return container.describe(_bytes(data))
+def info(data: Source, *, limits: Limits | None = None) -> dict[str, Any]:
+    """What the header and the chunks of a file contain (bytes, a path or a binary file), without decoding it."""
+    source = _source(data)
+    if isinstance(source, (str, os.PathLike)):
+        with builtins.open(source, "rb") as file:
+            source = file.read()
+    elif hasattr(source, "read"):
+        source = source.read()
+    return container.describe(_bytes(source), limits=limits or LIMITS)
 
 
 def set_num_threads(n: int) -> None:

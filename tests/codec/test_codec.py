@@ -183,6 +183,19 @@ def test_every_truncation_is_noticed(small_model, coded):
     assert np.array_equal(np.asarray(picture), np.asarray(vqcodec.decompress(coded, model=small_model)))
 
 
+def test_info_takes_what_decompress_takes(coded, tmp_path):
+    path = tmp_path / "a.vqc"
+    path.write_bytes(coded)
+    expected = vqcodec.info(coded)
+    assert expected == vqcodec.info(path) == vqcodec.info(str(path)) == vqcodec.info(memoryview(coded))
+    with path.open("rb") as file:
+        assert vqcodec.info(file) == expected
+    with pytest.raises(InvalidArgument):
+        vqcodec.info(3)
+    with pytest.raises(LimitExceeded):
+        vqcodec.info(coded, limits=Limits(pixels=1))
+
+
 def test_nothing_whole_is_an_error_even_when_partial(small_model, coded):
     first_map = vqcodec.info(coded)["chunks"][1]["offset"]
     with pytest.raises(FormatError, match="map 0"):

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -191,6 +192,15 @@ class TestParts:
         assert np.array_equal(pixels(found), pixels(vqcodec.decompress(tiled, model=small_model, region=region)))
         with pytest.raises(FormatError, match="tile 23"):
             vqcodec.decompress(bytes(damaged), model=small_model, region=(320, 190, 330, 200))
+
+    def test_threads_share_an_open_file(self, small_model, tiled, tmp_path):
+        (tmp_path / "a.vqc").write_bytes(tiled)
+        whole = pixels(vqcodec.decompress(tiled, model=small_model))
+        boxes = [(x, y, min(x + 50, WIDTH), y + 40) for x in range(0, WIDTH, 50) for y in range(0, HEIGHT, 40)]
+        for _ in range(3):
+            with vqcodec.open(tmp_path / "a.vqc", model=small_model) as coded, ThreadPoolExecutor(8) as pool:
+                for box, found in zip(boxes, pool.map(lambda box: coded.decode(region=box).pixels, boxes)):
+                    assert np.array_equal(found, whole[box[1] : box[3], box[0] : box[2]])
 
     def test_opened_file_is_closed(self, small_model, tiled, tmp_path):
         path = tmp_path / "a.vqc"

@@ -14,7 +14,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from vqcodec.codec.images import RasterImage, to_array, to_pil
-from vqcodec.errors import ImageError, InvalidArgument
+from vqcodec.errors import ImageError, InvalidArgument, LimitExceeded
 
 Orientation = ExifTags.Base.Orientation
 
@@ -196,6 +196,10 @@ def test_bombs_are_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     with pytest.raises(ImageError, match="decompression bomb"):
         to_array(saved(image(), "PNG"))
+    assert to_array(saved(image(), "PNG"), 1000, lift=True).pixels.ndim == 3
+    assert Image.MAX_IMAGE_PIXELS == 20
+    with pytest.raises(LimitExceeded):
+        to_array(saved(image(), "PNG"), 1, lift=True)
 
 
 def test_closed_images_are_refused():

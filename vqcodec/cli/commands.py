@@ -251,7 +251,9 @@ def bench(arguments: argparse.Namespace) -> None:
 def info(arguments: argparse.Namespace) -> None:
     from vqcodec.format import container  # not through the API, which loads NumPy
 
-    found = container.describe(files.read(arguments.input), limits=_limits(arguments, Limits()))
+    found = container.describe(
+        files.read(arguments.input), limits=_limits(arguments, Limits(pixels=1 << 62))
+    )  # nothing is decoded
     if arguments.json:
         print(json.dumps(found, indent=2))
         return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -135,7 +136,7 @@ class Canvas:
 
 
 class CodedImage:
-    """A .vqc file whose image is decoded on demand. A context manager.
+    """A .vqc file whose image is decoded on demand. A context manager. Threads may share it, as a server of tiles would.
 
     header: :class:`~vqcodec.format.container.Header`: size, class, quality. metadata: any of "icc", "exif", "xmp".
     error: with ``partial``, why the file is incomplete, or None.
@@ -161,6 +162,7 @@ class CodedImage:
                 self._reader.verify()  # from now on the intact parts are known
             self._whole = self._reader.maps
             self._canvas = Canvas(engine, self.header)
+            self._lock = threading.Lock()  # while code maps of the canvas are decoded
             self.metadata = self._reader.metadata()
         except BaseException:
             self.close()
@@ -272,12 +274,13 @@ class CodedImage:
     def _need(self, canvas: Canvas, tiles: Sequence[int], count: int) -> int:
         """Decode the first ``count`` maps of tiles, or as many as are intact; returns how many."""
         count = min(count, self._whole)
-        by_progress: dict[int, list[int]] = {}
-        for tile in tiles:
-            if canvas.known[tile] < count:
-                by_progress.setdefault(canvas.known[tile], []).append(tile)
-        for known, equal in by_progress.items():
-            canvas.decode(equal, self._reader.streams(equal, count)[known:])
+        with self._lock:
+            by_progress: dict[int, list[int]] = {}
+            for tile in tiles:
+                if canvas.known[tile] < count:
+                    by_progress.setdefault(canvas.known[tile], []).append(tile)
+            for known, equal in by_progress.items():
+                canvas.decode(equal, self._reader.streams(equal, count)[known:])
         return count
 
     def close(self) -> None:

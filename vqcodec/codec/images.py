@@ -18,6 +18,7 @@ import math
 import os
 import struct
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ _EXIF_HEADER = b"Exif\0\0"
 _ORIENTATION = ExifTags.Base.Orientation
 _UPRIGHT = 1
 _STRIP = 1024  # rows
+_LIFTING = threading.Lock()  # Pillow's limit is global
 # The TIFF tags worth keeping; the others describe how the pixels are stored.
 _DESCRIPTIVE = {
     ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,
@@ -57,14 +59,14 @@ class RasterImage:
     metadata: dict[str, bytes] = field(default_factory=dict)
 
 
-def to_array(image: Any, most: int | None = None) -> RasterImage:
+def to_array(image: Any, most: int | None = None, *, lift: bool = False) -> RasterImage:
     """Read ``image``.
 
     image: a path or a binary file object that Pillow can read; a PIL image; a
     uint8 NumPy array, H x W, or H x W x 1, 3 or 4 (alpha last); a torch tensor, H x W, or
     1, 3 or 4 x H x W, uint8 or float in [0, 1].
-    most: pixels; a file with more raises ``LimitExceeded`` before they are decoded. Pillow's own
-    limit, ``PIL.Image.MAX_IMAGE_PIXELS``, also applies.
+    most: pixels; a file with more raises ``LimitExceeded`` before they are decoded.
+    lift: instead of Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, which applies otherwise.
 
     Raises ``ImageError`` for an image that cannot be read or is of an unsupported kind, and
     ``InvalidArgument`` for another type, shape or dtype.
@@ -73,7 +75,7 @@ def to_array(image: Any, most: int | None = None) -> RasterImage:
         with _reading("the image"):
             return _from_pil(image, most)
     if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
-        return _from_file(image, most)
+        return _from_file(image, most, lift)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(image, torch.Tensor):
         return _from_tensor(image)
@@ -110,10 +112,21 @@ def _reading(name: str) -> Iterator[None]:
         raise ImageError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _from_file(file: Any, most: int | None) -> RasterImage:
+def _from_file(file: Any, most: int | None, lift: bool) -> RasterImage:
     name = "the image" if hasattr(file, "read") else os.fspath(file)
-    with _reading(name), Image.open(file) as image:
+    with _reading(name), _opened(file, lift) as image:
         return _from_pil(image, most)
+
+
+def _opened(file: Any, lift: bool) -> Image.Image:
+    if not lift:
+        return Image.open(file)
+    with _LIFTING:
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file)  # reads the size only: _from_pil judges it
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
 
 
 def _from_pil(image: Image.Image, most: int | None) -> RasterImage:

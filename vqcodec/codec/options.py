@@ -17,7 +17,7 @@ from vqcodec.format.limits import Limits
 from vqcodec.tiling import UNIT, Box
 
 #: Limits on an image or a file unless the caller gives others.
-LIMITS = Limits(pixels=1 << 28)
+LIMITS = Limits()
 #: Factors by which a decoded image may be reduced.
 SCALES = (1, 2, 4, 8, 16)
 #: One sample is one tile: its attention is quadratic in the number of codes.

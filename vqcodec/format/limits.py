@@ -19,7 +19,7 @@ class Limits:
     These determine how long each chunk may be (:data:`vqcodec.format.chunks.KINDS`).
     """
 
-    pixels: int = 1 << 31
+    pixels: int = 1 << 28
     metadata: int = 16 << 20
     chunks: int = 1024
     map_bytes: int = 1 << 30

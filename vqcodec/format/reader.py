@@ -27,7 +27,8 @@ class Reader:
         ...     coarse = Reader(file).streams(tiles=[17], maps=2)
 
     source: bytes-like, or a seekable binary file that contains nothing but the .vqc file, from
-    its first byte on. It must stay open and unchanged; use one thread at a time.
+    its first byte on. It must stay open and unchanged. Threads may share a reader, but nothing else
+    may use its file meanwhile, and ``verify`` with ``partial`` must come first.
     partial: keep the intact parts of a damaged or truncated file, and report in ``.error`` what
     is wrong, as ``container.read`` does. The header must be intact.
 

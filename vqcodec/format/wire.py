@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, Protocol
@@ -95,11 +96,12 @@ class Memory:
 
 
 class File:
-    """A source in a seekable binary file. Raises ``TruncatedFile`` if it shrinks, and ``OSError``."""
+    """A source in a seekable binary file, for any number of threads. Raises ``TruncatedFile`` if it shrinks, and ``OSError``."""
 
     def __init__(self, file: IO[bytes]) -> None:
         try:
             self._file, self.size = file, file.seek(0, 2)
+            self._lock = threading.Lock()  # between finding the place and reading there
             whole = isinstance(file.read(0), bytes)
         except (AttributeError, TypeError, OSError) as error:
             raise InvalidArgument(
@@ -109,11 +111,12 @@ class File:
             raise InvalidArgument("source must be a binary file, got one of text")
 
     def read(self, start: int, end: int) -> memoryview:
-        self._file.seek(start)
         pieces, left = [], end - start
-        while left and (piece := self._file.read(left)):
-            pieces.append(piece)
-            left -= len(piece)
+        with self._lock:
+            self._file.seek(start)
+            while left and (piece := self._file.read(left)):
+                pieces.append(piece)
+                left -= len(piece)
         if left:
             raise TruncatedFile("file", f"{end - start} bytes expected at byte {start}, {end - start - left} found")
         return memoryview(b"".join(pieces))
