@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -30,6 +31,16 @@ def test_round_trip(small_model, tmp_path):
     assert file.load(path) is copy  # read once
     assert file.read_config(path) == small_model.config
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_rewritten_file_is_loaded_anew(small_model, tmp_path):
+    path = tmp_path / "a.safetensors"
+    loaded = []
+    for name in ("one", "two"):
+        file.save(path, dataclasses.replace(small_model.config, name=name), small_model.tensors)
+        os.utime(path, ns=(0, 0))
+        loaded.append((path.stat().st_size, file.load(path).config.name))
+    assert loaded[0][0] == loaded[1][0] and [name for _, name in loaded] == ["one", "two"]
 
 
 def test_fingerprint_does_not_see_what_only_encoders_read(small_model):

@@ -89,11 +89,11 @@ def load(path: str | os.PathLike[str] | None = None) -> Model:
         stat = file.stat()
     except OSError as error:
         raise ModelError(f"model file {file.name}: {error.strerror}") from error
-    key = (str(file.resolve()), stat.st_mtime_ns, stat.st_size)
+    name, version = str(file.resolve()), (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
     with _LOCK:
-        if key not in _LOADED:
-            _LOADED[key] = _read(file)
-        return _LOADED[key]
+        if name not in _LOADED or _LOADED[name][0] != version:
+            _LOADED[name] = version, _read(file)
+        return _LOADED[name][1]
 
 
 def read_config(path: str | os.PathLike[str] | None = None) -> ModelConfig:
@@ -101,8 +101,19 @@ def read_config(path: str | os.PathLike[str] | None = None) -> ModelConfig:
     return _read_config(DEFAULT if path is None else Path(path))
 
 
-_LOADED: dict[tuple[str, int, int], Model] = {}
+#: By path: which version of the file, and what was in it.
+_LOADED: dict[str, tuple[tuple[int, ...], Model]] = {}
 _LOCK = threading.Lock()
+
+
+def _after_fork() -> None:
+    """A child has no thread that could release a lock which was held when it was forked."""
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _read(file: Path) -> Model:
