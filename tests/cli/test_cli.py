@@ -12,6 +12,7 @@ import re
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -888,3 +889,37 @@ def test_version(capsys):
         cli.main(["--version"])
     assert stop.value.code == 0
     assert capsys.readouterr().out == f"vqcodec {vqcodec.__version__}\n"
+
+
+def test_one_input_goes_into_a_new_folder_like_many(run, folder):
+    assert run("compress", "photo.png", "-o", "new/")[0] == 0 and files_in(Path("new")) == {"photo.vqc"}
+    assert run("decompress", "new/photo.vqc", "-o", "back/")[0] == 0 and files_in(Path("back")) == {"photo.png"}
+    assert run("compress", "photo.png", "-o", "by/{stem}/x.vqc")[0] == 0 and Path("by/photo/x.vqc").exists()
+    Path("one/inner").mkdir(parents=True)
+    shutil.copy("photo.png", "one/inner/a.png")
+    assert run("compress", "-r", "one", "-o", "all/")[0] == 0 and Path("all/inner/a.vqc").exists()
+    assert run("compress", "photo.png", "-o", "absent/x.vqc")[0] == 1 and not Path("absent").exists()
+
+
+@pytest.mark.parametrize("name", ["photo.png", "out.webp", "out.JPG", "{stem}.pdf"])
+def test_names_of_other_formats_are_refused(run, folder, name):
+    before = Path("photo.png").read_bytes()
+    status, _, err = run("compress", "-f", "photo.png", "-o", name)
+    assert status != 0 and "name for another format" in err
+    assert Path("photo.png").read_bytes() == before and files_in(folder) == {"photo.png"}
+
+
+def test_replaced_files_keep_their_permissions(run, folder):
+    assert run("compress", "photo.png")[0] == 0
+    os.chmod("photo.vqc", 0o600)
+    assert run("compress", "-f", "photo.png", "-q", "30")[0] == 0
+    assert stat.S_IMODE(os.stat("photo.vqc").st_mode) == 0o600
+
+
+def test_without_force_a_link_is_never_followed(tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        files.write(str(tmp_path / "link"), b"x")
+    assert not (tmp_path / "nowhere").exists() and sorted(os.listdir(tmp_path)) == ["link"]
+    files.write(str(tmp_path / "link"), b"x", force=True)
+    assert (tmp_path / "nowhere").read_bytes() == b"x"

@@ -68,6 +68,9 @@ def _code(arguments: argparse.Namespace, coder: Encoder | Decoder, suffix: str) 
     if arguments.json and any(output == STANDARD for _, output in pairs):
         raise Failure("--json and output to - cannot be combined: both use standard output")
     if len(pairs) == 1:
+        made = pairs[0][1]
+        if made not in (arguments.output, *arguments.files):  # in a folder that was named, as for many files
+            os.makedirs(os.path.dirname(made) or ".", exist_ok=True)
         record = _one(arguments, coder, *pairs[0])
         if record.error and not arguments.json:
             raise record.error

@@ -11,6 +11,27 @@ from vqcodec.tools import files
 from vqcodec.tools.files import STANDARD
 
 FIELDS = ("{name}", "{stem}", "{parent}")
+#: Extensions that a .vqc file must not have: everybody would take it for something else.
+OTHERS = frozenset(
+    f".{name}"
+    for name in [
+        "avif",
+        "bmp",
+        "gif",
+        "heic",
+        "jpeg",
+        "jpg",
+        "jxl",
+        "pdf",
+        "pgm",
+        "png",
+        "pnm",
+        "ppm",
+        "tif",
+        "tiff",
+        "webp",
+    ]
+)
 
 
 def pairs(names: list[str], output: str | None, suffix: str, recursive: bool) -> list[tuple[str, str]]:
@@ -22,6 +43,8 @@ def pairs(names: list[str], output: str | None, suffix: str, recursive: bool) ->
         names, output = names[:1], names[1]
     if STANDARD in names and len(names) > 1:
         raise Failure("- (standard input) must be the only input")
+    if output and suffix == ".vqc" and Path(output).suffix.lower() in OTHERS:
+        raise Failure(f"{output} is a name for another format: end it in .vqc")
     inputs = expand(names, suffix, recursive)
     into = output and (output.endswith(("/", os.sep)) or os.path.isdir(output))
     if output and not into and not any(field in output for field in FIELDS):

@@ -89,11 +89,17 @@ def write_temporary(temporary: str, content: Content) -> None:
 
 
 def publish(temporary: str, path: str, force: bool = False) -> None:
-    """Give a finished temporary file its name. Raises ``FileExistsError``, without ``force``."""
-    if force:
-        os.replace(temporary, _target(path))
-    else:
-        _rename_new(temporary, _target(path))
+    """Give a finished temporary file its name. Raises ``FileExistsError``, without ``force``.
+
+    With ``force`` a file that is replaced keeps its permissions, and a link its place.
+    """
+    if not force:
+        _rename_new(temporary, Path(path))  # a link is something that exists, wherever it leads
+        return
+    target = _target(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+    os.replace(temporary, target)
 
 
 def _target(path: str) -> Path:
