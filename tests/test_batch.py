@@ -90,6 +90,16 @@ def test_lists_of_paths_and_outputs_that_clash(photos, tmp_path, model):
     assert again.error is None and vqcodec.info((tmp_path / "c.vqc").read_bytes())["height"] == 26
 
 
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_cells_that_are_no_names(photos, tmp_path, model, jobs):
+    good = str(photos / "a.png")
+    wrong = [None, float("nan"), 5, "", b"bytes", "with\0zero"]
+    records = list(batch.compress([*wrong, good], tmp_path / "out", model=model, jobs=jobs))
+    errors = [record for record in records if record.error]
+    assert len(errors) == len(wrong) and all("a file name is expected" in str(record.error) for record in errors)
+    assert [record.input for record in records if not record.error] == [good]
+
+
 def test_folders_without_their_folders(photos, tmp_path, model):
     assert len(list(batch.compress(photos, tmp_path / "out", recursive=False, jobs=1, model=model))) == 3
 

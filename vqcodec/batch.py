@@ -306,7 +306,12 @@ def _run_in_processes(
 def _accepted(pairs: Iterable[tuple[Path_, Path_]], force: bool, refused: list[Record]) -> Iterator[_Task]:
     """The pairs that can be processed; the others go to ``refused``."""
     outputs: dict[str, str] = {}
-    for source, target in ((os.fspath(a), os.fspath(b)) for a, b in pairs):
+    for pair in pairs:
+        try:
+            source, target = map(_name, pair)
+        except InvalidArgument as error:
+            refused.append(Record(str(pair[0])[:100], str(pair[1])[:100], error=error))
+            continue
         try:
             if other := outputs.get(os.path.abspath(target)):
                 raise FileExistsError(f"{source}: {target} is already the output of {other}")
@@ -339,7 +344,21 @@ def _pairs(
             (path, Path(output, path.relative_to(source)).with_suffix(suffix))
             for path in pictures_in(source, suffix, recursive)
         )
-    return ((path, Path(output, Path(path).with_suffix(suffix).name)) for path in source)
+    return ((path, _inside(output, path, suffix)) for path in source)
+
+
+def _inside(folder: Path_, name: Path_, suffix: str) -> Path_:
+    """The output in a folder for an input, which may be no name at all."""
+    try:
+        return Path(folder, Path(name).with_suffix(suffix).name)
+    except (TypeError, ValueError):
+        return folder
+
+
+def _name(value: Path_) -> str:
+    if not isinstance(value, (str, os.PathLike)) or not (name := os.fspath(value)) or "\0" in name:
+        raise InvalidArgument(f"a file name is expected, got {value!r:.100}")
+    return name
 
 
 # -- images and their formats ----------------------------------------------------------
