@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,7 +13,7 @@ import numpy as np
 from vqcodec.codec import codec, images
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.decoder import CodedImage
-from vqcodec.codec.options import LIMITS, DecodeOptions, EncodeOptions, SampleOptions
+from vqcodec.codec.options import DecodeOptions, EncodeOptions, SampleOptions, check_limits
 from vqcodec.codec.sampler import Classifier
 from vqcodec.errors import InvalidArgument
 from vqcodec.format import container
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     ModelLike = Model | str | os.PathLike[str] | None
     Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
-    Image = PIL.Image.Image | str | os.PathLike[str] | np.ndarray | Any
+    Image = PIL.Image.Image | str | os.PathLike[str] | bytes | BinaryIO | np.ndarray | Any
 
 
 def compress(
@@ -43,8 +44,8 @@ def compress(
 ) -> bytes:
     """Compress an image into the bytes of a ``.vqc`` file.
 
-    ``image``: PIL image, path, uint8 array (H x W, H x W x 3 or x 4; a memory-mapped one is read piece by
-    piece) or torch tensor (3 x H x W, uint8 or float in [0, 1]). ``quality``: 0 (smallest) to 100. ``effort``:
+    ``image``: PIL image, path, binary file or its bytes, array (H x W, H x W x 3 or x 4, uint8 or float in [0, 1]; a memory-mapped
+    one of uint8 is read piece by piece) or torch tensor (3 x H x W, likewise). ``quality``: 0 (smallest) to 100. ``effort``:
     0 (fastest) to 9, how many candidates are compared for each code. ``class_id``:
     number or name of one of the model's classes, if known; it only saves bits.
 
@@ -64,13 +65,16 @@ def compress(
 
     Raises :class:`~vqcodec.errors.ImageError` for an unusable image,
     :class:`~vqcodec.errors.LimitExceeded` for one larger than ``limits`` allows, and
-    :class:`~vqcodec.errors.InvalidArgument` for anything else, such as a target that cannot be reached.
+    :class:`~vqcodec.errors.InvalidArgument` for anything else, such as a target that cannot be reached. A file that does not
+    exist is a ``FileNotFoundError`` here and in all other functions.
 
         >>> data = vqcodec.compress("photo.png", quality=50)
         >>> vqcodec.decompress(data).save("back.png")
         >>> small = vqcodec.compress("photo.png", target_bytes=20_000)
     """
-    asked = EncodeOptions(quality, effort, class_id, target_bytes, target_psnr, tile, metadata, limits or LIMITS)
+    asked = EncodeOptions(
+        quality, effort, class_id, target_bytes, target_psnr, tile, metadata, check_limits("limits", limits)
+    )
     return Codec(model, device=device).compressed(
         images.to_array(image, asked.limits.pixels, lift=limits is not None), asked
     )
@@ -89,7 +93,7 @@ def decompress(
     model: ModelLike = None,
     device: str = "cpu",
 ) -> PIL.Image.Image:
-    """The image in ``data``: bytes, a path or a seekable binary file.
+    """The image in ``data``: bytes, a path or a binary file. One that cannot seek, such as a pipe, is read as a whole.
 
     Mode RGB or L, with A if the file has alpha; metadata in ``.info``.
 
@@ -98,15 +102,20 @@ def decompress(
     maps, for a coarser image at full size.
 
     ``partial`` accepts a truncated or damaged file and returns the coarser image given by its intact
-    maps. Otherwise any damage raises a
+    maps, with a warning that names the damage (:func:`open` has it as ``.error``). Otherwise any damage raises a
     :class:`~vqcodec.errors.FormatError` that names the chunk. ``complete="sample"`` draws the missing maps
     (because of ``partial`` or ``maps``) from the prior: the details look plausible but are invented;
     ``seed`` determines them.
 
     ``limits``: :class:`~vqcodec.format.container.Limits` on what a file may require (pixels, chunks, bytes, memory).
     """
-    asked = DecodeOptions(partial, region, scale, maps, complete, seed, limits or LIMITS)
-    return images.to_pil(Codec(model, device=device).decompressed(_source(data), asked))
+    asked = DecodeOptions(partial, region, scale, maps, complete, seed, check_limits("limits", limits))
+    coder = Codec(model, device=device)
+    with coder.open(_source(data), partial=asked.partial, limits=asked.limits) as coded:
+        image = coded.decoded(asked)
+        if coded.error:
+            warnings.warn(f"the image is not complete: {coded.error}", stacklevel=2)
+    return images.to_pil(image)
 
 
 def open(
@@ -137,6 +146,9 @@ class Decoder:
 
     def __init__(self, *, limits: Limits | None = None, model: ModelLike = None, device: str = "cpu") -> None:
         self._progressive = Codec(model, device=device).progressive(limits=limits)
+
+    def __repr__(self) -> str:
+        return f"<Decoder, {'finished' if self.finished else 'waiting for more'}>"
 
     @property
     def finished(self) -> bool:
@@ -239,7 +251,7 @@ def info(data: Source, *, limits: Limits | None = None) -> dict[str, Any]:
             source = file.read()
     elif hasattr(source, "read"):
         source = source.read()
-    return container.describe(_bytes(source), limits=limits or LIMITS)
+    return container.describe(_bytes(source), limits=check_limits("limits", limits))
 
 
 def set_num_threads(n: int) -> None:
@@ -248,8 +260,10 @@ def set_num_threads(n: int) -> None:
 
 
 def _source(data: Any) -> Any:
-    if isinstance(data, (str, os.PathLike)) or hasattr(data, "read"):
+    if isinstance(data, (str, os.PathLike)):
         return data
+    if hasattr(data, "read"):
+        return data if not hasattr(data, "seekable") or data.seekable() else _bytes(data.read())
     return _bytes(data)
 
 

@@ -340,7 +340,7 @@ def test_one_bad_file_does_not_stop_the_others(run, tree):
     lines = [line for line in err.splitlines() if line.startswith("vqcodec: ")]
     assert len(lines) == 3
     assert "vqcodec: in/a.png: must be an image that Pillow can read, found something else" in lines
-    assert "vqcodec: none.png: no such file" in lines
+    assert "vqcodec: none.png: No such file or directory" in lines
     assert "vqcodec: photo.png: out/photo.vqc is already the output of in/photo.gif" in lines
 
 
@@ -360,8 +360,8 @@ def test_json(run, tree):
         "error": None,
     }
     assert missing["input"] == "none.png" and missing["error"] == {
-        "type": "ImageError",
-        "message": "none.png: no such file",
+        "type": "FileNotFoundError",
+        "message": "none.png: No such file or directory",
     }
     status, out, err = run("compress", "in/a.png", "--json")  # one file: the same
     assert (status, err) == (1, "") and "exists" in json.loads(out)["error"]["message"]
@@ -600,7 +600,7 @@ def test_missing_and_wrong_inputs(run, folder):
     Path("text.txt").write_text("hello")
     Path("empty").mkdir()
     for arguments, message in [
-        (["compress", "none.png"], "none.png: no such file"),
+        (["compress", "none.png"], "none.png: No such file or directory"),
         (["compress", "text.txt"], "text.txt: must be an image"),
         (["compress", "empty"], "empty: no images in this folder"),
         (["decompress", "."], ".: no .vqc files in this folder (-r includes its subfolders)"),
@@ -818,7 +818,7 @@ def test_folders_with_more_than_pictures(run, folder):
     status, _, err = run("compress", "-r", "in", "-o", "out/", "-j", "1")
     assert status == 1 and os.listdir("out") == ["a.vqc"]
     assert sorted(line.split(":")[0] for line in err.splitlines() if line.startswith("vqcodec: ")) == ["vqcodec"] * 2
-    assert "in/dangling.png: no such file" in err and "in/self.png: cannot be read" in err
+    assert "in/dangling.png: No such file or directory" in err and "in/self.png: cannot be read" in err
 
 
 def test_closed_folders_are_not_passed_over(run, folder, monkeypatch):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
+import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ from vqcodec.codec.codec import Codec
 from vqcodec.codec.images import RasterImage
 from vqcodec.codec.sampler import uniform_words
 from vqcodec.codec.visibility import log2, visibility
-from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded, ModelMismatch
+from vqcodec.errors import FormatError, InvalidArgument, LimitExceeded, ModelMismatch, NotVqcodec
 from vqcodec.format import container
 from vqcodec.format.container import Container, Header, Limits
 from vqcodec.model import file as model_file
@@ -181,6 +184,64 @@ def test_every_truncation_is_noticed(small_model, coded):
     assert longest == len(true)
     picture = vqcodec.decompress(coded[:-1], model=small_model, partial=True)
     assert np.array_equal(np.asarray(picture), np.asarray(vqcodec.decompress(coded, model=small_model)))
+
+
+@pytest.mark.parametrize("given", [{"device": 5}, {"device": ""}, {"model": 5}, {"limits": 5}, {"model": b"x"}])
+def test_arguments_of_another_type(coded, given, small_model):
+    for function in (vqcodec.decompress, vqcodec.open):
+        with pytest.raises(InvalidArgument):
+            function(coded, **{"model": small_model} | given)
+    with pytest.raises(InvalidArgument):
+        vqcodec.Decoder(**{"model": small_model} | given)
+    assert vqcodec.decompress(coded, model=small_model, device=None, limits=None).size
+
+
+def test_a_missing_file_is_the_same_error_everywhere(tmp_path):
+    for function in (vqcodec.compress, vqcodec.decompress, vqcodec.open, vqcodec.info, vqcodec.decode_maps):
+        with pytest.raises(FileNotFoundError):
+            function(tmp_path / "none")
+
+
+def test_other_formats_are_named(small_model, tmp_path):
+    path = tmp_path / "photo.vqc"
+    for format, name in (("PNG", "a PNG image"), ("JPEG", "a JPEG image"), ("TIFF", "a TIFF image")):
+        Image.new("RGB", (8, 8)).save(path, format)
+        with pytest.raises(NotVqcodec, match=f"this is {name}"):
+            vqcodec.decompress(path, model=small_model)
+
+
+def test_pipes_are_read_whole(small_model, coded):
+    class Pipe(io.RawIOBase):
+        def __init__(self, data: bytes) -> None:
+            self._data = io.BytesIO(data)
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer) -> int:
+            return self._data.readinto(buffer)
+
+    expected = np.asarray(vqcodec.decompress(coded, model=small_model))
+    for stream in (Pipe(coded), io.BufferedReader(Pipe(coded))):
+        assert np.array_equal(np.asarray(vqcodec.decompress(stream, model=small_model)), expected)
+
+
+def test_incomplete_images_say_so(small_model, coded):
+    with pytest.warns(UserWarning, match="the image is not complete"):
+        vqcodec.decompress(coded[:-30], model=small_model, partial=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vqcodec.decompress(coded, model=small_model, partial=True)
+
+
+def test_what_is_shown_of_objects(small_model, coded):
+    codec = Codec(small_model)
+    assert repr(codec).startswith("Codec(<Model ") and repr(codec).endswith("device='cpu')")
+    assert repr(codec.model) == f"<Model {small_model.name}, {small_model.fingerprint.hex()[:16]}>"
+    assert repr(codec.open(coded)).startswith("<CodedImage ")
+    assert repr(vqcodec.Decoder(model=small_model)) == "<Decoder, waiting for more>"
+    copy = pickle.loads(pickle.dumps(codec))
+    assert np.array_equal(copy.decompress(coded).pixels, codec.decompress(coded).pixels)
 
 
 def test_info_takes_what_decompress_takes(coded, tmp_path):

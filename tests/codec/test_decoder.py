@@ -17,7 +17,7 @@ import vqcodec
 from tests.conftest import scene
 from tests.support.autoencoders import integer_autoencoder, random_autoencoder
 from vqcodec import tiling
-from vqcodec.codec import decoder
+from vqcodec.codec import decoder, options
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.engine import Engine
 from vqcodec.codec.windows import Windows
@@ -296,4 +296,4 @@ class TestMemory:
         for tile in (0, 512):
             canvas = decoder.Canvas(engine, Header(engine.model.fingerprint[:16], width=side, height=side, tile=tile))
             needed = canvas.memory(range(len(canvas.boxes)), Box(0, 0, side, tiling.AREA)) + 10 * side**2
-            assert side**2 == decoder.LIMITS.pixels and 2 << 30 < needed < decoder.LIMITS.memory
+            assert side**2 == options.LIMITS.pixels and 2 << 30 < needed < options.LIMITS.memory

@@ -162,7 +162,7 @@ def test_files(format, tmp_path):
 
 
 def test_missing_and_wrong_files(tmp_path):
-    with pytest.raises(ImageError, match=r"nothing\.png: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.png"):
         to_array(tmp_path / "nothing.png")
     with pytest.raises(ImageError, match="cannot be read"):
         to_array(tmp_path)
@@ -339,8 +339,9 @@ def test_arrays():
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((4, 4, 3)), "uint8, got float64"),
-        (np.zeros((4, 4), bool), "uint8, got bool"),
+        (np.full((4, 4, 3), 1.1), r"in \[0, 1\], found 1.1 to 1.1"),
+        (np.full((4, 4), np.nan), r"in \[0, 1\], found nan"),
+        (np.zeros((4, 4), bool), "uint8 or float, got bool"),
         (np.zeros((4, 4, 2), np.uint8), r"got shape \(4, 4, 2\)"),
         (np.zeros((3, 4, 4, 4), np.uint8), r"got shape \(3, 4, 4, 4\)"),
         (np.zeros(4, np.uint8), r"got shape \(4,\)"),
@@ -348,7 +349,7 @@ def test_arrays():
         (np.zeros((4, 0), np.uint8), r"must have pixels, got shape \(4, 0\)"),
         ([[1, 2]], "got list"),
         (None, "got NoneType"),
-        (b"bytes", "got bytes"),
+        ("text".encode, "got builtin_function_or_method"),
         (Image.new("RGB", (0, 4)), "must have pixels, got 0 x 4"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
@@ -379,3 +380,12 @@ images.to_array(numpy.zeros((2, 2), "uint8"))
 sys.exit("torch" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_bytes_of_image_files_and_float_arrays():
+    array = np.asarray(image())
+    data = saved(image(), "PNG").getvalue()
+    for given in (data, bytearray(data), memoryview(data), array / 255, (array / 255).astype(np.float32)):
+        assert np.array_equal(to_array(given).pixels, to_array(array).pixels)
+    with pytest.raises(ImageError, match="must be an image that Pillow can read"):
+        to_array(b"no image")

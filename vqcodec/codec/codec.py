@@ -57,6 +57,9 @@ class Codec:
         self._engine = Engine(model, device)
         self.model = self._engine.model
 
+    def __repr__(self) -> str:
+        return f"Codec({self.model!r}, device={self._engine.backend or 'cpu'!r})"
+
     # -- images and code maps --------------------------------------------------------
 
     def encode_maps(
@@ -239,7 +242,10 @@ class Codec:
             temperature=temperature,
         )
         pixels = np.where(mask[..., None], self.decode_pixels(drawn, height, width), image.pixels)
-        return RasterImage(pixels, alpha=image.alpha, metadata=image.metadata)
+        if image.grey:
+            mean = (2 * pixels.sum(2, keepdims=True, dtype=np.uint16) + 3) // 6
+            pixels = np.repeat(mean.astype(np.uint8), 3, 2)
+        return RasterImage(pixels, grey=image.grey, alpha=image.alpha, metadata=image.metadata)
 
     def classifier(self, class_id: int) -> Classifier:
         """The shipped classifier, or :class:`InvalidArgument` if it does not know this class or model."""

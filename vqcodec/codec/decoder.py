@@ -18,7 +18,7 @@ from vqcodec import ops, tiling
 from vqcodec.codec.code_maps import Maps, part
 from vqcodec.codec.engine import Engine
 from vqcodec.codec.images import RasterImage
-from vqcodec.codec.options import LIMITS, DecodeOptions, whole_number
+from vqcodec.codec.options import DecodeOptions, check_limits, whole_number
 from vqcodec.codec.sampler import uniform_words
 from vqcodec.codec.windows import Windows
 from vqcodec.errors import CorruptChunk, FormatError, LimitExceeded, ModelMismatch
@@ -150,7 +150,7 @@ class CodedImage:
         partial: bool = False,
         limits: Limits | None = None,
     ) -> None:
-        self._limits, self._partial = limits or LIMITS, partial
+        self._limits, self._partial = check_limits("limits", limits), partial
         self._file: BinaryIO | None = None
         if isinstance(source, (str, os.PathLike)):
             source = self._file = open(source, "rb")  # noqa: SIM115  closed by close()
@@ -167,6 +167,10 @@ class CodedImage:
         except BaseException:
             self.close()
             raise
+
+    def __repr__(self) -> str:
+        height, width = self.header.height, self.header.width
+        return f"<CodedImage {width} x {height}, {self._whole} of {len(self._canvas.maps)} maps>"
 
     @property
     def error(self) -> FormatError | None:

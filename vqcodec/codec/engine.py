@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from vqcodec import ops
 from vqcodec.codec.windows import Windows
+from vqcodec.errors import InvalidArgument
 from vqcodec.model import file
 from vqcodec.model.file import Model
 
@@ -16,11 +18,14 @@ class Engine:
     backend: who computes, as :mod:`vqcodec.ops.backend` calls it.
     """
 
-    def __init__(self, model: Model | str | os.PathLike[str] | None = None, device: str = "cpu") -> None:
+    def __init__(self, model: Model | str | os.PathLike[str] | None = None, device: Any = "cpu") -> None:
+        if not (model is None or isinstance(model, (Model, str, os.PathLike))):
+            raise InvalidArgument(f"model must be a file name, a loaded model or None, got {type(model).__name__}")
         self.model = model if isinstance(model, Model) else file.load(model)
         self.config = self.model.config
         self.backend: str | None = None
-        if device != "cpu":
+        device = "cpu" if device is None else str(device)  # also a torch.device
+        if device.partition(":")[0] != "cpu":
             number = ops.cuda.number_of(device)
             ops.cuda.device(number)  # BackendError if there is none
             if ops.backend.trusted(number):

@@ -62,26 +62,31 @@ class RasterImage:
 def to_array(image: Any, most: int | None = None, *, lift: bool = False) -> RasterImage:
     """Read ``image``.
 
-    image: a path or a binary file object that Pillow can read; a PIL image; a
-    uint8 NumPy array, H x W, or H x W x 1, 3 or 4 (alpha last); a torch tensor, H x W, or
+    image: a path, a binary file object or the bytes of an image file that Pillow can read; a PIL
+    image; a NumPy array, H x W, or H x W x 1, 3 or 4 (alpha last), or a torch tensor, H x W, or
     1, 3 or 4 x H x W, uint8 or float in [0, 1].
     most: pixels; a file with more raises ``LimitExceeded`` before they are decoded.
     lift: instead of Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, which applies otherwise.
 
-    Raises ``ImageError`` for an image that cannot be read or is of an unsupported kind, and
-    ``InvalidArgument`` for another type, shape or dtype.
+    Raises ``ImageError`` for an image that cannot be read or is of an unsupported kind,
+    ``InvalidArgument`` for another type, shape or dtype, and ``FileNotFoundError``.
     """
     if isinstance(image, Image.Image):
         with _reading("the image"):
             return _from_pil(image, most)
     if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
         return _from_file(image, most, lift)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return _from_file(io.BytesIO(image), most, lift)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(image, torch.Tensor):
         return _from_tensor(image)
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    raise InvalidArgument(f"image must be a PIL image, path, NumPy array or torch tensor, got {type(image).__name__}")
+    raise InvalidArgument(
+        "image must be a PIL image, a path, a binary file or its bytes, a NumPy array or a torch tensor, "
+        f"got {type(image).__name__}"
+    )
 
 
 def to_pil(raster: RasterImage) -> Image.Image:
@@ -102,10 +107,8 @@ def _reading(name: str) -> Iterator[None]:
     """Turns any error of Pillow into an ``ImageError`` about ``name``."""
     try:
         yield
-    except (VqcodecError, MemoryError):
+    except (VqcodecError, MemoryError, FileNotFoundError):
         raise
-    except FileNotFoundError as error:
-        raise ImageError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: must be an image that Pillow can read, found something else") from error
     except Exception as error:  # damaged files can raise almost any error inside Pillow's readers
@@ -241,8 +244,10 @@ def _three_channels(plane: np.ndarray) -> np.ndarray:
 
 
 def _from_array(array: np.ndarray) -> RasterImage:
+    if array.dtype.kind == "f":
+        array = _from_float("array", array)
     if array.dtype != np.uint8:
-        raise InvalidArgument(f"an array must be uint8, got {array.dtype}")
+        raise InvalidArgument(f"an array must be uint8 or float, got {array.dtype}")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise InvalidArgument(f"an array must be H x W, or H x W x 1, 3 or 4, got shape {array.shape}")
     if 0 in array.shape:
@@ -253,6 +258,12 @@ def _from_array(array: np.ndarray) -> RasterImage:
     return RasterImage(np.ascontiguousarray(array[..., :3]), alpha=alpha)
 
 
+def _from_float(name: str, array: np.ndarray) -> np.ndarray:
+    if array.size and not (array.min() >= 0 and array.max() <= 1):  # NaN fails too
+        raise InvalidArgument(f"a float {name} must lie in [0, 1], found {array.min()} to {array.max()}")
+    return np.rint(array.astype(np.float64, copy=False) * 255).astype(np.uint8)
+
+
 def _from_tensor(tensor: Any) -> RasterImage:
     shape = tuple(tensor.shape)
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3, 4)):
@@ -261,10 +272,7 @@ def _from_tensor(tensor: Any) -> RasterImage:
         raise InvalidArgument(f"a tensor must be dense and hold data, got layout {tensor.layout} on {tensor.device}")
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
-        array = tensor.double().numpy()
-        if array.size and not (array.min() >= 0 and array.max() <= 1):  # NaN fails too
-            raise InvalidArgument(f"a float tensor must lie in [0, 1], found {array.min()} to {array.max()}")
-        array = np.rint(array * 255).astype(np.uint8)
+        array = _from_float("tensor", tensor.double().numpy())
     elif str(tensor.dtype) == "torch.uint8":
         array = tensor.numpy()
     else:

@@ -46,7 +46,7 @@ class EncodeOptions:
             tile=check_tile,
             target_psnr=_check_decibels,
             target_bytes=_whole(1, 1 << 62),
-            limits=_check_limits,
+            limits=check_limits,
         )
         if self.target_bytes is not None and self.target_psnr is not None:
             raise InvalidArgument("target_bytes and target_psnr both choose the quality: give one of them")
@@ -71,7 +71,7 @@ class DecodeOptions:
             scale=_check_scale,
             maps=_whole(1, 256),
             seed=_whole(0, SEEDS),
-            limits=_check_limits,
+            limits=check_limits,
         )
         if self.complete not in (None, "sample"):
             raise InvalidArgument(f'complete must be None or "sample", got {self.complete!r}')
@@ -247,7 +247,8 @@ def _check_region(name: str, value: Any) -> tuple[int, ...]:
     return x0, y0, x1, y1
 
 
-def _check_limits(name: str, value: Any) -> Limits:
+def check_limits(name: str, value: Any) -> Limits:
+    """``value``, the usual limits for None, or :class:`InvalidArgument`."""
     if value is None:
         return LIMITS
     if not isinstance(value, Limits):

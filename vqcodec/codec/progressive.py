@@ -5,7 +5,7 @@ from __future__ import annotations
 from vqcodec.codec.decoder import Canvas, check_memory, check_size
 from vqcodec.codec.engine import Engine
 from vqcodec.codec.images import RasterImage
-from vqcodec.codec.options import LIMITS
+from vqcodec.codec.options import check_limits
 from vqcodec.format.header import Header
 from vqcodec.format.limits import Limits
 from vqcodec.format.once import FailsOnce
@@ -16,7 +16,7 @@ class Progressive:
     """A file that is still arriving."""
 
     def __init__(self, engine: Engine, limits: Limits | None = None) -> None:
-        self._engine, self._limits = engine, limits or LIMITS
+        self._engine, self._limits = engine, check_limits("limits", limits)
         self._parser = Parser(limits=self._limits)
         self._canvas: Canvas | None = None
         self._shown = 0  # maps that the caller has seen

@@ -42,12 +42,30 @@ def frames(source: Source, limits: Limits, *, checked: bool = True) -> Iterator[
     check_end(source, at)
 
 
+#: What people take for a vqcodec file, by its first bytes.
+OTHERS = {
+    "a PNG image": b"\x89PNG",
+    "a JPEG image": b"\xff\xd8\xff",
+    "a GIF image": b"GIF8",
+    "a RIFF file, such as a WebP image": b"RIFF",
+    "a JPEG XL image": b"\xff\x0a",
+    "a TIFF image": b"II*\0",
+    "a PDF document": b"%PDF",
+    "a ZIP archive": b"PK\3\4",
+    "a web page": b"<!DO",
+}
+
+
 def check_start(source: Source) -> None:
     """Magic and version. Raises ``NotVqcodec``, ``UnsupportedVersion``, ``TruncatedFile``."""
     cursor = Cursor(source.read(0, min(START, source.size)), "magic", TruncatedFile)
     start = bytes(cursor.view[: len(MAGIC)])
     if not start or not MAGIC.startswith(start):
-        raise NotVqcodec(f"a vqcodec file begins with {MAGIC.hex(' ')}, found {start.hex(' ') or 'nothing'}")
+        found = next((f"this is {name}" for name, first in OTHERS.items() if start.startswith(first)), None)
+        raise NotVqcodec(
+            f"a vqcodec file begins with {MAGIC.hex(' ')}, found {start.hex(' ') or 'nothing'}"
+            + (f": {found}" if found else "")
+        )
     cursor.take(len(MAGIC))
     cursor.chunk = "version"
     version = cursor.take(1)[0]

@@ -56,6 +56,9 @@ class Model:
         if groups:
             raise ModelError(f"unexpected tensors: {', '.join(sorted(groups))}")
 
+    def __repr__(self) -> str:
+        return f"<Model {self.name}, {self.fingerprint.hex()[:16]}>"
+
     @property
     def name(self) -> str:
         return self.config.name
