@@ -14,9 +14,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vqcodec"
 
 # What the files of a folder (or a single file) may import of vqcodec: folders and files by their names.
-FOUNDATION = {"errors", "tiling", "__init__"}
+FOUNDATION = {"errors", "locks", "tiling", "__init__"}
 RULES = {
     "errors": set(),
+    "locks": set(),
     "tiling": set(),
     "__init__": set(),  # what it exports is loaded on demand
     "format": FOUNDATION | {"format"},  # bytes, not what they mean

@@ -5,9 +5,7 @@ Reader -> streams of a tile -> fused loop (prior, range decoder) -> code maps ->
 
 from __future__ import annotations
 
-import functools
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -25,6 +23,7 @@ from vqcodec.errors import CorruptChunk, FormatError, LimitExceeded, ModelMismat
 from vqcodec.format.header import Header
 from vqcodec.format.limits import Limits
 from vqcodec.format.reader import Reader
+from vqcodec.locks import Lock
 from vqcodec.model.config import AutoencoderConfig
 from vqcodec.model.prior import Condition, IntegerPrior
 from vqcodec.tiling import Box
@@ -44,6 +43,7 @@ class Canvas:
     def __init__(self, engine: Engine, header: Header) -> None:
         check(engine, header)
         self.engine, self.header = engine, header
+        self.windows: Windows = engine.windows(header.height, header.width)
         self.maps = [np.zeros(shape, np.int32) for shape in engine.config.map_shapes(header.height, header.width)]
         self.boxes = list(header.tiling)
         self.known = [0] * len(self.boxes)  # number of maps known, per tile
@@ -121,10 +121,6 @@ class Canvas:
             needed += 9 * strip.area + 4 * widest(config.autoencoder) * window.area
         return needed
 
-    @functools.cached_property
-    def windows(self) -> Windows:
-        return self.engine.windows(self.header.height, self.header.width)
-
     def pixels(self, box: Box, maps: int) -> np.ndarray:
         """A box of the image, h x w x 3 uint8, from the first ``maps`` maps."""
         count = len(self.maps) if maps >= self.header.maps else maps  # trailing maps that are not stored are zero
@@ -162,7 +158,7 @@ class CodedImage:
                 self._reader.verify()  # from now on the intact parts are known
             self._whole = self._reader.maps
             self._canvas = Canvas(engine, self.header)
-            self._lock = threading.Lock()  # while code maps of the canvas are decoded
+            self._lock = Lock()  # while code maps of the canvas are decoded
             self.metadata = self._reader.metadata()
         except BaseException:
             self.close()

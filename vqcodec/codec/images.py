@@ -18,7 +18,6 @@ import math
 import os
 import struct
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,12 +28,13 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from vqcodec.errors import ImageError, InvalidArgument, LimitExceeded, VqcodecError
+from vqcodec.locks import Lock
 
 _EXIF_HEADER = b"Exif\0\0"
 _ORIENTATION = ExifTags.Base.Orientation
 _UPRIGHT = 1
 _STRIP = 1024  # rows
-_LIFTING = threading.Lock()  # Pillow's limit is global
+_LIFTING = Lock()  # Pillow's limit is global
 # The TIFF tags worth keeping; the others describe how the pixels are stored.
 _DESCRIPTIVE = {
     ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+import io
+import os
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, Protocol
 
 from vqcodec.errors import CorruptChunk, InvalidArgument, TruncatedFile
+from vqcodec.locks import Lock
 
 _BLOCK = 1 << 18  # bytes read at a time where not all need to be in memory
 
@@ -96,12 +98,16 @@ class Memory:
 
 
 class File:
-    """A source in a seekable binary file, for any number of threads. Raises ``TruncatedFile`` if it shrinks, and ``OSError``."""
+    """A source in a seekable binary file, for any number of threads. Raises ``TruncatedFile`` if it shrinks, and ``OSError``.
+
+    A plain file is read without moving its position, which forked processes share; others may not be used by
+    several processes.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         try:
             self._file, self.size = file, file.seek(0, 2)
-            self._lock = threading.Lock()  # between finding the place and reading there
+            self._lock = Lock()  # between finding the place and reading there
             whole = isinstance(file.read(0), bytes)
         except (AttributeError, TypeError, OSError) as error:
             raise InvalidArgument(
@@ -109,17 +115,24 @@ class File:
             ) from error
         if not whole:
             raise InvalidArgument("source must be a binary file, got one of text")
+        raw = file.raw if type(file) is io.BufferedReader else file
+        self._plain = type(raw) is io.FileIO and hasattr(os, "pread")
 
     def read(self, start: int, end: int) -> memoryview:
         pieces, left = [], end - start
-        with self._lock:
-            self._file.seek(start)
-            while left and (piece := self._file.read(left)):
-                pieces.append(piece)
-                left -= len(piece)
+        while left and (piece := self._piece(end - left, left)):
+            pieces.append(piece)
+            left -= len(piece)
         if left:
             raise TruncatedFile("file", f"{end - start} bytes expected at byte {start}, {end - start - left} found")
         return memoryview(b"".join(pieces))
+
+    def _piece(self, at: int, size: int) -> bytes:
+        if self._plain:
+            return os.pread(self._file.fileno(), size, at)
+        with self._lock:
+            self._file.seek(at)
+            return self._file.read(size)
 
 
 def blocks(source: Source, start: int, end: int) -> Iterator[memoryview]:

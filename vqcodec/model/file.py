@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from vqcodec.errors import ModelError
+from vqcodec.locks import Lock
 from vqcodec.model import tensors as tensor_file
 from vqcodec.model.autoencoder import load_autoencoder
 from vqcodec.model.config import ModelConfig
@@ -106,17 +106,7 @@ def read_config(path: str | os.PathLike[str] | None = None) -> ModelConfig:
 
 #: By path: which version of the file, and what was in it.
 _LOADED: dict[str, tuple[tuple[int, ...], Model]] = {}
-_LOCK = threading.Lock()
-
-
-def _after_fork() -> None:
-    """A child has no thread that could release a lock which was held when it was forked."""
-    global _LOCK
-    _LOCK = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_LOCK = Lock()
 
 
 def _read(file: Path) -> Model:
