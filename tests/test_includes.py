@@ -21,7 +21,7 @@ FOLDERS = {
     "network": ["base", "nn", "model"],
     "autoencoder": ["base", "coding", "nn", "model", "network"],
     "prior": ["base", "coding", "nn", "model"],
-    "cuda": ["base", "coding", "nn", "model", "quantizer", "prior"],
+    "cuda": ["base", "coding", "nn", "model", "quantizer", "network", "autoencoder", "prior"],
     "bindings": ["base", "coding", "nn", "model", "quantizer", "network", "autoencoder", "prior", "cuda"],
 }
 

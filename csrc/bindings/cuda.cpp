@@ -6,13 +6,17 @@
 #include <memory>
 #include <string>
 
+#include "bindings/network_arguments.h"
 #include "bindings/prior_arguments.h"
+#include "cuda/autoencoder.h"
 #include "cuda/codebook_statistics.h"
+#include "cuda/integer_network.h"
 #include "cuda/memory.h"
 #include "cuda/nearest_codebook.h"
 #include "cuda/prior_frequencies.h"
 #include "cuda/prior_network.h"
 #include "cuda/wavefront.h"
+#include "cuda/window_pass.h"
 
 namespace py = pybind11;
 
@@ -158,6 +162,109 @@ py::tuple wavefront_sample(const std::vector<DevicePrior>& priors,
   });
 }
 
+// ---------------------------------------------------------------- integer networks
+
+// Networks, and the device that they lie on.
+struct DeviceNetwork {
+  int device;
+  std::shared_ptr<const cuda::IntegerNetwork> network;
+};
+
+struct DeviceAutoencoder {
+  int device;
+  std::shared_ptr<const cuda::Autoencoder> autoencoder;
+};
+
+DeviceNetwork load_network(int device, const InputShapes& inputs, const py::sequence& layers,
+                           const std::vector<std::int64_t>& outputs) {
+  DeviceNetwork network{device, nullptr};
+  const auto host = integer_network(inputs, layers, outputs);
+  run(device, [&] { return cuda::IntegerNetwork::create(host, &network.network); });
+  return network;
+}
+
+DeviceAutoencoder load_autoencoder(const MapTuples& maps, const DeviceNetwork& analysis,
+                                   const std::vector<DeviceNetwork>& latents,
+                                   const DeviceNetwork& synthesis) {
+  const int device = analysis.device;
+  bool same = synthesis.device == device;
+  std::vector<vqcodec::Autoencoder::Network> hosts;
+  std::vector<cuda::Autoencoder::Network> networks;
+  for (const DeviceNetwork& latent : latents) {
+    same = same && latent.device == device;
+    hosts.push_back(latent.network->host());
+    networks.push_back(latent.network);
+  }
+  if (!same) raise_invalid("networks lie on several devices");
+  const auto host =
+      integer_autoencoder(maps, analysis.network->host(), hosts, synthesis.network->host());
+  DeviceAutoencoder loaded{device, nullptr};
+  run(device, [&] {
+    return cuda::Autoencoder::create(host, analysis.network, networks, synthesis.network,
+                                     &loaded.autoencoder);
+  });
+  return loaded;
+}
+
+// Ctrl-C raises, between windows. `run(limits)`; memory: see cuda::PassLimits.
+template <class Run>
+void run_windows(int device, std::int64_t memory, const Run& run) {
+  const DeviceGuard guard(device);
+  Status status;
+  run_without_gil([&](const auto& interrupted) {
+    bool stopped = false;
+    const cuda::PassLimits limits = {memory, [&] { return stopped = stopped || interrupted(); }};
+    status = run(limits);
+    return !stopped;
+  });
+  raise_unless_ok(status);
+}
+
+std::vector<PlaneArray> run_network(const DeviceNetwork& network,
+                                    const std::vector<PlaneArray>& planes, std::int64_t memory) {
+  const NetworkCall call(*network.network->host(), planes);
+  run_windows(network.device, memory, [&](const cuda::PassLimits& limits) {
+    return cuda::run_network(*network.network, call.size, call.inputs, call.outputs, limits,
+                             nullptr);
+  });
+  return call.made;
+}
+
+PixelArray autoencoder_pixels(const DeviceAutoencoder& autoencoder, const MapArrays& maps,
+                              const std::pair<std::int64_t, std::int64_t>& window,
+                              const std::tuple<int, int, int, int>& box, std::int64_t memory) {
+  const cuda::Autoencoder& loaded = *autoencoder.autoencoder;
+  const PixelCall call(loaded.host(), maps, window, box);
+  run_windows(autoencoder.device, memory, [&](const cuda::PassLimits& limits) {
+    return cuda::autoencoder_pixels(loaded, call.size, call.maps, call.box, limits, nullptr,
+                                    call.pixels);
+  });
+  return call.made;
+}
+
+std::vector<PlaneArray> autoencoder_features(const DeviceAutoencoder& autoencoder,
+                                             const PixelArray& pixels, std::int64_t memory) {
+  const cuda::Autoencoder& loaded = *autoencoder.autoencoder;
+  const FeatureCall call(loaded.host(), pixels);
+  run_windows(autoencoder.device, memory, [&](const cuda::PassLimits& limits) {
+    return cuda::autoencoder_features(loaded, call.size, call.pixels, limits, nullptr,
+                                      call.features);
+  });
+  return call.made;
+}
+
+PlaneArray autoencoder_latents(const DeviceAutoencoder& autoencoder, std::size_t stride,
+                               const PlaneArray& features, const MapArrays& maps,
+                               std::int64_t memory) {
+  const cuda::Autoencoder& loaded = *autoencoder.autoencoder;
+  const LatentCall call(loaded.host(), stride, features, maps);
+  run_windows(autoencoder.device, memory, [&](const cuda::PassLimits& limits) {
+    return cuda::autoencoder_latents(loaded, call.stride, call.size, call.features, call.maps,
+                                     limits, nullptr, call.latents);
+  });
+  return call.made;
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& module) {
@@ -176,6 +283,24 @@ void bind_cuda(py::module_& module) {
   module.def("wavefront_decode", &wavefront_decode, py::arg("priors"), py::arg("jobs"));
   module.def("wavefront_sample", &wavefront_sample, py::arg("priors"), py::arg("jobs"),
              py::arg("sharpness"), py::arg("nucleus"));
+
+  const auto memory = py::arg("memory") = cuda::kFeatureBytes;
+  py::class_<DeviceNetwork>(module, "IntegerNetwork", py::module_local(),
+                            "An integer network in the memory of a GPU. Immutable.");
+  module.def("load_network", &load_network, py::arg("device"), py::arg("inputs"), py::arg("layers"),
+             py::arg("outputs"));
+  module.def("run_network", &run_network, py::arg("network"), py::arg("planes").noconvert(),
+             memory);
+  py::class_<DeviceAutoencoder>(module, "Autoencoder", py::module_local(),
+                                "Codebooks and networks in the memory of a GPU. Immutable.");
+  module.def("load_autoencoder", &load_autoencoder, py::arg("maps"), py::arg("analysis"),
+             py::arg("latents"), py::arg("synthesis"));
+  module.def("autoencoder_pixels", &autoencoder_pixels, py::arg("autoencoder"),
+             py::arg("maps").noconvert(), py::arg("window"), py::arg("box"), memory);
+  module.def("autoencoder_features", &autoencoder_features, py::arg("autoencoder"),
+             py::arg("pixels").noconvert(), memory);
+  module.def("autoencoder_latents", &autoencoder_latents, py::arg("autoencoder"), py::arg("stride"),
+             py::arg("features").noconvert(), py::arg("maps").noconvert(), memory);
 }
 
 }  // namespace vqcodec::bindings

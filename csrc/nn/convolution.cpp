@@ -22,16 +22,24 @@ Conv::Conv(const ConvTensors& tensors, std::vector<Offset> taps)
   shift_ = AlignedArray<std::int32_t>(padded);
   const std::int8_t* weight = tensors.weight;
   for (int output = 0; output < outputs_; ++output) {
-    const int panel = output / kPanel, lane = output % kPanel;
     bias_[output] = tensors.bias[output] + rounding_half(tensors.shift[output]);
     shift_[output] = tensors.shift[output];
-    for (std::size_t tap = 0; tap < num_taps; ++tap) {
+    for (int tap = 0; tap < static_cast<int>(num_taps); ++tap) {
       for (int input = 0; input < inputs_; ++input) {
-        const std::size_t pair = (panel * num_taps + tap) * pairs_ + input / 2;
-        weights_[(pair * kPanel + lane) * 2 + input % 2] = *weight++;
+        weights_[place(output, tap, input)] = *weight++;
       }
     }
   }
+}
+
+std::size_t Conv::place(int output, int tap, int input) const {
+  const std::size_t panel = output / kPanel, lane = output % kPanel;
+  const std::size_t pair = (panel * taps_.size() + tap) * pairs_ + input / 2;
+  return (pair * kPanel + lane) * 2 + input % 2;
+}
+
+int Conv::weight(int output, int tap, int input) const {
+  return weights_[place(output, tap, input)];
 }
 
 PackedConv Conv::packed(int first, int count) const {

@@ -4,6 +4,7 @@
 // decides: it hands rows of features to the product of nn/kernels.h.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -48,7 +49,15 @@ class Conv {
   int num_panels() const { return num_panels_; }
   std::int64_t macs() const;
 
+  // Single numbers, for those who pack them in another way. The bias has half of the shift in it.
+  int weight(int output, int tap, int input) const;
+  std::int32_t bias(int output) const { return bias_[static_cast<std::size_t>(output)]; }
+  int shift(int output) const { return shift_[static_cast<std::size_t>(output)]; }
+
  private:
+  // Where it lies among the weights.
+  std::size_t place(int output, int tap, int input) const;
+
   std::vector<Offset> taps_;
   int outputs_ = 0;
   int inputs_ = 0;

@@ -32,7 +32,7 @@ def run_network(
         integer_network.check_planes(network, planes)
     except ValueError as error:
         raise InvalidArgument(str(error)) from error
-    return backends.autoencoder_backend(backend).run_network(network, planes)
+    return backends.backend(backend).run_network(network, planes)
 
 
 def autoencoder_pixels(
@@ -62,7 +62,7 @@ def autoencoder_pixels(
     box = whole if box is None else Box(*box)
     if not (box.x0 < box.x1 and box.y0 < box.y1 and box.within(whole)):
         raise InvalidArgument(f"box must lie in {width} x {height} pixels and hold some, got {tuple(box)}")
-    return backends.autoencoder_backend(backend).autoencoder_pixels(autoencoder, checked, height, width, box)
+    return backends.backend(backend).autoencoder_pixels(autoencoder, checked, height, width, box)
 
 
 def autoencoder_features(
@@ -75,7 +75,7 @@ def autoencoder_features(
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise InvalidArgument(f"pixels must be H x W x 3 uint8, got {pixels.dtype} {pixels.shape}")
     _check_size(autoencoder, *pixels.shape[:2])
-    return backends.autoencoder_backend(backend).autoencoder_features(autoencoder, np.ascontiguousarray(pixels))
+    return backends.backend(backend).autoencoder_features(autoencoder, np.ascontiguousarray(pixels))
 
 
 def autoencoder_latents(
@@ -105,7 +105,7 @@ def autoencoder_latents(
         _checked_map(number, codes, height // m.stride, width // m.stride, m.codes)
         for number, (m, codes) in enumerate(zip(coarser, maps))
     ]
-    return backends.autoencoder_backend(backend).autoencoder_latents(
+    return backends.backend(backend).autoencoder_latents(
         autoencoder, stride, np.ascontiguousarray(features), checked
     )
 

@@ -6,7 +6,7 @@
     "cuda", "cuda:1"                       a GPU, by number (`vqcodec.ops.cuda`)
     None                                   what the environment variable VQCODEC_BACKEND names, or "native"
 
-All give the same codes and frequencies to the last bit, on any number of threads.
+All give the same codes, frequencies and pixels to the last bit, on any number of threads.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ Maps = list[np.ndarray]
 
 
 class Backend(Protocol):
-    """The ops of priors. Arguments have been checked by the ops of the same names; what only they know, backends check themselves."""
+    """The ops of priors, of integer networks, and of codes for latents.
+
+    Arguments have been checked by the ops of the same names; what only they know, backends check themselves.
+    """
 
     def prior_frequencies(
         self, prior: IntegerPrior, codes: np.ndarray, coarser: Maps, condition: Condition
@@ -50,10 +53,6 @@ class Backend(Protocol):
 
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[Maps]:
         """The maps of every job."""
-
-
-class AutoencoderBackend(Protocol):
-    """The ops of integer networks and of codes for latents, with arguments as for `Backend`."""
 
     def run_network(self, network: IntegerNetwork, planes: Sequence[np.ndarray]) -> list[np.ndarray]:
         """See `vqcodec.ops.run_network`."""
@@ -82,7 +81,7 @@ class AutoencoderBackend(Protocol):
         """See `vqcodec.ops.code_candidates`."""
 
 
-def backend(name: str | None = None) -> Reference | Cpu | cuda.Device:
+def backend(name: str | None = None) -> Backend:
     """The backend of a name. Raises InvalidArgument for an unknown one, BackendError for one that is not there."""
     name = name or os.environ.get("VQCODEC_BACKEND") or "native"
     if name == "reference":
@@ -98,12 +97,6 @@ def backend(name: str | None = None) -> Reference | Cpu | cuda.Device:
     raise InvalidArgument(f"backend must be one of reference, native, scalar, avx2, avx512, neon, cuda, got {name!r}")
 
 
-def autoencoder_backend(name: str | None = None) -> AutoencoderBackend:
-    """The same, for the autoencoder. GPUs have no kernels for it yet: the CPU computes it, which gives the same integers."""
-    found = backend(name)
-    return Cpu() if isinstance(found, cuda.Device) else found
-
-
 @functools.cache
 def trusted(number: int = 0) -> bool:
     """Whether GPU ``number`` computes what it must. Tried once per process; a failure is a RuntimeWarning."""
@@ -115,7 +108,7 @@ def trusted(number: int = 0) -> bool:
         return True
     warnings.warn(
         f"CUDA device {number}, {cuda.device(number).describe()}, is refused: {failure}. "
-        "The CPU computes the prior instead.",
+        "The CPU computes instead.",
         RuntimeWarning,
         stacklevel=3,
     )

@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 
 from vqcodec.errors import BackendError, InvalidArgument
+from vqcodec.model.autoencoder import IntegerAutoencoder
+from vqcodec.model.integer_network import IntegerNetwork
 from vqcodec.model.prior import Condition, IntegerPrior
 from vqcodec.ops import cpu
 from vqcodec.ops.jobs import ChooseJob, DecodeJob, SampleJob
-from vqcodec.ops.packing import packed, tuples
+from vqcodec.ops.packing import kept, maps_of, network_of, packed, tuples
+from vqcodec.tiling import Box
 
 #: (address, rows, columns, row stride, column stride): a float32 matrix on the device; strides in elements.
 Matrix = tuple[int, int, int, int, int]
@@ -27,10 +30,11 @@ Matrix = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU: a backend of the priors (see `vqcodec.ops.backend.Backend`), and the quantiser's ops on device memory."""
+    """A GPU: a backend (see `vqcodec.ops.backend.Backend`), and the quantiser's ops on device memory."""
 
     number: int
     core: ModuleType  #: vqcodec._native.cuda, or the same kernels run on the CPU (tests)
+    memory: int = 64 << 20  #: bytes that the planes of a network may take: larger images go in windows
 
     def describe(self) -> str:
         """Name, compute capability, multiprocessors."""
@@ -64,6 +68,47 @@ class Device:
 
     def _all(self, priors: Sequence[IntegerPrior]) -> list[Any]:
         return [packed(prior, self) for prior in priors]
+
+    def run_network(self, network: IntegerNetwork, planes: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return self.core.run_network(kept(network, self, self._load_network), planes, self.memory)
+
+    def autoencoder_pixels(
+        self, autoencoder: IntegerAutoencoder, maps: list[np.ndarray], height: int, width: int, box: Box
+    ) -> np.ndarray:
+        part = (box.y0, box.x0, box.height, box.width)
+        return self.core.autoencoder_pixels(self._loaded(autoencoder), maps, (height, width), part, self.memory)
+
+    def autoencoder_features(self, autoencoder: IntegerAutoencoder, pixels: np.ndarray) -> list[np.ndarray]:
+        return self.core.autoencoder_features(self._loaded(autoencoder), pixels, self.memory)
+
+    def autoencoder_latents(
+        self, autoencoder: IntegerAutoencoder, stride: int, features: np.ndarray, maps: list[np.ndarray]
+    ) -> np.ndarray:
+        number = autoencoder.config.strides.index(stride)
+        return self.core.autoencoder_latents(self._loaded(autoencoder), number, features, maps, self.memory)
+
+    def nearest_codes(
+        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int
+    ) -> np.ndarray:
+        """By the CPU, as `choose`."""
+        return cpu.Cpu().nearest_codes(z, codebook, lengths, exponents, base)
+
+    def code_candidates(
+        self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int, count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """By the CPU, as `choose`."""
+        return cpu.Cpu().code_candidates(z, codebook, lengths, exponents, base, count)
+
+    def _load_network(self, network: IntegerNetwork) -> Any:
+        return self.core.load_network(self.number, *network_of(network))
+
+    def _loaded(self, autoencoder: IntegerAutoencoder) -> Any:
+        return kept(autoencoder, self, self._load_autoencoder)
+
+    def _load_autoencoder(self, autoencoder: IntegerAutoencoder) -> Any:
+        latents = [self._load_network(autoencoder.latent[stride]) for stride in autoencoder.config.strides]
+        networks = self._load_network(autoencoder.analysis), latents, self._load_network(autoencoder.synthesis)
+        return self.core.load_autoencoder(maps_of(autoencoder), *networks)
 
     def nearest_codebook(self, z: Matrix, codebook: Matrix, bias: int, indices: int, *, stream: int = 0) -> None:
         """Addresses of device memory; ``bias`` may be 0. Waits for ``stream``."""

@@ -25,7 +25,7 @@ def nearest_codes(
     """
     _check(z, codebook, lengths, exponents, base)
     z, codebook, lengths, exponents = map(np.ascontiguousarray, (z, codebook, lengths, exponents))
-    return backends.autoencoder_backend(backend).nearest_codes(z, codebook, lengths, exponents, base)
+    return backends.backend(backend).nearest_codes(z, codebook, lengths, exponents, base)
 
 
 def code_candidates(
@@ -47,7 +47,7 @@ def code_candidates(
     if not 1 <= count <= len(codebook):
         raise InvalidArgument(f"count must be in 1..{len(codebook)}, got {count}")
     z, codebook, lengths, exponents = map(np.ascontiguousarray, (z, codebook, lengths, exponents))
-    return backends.autoencoder_backend(backend).code_candidates(z, codebook, lengths, exponents, base, count)
+    return backends.backend(backend).code_candidates(z, codebook, lengths, exponents, base, count)
 
 
 def _check(z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int) -> None:
