@@ -52,6 +52,7 @@ def check_networks(backend: str) -> None:
         assert selftest.digest(*maps) == sampled, backend
     network, planes = selftest.golden_network()
     assert selftest.digest(*ops.run_network(network, planes, backend=backend)) == selftest.PLANES, backend
+    assert selftest.digest(*selftest.coded(ops.backend.backend(backend))) == selftest.AUTOENCODER, backend
     candidates = ops.code_candidates(*selftest.golden_choice(), 20, backend=backend)
     assert selftest.digest(*candidates) == selftest.CANDIDATES, backend
 

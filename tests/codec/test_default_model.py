@@ -14,9 +14,11 @@ from tests.golden import make
 from vqcodec import ops
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.images import psnr
+from vqcodec.codec.windows import Windows
 from vqcodec.model import file
 from vqcodec.model.prior import Condition
 from vqcodec.ops import cpu
+from vqcodec.tiling import Box
 from vqcodec.tools.demo import PHOTO
 
 EXPECTED = json.loads(make.EXPECTED.read_text())
@@ -46,6 +48,17 @@ class TestGolden:
     def test_maps(self, path: Path, backend, monkeypatch):
         monkeypatch.setenv("VQCODEC_BACKEND", backend)
         assert make.digest(vqcodec.decode_maps(path.read_bytes())) == EXPECTED["maps"][path.stem]
+
+    @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+    def test_pixels_on_the_gpu(self, path: Path, codec):
+        found, maps = codec.read(path.read_bytes())
+        autoencoder, box = codec.model.autoencoder, Box(0, 0, found.header.width, found.header.height)
+        gpu, cpu = (Windows(autoencoder, box.height, box.width, backend=name) for name in ("cuda", "native"))
+        image = cpu.pixels(maps, box)
+        assert np.array_equal(gpu.pixels(maps, box), image)
+        for stride in autoencoder.config.strides:
+            coarser = maps[: autoencoder.config.maps_before(stride)]
+            assert np.array_equal(gpu.latents(image, stride, coarser, box), cpu.latents(image, stride, coarser, box))
 
     @pytest.mark.parametrize("path", [f for f in FILES if f.stem != "alpha"], ids=lambda p: p.stem)
     def test_the_same_maps_give_the_same_bytes(self, path: Path, codec):

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -122,7 +123,7 @@ def test_shipped_model_decodes_a_real_file(core, condition):
 @pytest.mark.slow
 def test_golden_map_is_what_the_reference_computes():
     found = selftest.measure()
-    for name in ("FREQUENCIES", "DECODED", "SAMPLED"):
+    for name in ("FREQUENCIES", "DECODED", "SAMPLED", "PLANES", "AUTOENCODER"):
         assert getattr(selftest, name) == found[name]
     # The test is sensitive: codes have many probabilities, none is certain, and the sample uses most of them.
     assert 4 < np.log2(2**24 / found["frequency"]).mean() < 14
@@ -134,6 +135,17 @@ def test_golden_map_on_the_cpu(variant):
     priors, (coarser, codes) = selftest.golden_priors(), selftest.golden_map()
     found = ops.prior_frequencies(priors[-1], codes, coarser, selftest.CONDITION, backend=variant)
     assert selftest.digest(*found) == selftest.FREQUENCIES
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", "random"])
+@pytest.mark.parametrize("compute_major", [7, 9])
+def test_golden_networks_on_the_device(stranger, order, compute_major):
+    stranger.configure(order=order, seed=4, compute_major=compute_major)
+    network, planes = selftest.golden_network()
+    for memory in (100_000, 64 << 20):
+        device = replace(cuda.device(0), memory=memory)
+        assert selftest.digest(*device.run_network(network, planes)) == selftest.PLANES
+        assert selftest.digest(*selftest.coded(device)) == selftest.AUTOENCODER
 
 
 def test_golden_vectors_are_near_ties():
@@ -164,6 +176,18 @@ class Liar:
             start[-1] += 1
         return start, frequency
 
+    def run_network(self, *arguments):
+        planes = self._core.run_network(*arguments)
+        if self._wrong == "run_network":
+            planes[-1][-1, -1, -1] ^= 1
+        return planes
+
+    def autoencoder_pixels(self, *arguments):
+        pixels = self._core.autoencoder_pixels(*arguments)
+        if self._wrong == "autoencoder_pixels":
+            pixels[-1, -1, -1] ^= 1
+        return pixels
+
     def wavefront_sample(self, *arguments):
         maps, corrupt = self._core.wavefront_sample(*arguments)
         if self._wrong == "wavefront_sample":
@@ -186,6 +210,8 @@ class Liar:
         ("prior_frequencies", "its frequencies of the golden map"),
         ("wavefront_sample", "its golden samples"),
         ("wavefront_decode", "it decodes"),
+        ("run_network", "its golden network"),
+        ("autoencoder_pixels", "its golden autoencoder"),
         ("an error", "CUDA: running a kernel: no kernel image"),
     ],
 )

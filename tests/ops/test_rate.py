@@ -129,5 +129,6 @@ def test_golden_hashes():
     network, planes = selftest.golden_network()
     for backend in BACKENDS:
         assert selftest.digest(*ops.run_network(network, planes, backend=backend)) == selftest.PLANES
+        assert selftest.digest(*selftest.coded(ops.backend.backend(backend))) == selftest.AUTOENCODER
         found = ops.code_candidates(*selftest.golden_choice(), 20, backend=backend)
         assert selftest.digest(*found) == selftest.CANDIDATES

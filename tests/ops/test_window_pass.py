@@ -37,9 +37,7 @@ def device(memory: int = WHOLE) -> cuda.Device:
 
 
 @settings(deadline=None, max_examples=100)
-@given(
-    networks(), st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**31), st.sampled_from([100, 32768]), MEMORY
-)
+@given(networks(), st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**31), st.sampled_from([100, 32768]), MEMORY)
 def test_any_network(network, rows, columns, seed, largest, memory):
     planes = planes_of(network, rows, columns, seed, largest)
     found = device(memory).run_network(network, planes)

@@ -105,9 +105,7 @@ def autoencoder_latents(
         _checked_map(number, codes, height // m.stride, width // m.stride, m.codes)
         for number, (m, codes) in enumerate(zip(coarser, maps))
     ]
-    return backends.backend(backend).autoencoder_latents(
-        autoencoder, stride, np.ascontiguousarray(features), checked
-    )
+    return backends.backend(backend).autoencoder_latents(autoencoder, stride, np.ascontiguousarray(features), checked)
 
 
 # -- checks --------------------------------------------------------------------------------

@@ -107,8 +107,7 @@ def trusted(number: int = 0) -> bool:
     if failure is None:
         return True
     warnings.warn(
-        f"CUDA device {number}, {cuda.device(number).describe()}, is refused: {failure}. "
-        "The CPU computes instead.",
+        f"CUDA device {number}, {cuda.device(number).describe()}, is refused: {failure}. The CPU computes instead.",
         RuntimeWarning,
         stacklevel=3,
     )

@@ -1,10 +1,11 @@
-"""Golden maps: what every device must compute before it may code or decode.
+"""Golden maps and planes: what every device must compute before it may code or decode.
 
 The networks are small, random with a fixed seed, and have every part that a prior can have
 (attention, conditioning on two strides, an output stack). The device computes the frequencies of a
 known map, and decodes and samples a hierarchy of three maps, more images at once than it has
-multiprocessors, so that maps wait for each other and tasks queue. All results are compared with
-hashes from the NumPy reference (tests/ops/test_cuda.py).
+multiprocessors, so that maps wait for each other and tasks queue. It runs a network that has every
+kind of layer, and an autoencoder. All results are compared with hashes from the NumPy reference
+(tests/ops/test_cuda.py).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqcodec.model.config import CodeMap, PriorConfig
+from vqcodec.model.autoencoder import IntegerAutoencoder
+from vqcodec.model.config import AutoencoderConfig, CodeMap, PriorConfig
 from vqcodec.model.fixed_point import causal_offsets, window_offsets
 from vqcodec.model.integer_network import (
     Add,
@@ -33,8 +35,10 @@ from vqcodec.model.integer_network import (
 from vqcodec.model.prior import Condition, IntegerPrior, Tables, load_prior
 from vqcodec.ops.jobs import DecodeJob, SampleJob
 from vqcodec.ops.reference.backend import Reference
+from vqcodec.tiling import Box
 
 if TYPE_CHECKING:
+    from vqcodec.ops.backend import Backend
     from vqcodec.ops.cuda import Device
 
 MAPS = (CodeMap(16, 1, 96), CodeMap(8, 1, 64), CodeMap(8, 1, 160))
@@ -65,6 +69,8 @@ SAMPLED: tuple[str, ...] = (
     "b58de3c58499e36fc474961ead37d0f503457c7da64fafadf6de96979dbb03da",
     "2d9e9ba7d6a104857fc379686f99f8c107408479fa6d203656be72c12f411ce5",
 )
+#: Of the pixels (uint8), features and latents (int16) of the golden autoencoder.
+AUTOENCODER = "3dcf17c4616b4520fd9b899402f3f0f033d298a3fe9f8dfe8be259aaaffd078f"
 #: Of the planes that the golden network makes (int16), and of golden candidates and their costs (int32).
 PLANES = "58247fe9639233771f459a032e373cbc38785272b0fc86f9b0144c65e5d6c2e7"
 CANDIDATES = "e8b69e039d641dbb6fa11f61baaa177e1efac98e9ad9f1152d2780c42398eaef"
@@ -88,7 +94,25 @@ def failure(device: Device) -> str | None:
         SAMPLED, device.sample(priors, [SampleJob(SHAPES, words[i], CONDITION) for i in images], SHARPNESS, NUCLEUS)
     ):
         return "its golden samples are wrong"
+    network, planes = golden_network()
+    if digest(*device.run_network(network, planes)) != PLANES:
+        return "its golden network is wrong"
+    if digest(*coded(device)) != AUTOENCODER:
+        return "its golden autoencoder is wrong"
     return None
+
+
+def coded(backend: Backend) -> list[np.ndarray]:
+    """What a backend makes of the golden autoencoder: pixels, pixels of the first map alone, features, latents."""
+    autoencoder, maps, pixels = golden_autoencoder()
+    height, width = pixels.shape[:2]
+    made = [backend.autoencoder_pixels(autoencoder, maps, height, width, Box(0, 0, width, height))]
+    made.append(backend.autoencoder_pixels(autoencoder, maps[:1], height, width, Box(5, 3, width - 7, height)))
+    features = backend.autoencoder_features(autoencoder, pixels)
+    for stride, plane in zip(autoencoder.config.strides, features):
+        coarser = maps[: autoencoder.config.maps_before(stride)]
+        made += [plane, backend.autoencoder_latents(autoencoder, stride, plane, coarser)]
+    return made
 
 
 def golden_priors() -> list[IntegerPrior]:
@@ -187,6 +211,58 @@ def golden_network() -> tuple[IntegerNetwork, list[np.ndarray]]:
     return IntegerNetwork((PlaneShape(5, 1), PlaneShape(34, 2)), layers, (10, 11)), planes
 
 
+def golden_autoencoder() -> tuple[IntegerAutoencoder, list[np.ndarray], np.ndarray]:
+    """Codebooks and networks, code maps of an image of 36 x 44 pixels, and pixels for them."""
+    draw = _Draw(6)
+    maps = (CodeMap(4, 5, 40), CodeMap(2, 4, 30), CodeMap(2, 3, 20), CodeMap(2, 4, 25, refines=1))
+
+    def kernel(inputs: int, outputs: int, offsets: Offsets) -> Kernel:
+        phases = len(offsets)
+        weight = draw.int8(100, phases, outputs, len(offsets[0]), inputs)
+        bias = draw.int8(127, phases, outputs).astype(np.int32) * 64
+        return Kernel(weight, bias, (6 + draw.int8(1, phases, outputs)).astype(np.uint8), offsets)
+
+    coarse, fine = PlaneShape(5, 4), PlaneShape(7, 2)
+    analysis = IntegerNetwork(
+        (PlaneShape(3, 1),),
+        (
+            Convolution(0, kernel(3, 9, square_offsets(4, 2)), 2, activation="relu"),
+            Convolution(1, kernel(9, 6, square_offsets(2, 2)), 2),
+        ),
+        (2, 1),
+    )
+    up = Convolution(0, kernel(5, 7, upscale_offsets(2)), upscale=2)
+    latent = {
+        4: IntegerNetwork((PlaneShape(6, 4),), (Convolution(0, kernel(6, 5, square_offsets(1))),), (1,)),
+        2: IntegerNetwork(
+            (PlaneShape(9, 2), coarse),
+            (
+                Convolution(1, up.kernel, upscale=2),
+                Convolution(0, kernel(9, 7, square_offsets(1))),
+                Subtract(3, 2),
+            ),
+            (4,),
+        ),
+    }
+    synthesis = IntegerNetwork(
+        (coarse, fine),
+        (
+            up,
+            Add(2, 1),
+            Convolution(3, kernel(7, 3, square_offsets(3) * 4), upscale=2),
+            Convolution(3, kernel(7, 3, square_offsets(1) * 4), upscale=2, activation="leaky"),
+        ),
+        (4, 5),
+    )
+    books = tuple(draw.int8(100, m.codes, m.dim).astype(np.int16) * 20 for m in maps)
+    lengths = tuple(np.zeros((1, m.codes), np.uint8) for m in maps)
+    codes = [(draw.words(36 * 44 // m.stride**2) % m.codes).astype(np.int32) for m in maps]
+    config = AutoencoderConfig(maps=maps, transform="conv", levels=1)
+    autoencoder = IntegerAutoencoder(config, books, lengths, analysis, latent, synthesis)
+    shaped = [c.reshape(36 // m.stride, 44 // m.stride) for m, c in zip(maps, codes)]
+    return autoencoder, shaped, draw.words(36 * 44 * 3).astype(np.uint8).reshape(36, 44, 3)
+
+
 def golden_choice() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
     """Arguments of code_candidates: latents (200 x 7), a codebook (90 x 7), lengths, exponents, base."""
     draw = _Draw(5)
@@ -229,6 +305,7 @@ def measure() -> dict[str, Any]:
     network, planes = golden_network()
     candidates = Reference().code_candidates(*golden_choice(), 20)
     return {
+        "AUTOENCODER": digest(*coded(Reference())),
         "PLANES": digest(*Reference().run_network(network, planes)),
         "CANDIDATES": digest(*candidates),
         "FREQUENCIES": digest(*found),
