@@ -17,11 +17,24 @@
 
 namespace vqcodec::cuda {
 
+// Which kernel computes a convolution (network_kernels.cu).
+enum class Product { plain, tensor };
+
+// Inputs of a convolution that tensor cores take at a time, of one tap: `kPiece` for each of the
+// four lanes that share a position. Fewer than a quarter of them are not worth it.
+inline constexpr int kPiece = 8;
+inline constexpr int kChunk = 4 * kPiece;
+inline constexpr int kLeastInputs = kPiece + 1;
+
 // Adjacent phases of a convolution whose taps are the same, as one convolution of
 // (phases of the group) x (channels of the plane) outputs. Pointers are to device memory.
 struct ConvGroup {
-  const std::int8_t* weights = nullptr;  // taps x inputs x outputs
-  const int2* rounding = nullptr;        // output: bias (with half of the shift), shift
+  const std::int8_t* weights = nullptr;  // Product::plain: taps x inputs x outputs
+  // Product::tensor: pair of tiles of 8 outputs, tap, chunk, lane: `b` of mma_s8 for both tiles
+  const uint4* fragments = nullptr;
+  // Output: bias (with half of the shift), shift. Product::tensor: the bias has 128 times the sum
+  // of the weights in it, because the low bytes of features are taken less 128.
+  const int2* rounding = nullptr;
   const Offset* taps = nullptr;
   std::int32_t num_taps = 0;
   std::int32_t inputs = 0;
@@ -37,6 +50,7 @@ struct NetworkStep {
   int plane = 0;   // that the step makes
   int factor = 1;  // unshuffle
   // convolution
+  Product product = Product::plain;
   const ConvGroup* groups = nullptr;  // in device memory
   int num_groups = 0;
   int outputs = 0;  // of the largest group
@@ -67,6 +81,7 @@ class IntegerNetwork {
 
   Host host_;
   DeviceArray<std::int8_t> weights_;
+  DeviceArray<uint4> fragments_;
   DeviceArray<int2> rounding_;
   DeviceArray<Offset> taps_;
   DeviceArray<ConvGroup> groups_;

@@ -34,8 +34,11 @@ struct PlaneView {
   std::int32_t stride = 0;  // from one position to the next
 
   // A position of the plane that lies in the region. Regions have less than 2^31 elements.
+  VQCODEC_HOST_DEVICE std::int32_t offset(std::int32_t row, std::int32_t column) const {
+    return ((row - top) * width + (column - left)) * stride;
+  }
   VQCODEC_HOST_DEVICE std::int16_t* at(std::int32_t row, std::int32_t column) const {
-    return data + std::int64_t{((row - top) * width + (column - left)) * stride};
+    return data + offset(row, column);
   }
   VQCODEC_HOST_DEVICE std::int32_t positions() const { return height * width; }
 };
@@ -65,7 +68,8 @@ struct PassLimits {
   std::function<bool()> interrupted;
 };
 
-// Runs a network on a box of an image. Incomplete where `interrupted` has said true. The size passes check_size of the network. unsupported: a CUDA error.
+// Runs a network on a box of an image. Incomplete where `interrupted` has said true. The size
+// passes check_size of the network. unsupported: a CUDA error.
 Status run_windows(const IntegerNetwork& network, const ImageSize& size, const Box& box,
                    WindowSource* source, WindowSink* sink, const PassLimits& limits,
                    cudaStream_t stream);

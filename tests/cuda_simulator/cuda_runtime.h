@@ -166,6 +166,16 @@ inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
   __extension__ using Wide = unsigned __int128;
   return static_cast<unsigned long long>(static_cast<Wide>(a) * b >> 64);
 }
+// Four of the eight bytes of a and b (those of a first), each named by three bits of a digit of
+// `selector`.
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
+  const std::uint64_t bytes = static_cast<std::uint64_t>(b) << 32 | a;
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i) {
+    result |= static_cast<unsigned>(bytes >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i;
+  }
+  return result;
+}
 // c + the sum of the products of the four signed bytes of a and b; wraps around.
 inline int __dp4a(int a, int b, int c) {
   auto sum = static_cast<std::uint32_t>(c);
