@@ -6,6 +6,7 @@
                        the N x K matrix of distances (also with TF32 allowed, which may find
                        codes that are not quite the nearest)
     decoding           all maps of images, one launch, against the CPU of the same machine
+    autoencoder        pixels and features, against the CPU of the same machine
     sampling           against the naive PyTorch loop on the same GPU: the whole float network on the
                        whole map for every position (timed on some positions, extrapolated)
 
@@ -25,6 +26,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from benchmarks.autoencoder import random_autoencoder
 from benchmarks.decode import Ours, map_shapes, random_priors, random_words
 from benchmarks.sampling import Naive
 from vqcodec import ops
@@ -117,6 +119,27 @@ def decoding(priors: list, size: tuple[int, int], batches: list[int], rounds: in
         print(f"| {batch} | {gpu:.2f} | {cpu:.1f} | {cpu / gpu:.1f}x | {ours.macs() / 1e9:.1f} G | {share:.1%} |")
 
 
+def autoencoder(size: tuple[int, int], rounds: int, device: str, peaks: Peaks) -> None:
+    width, height = size
+    model = random_autoencoder(configs.preset("default").autoencoder)
+    rng = np.random.default_rng(2)
+    maps = [
+        rng.integers(0, m.codes, (height // m.stride, width // m.stride)).astype(np.int32) for m in model.config.maps
+    ]
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    print(f"\n## Autoencoder, {width} x {height}, milliseconds\n")
+    print("| | GPU | CPU | CPU / GPU | int8 multiply-adds | of the peak |\n|---|----:|----:|----------:|---:|---:|")
+    for name, network, call in (
+        ("pixels", model.synthesis, lambda b: [ops.autoencoder_pixels(model, maps, height, width, backend=b)]),
+        ("features", model.analysis, lambda b: ops.autoencoder_features(model, image, backend=b)),
+    ):
+        assert all(np.array_equal(x, y) for x, y in zip(call(device), call("native"), strict=True))
+        gpu, cpu = milliseconds(lambda: call(device), rounds), milliseconds(lambda: call("native"), 3)
+        products = 2 * network.macs() * height * width  # each with the two bytes of a feature
+        share = products / (gpu / 1e3) / peaks.int8 if peaks.int8 else float("nan")
+        print(f"| {name} | {gpu:.2f} | {cpu:.1f} | {cpu / gpu:.1f}x | {products / 1e9:.1f} G | {share:.1%} |")
+
+
 def sampling(floats: list, priors: list, rounds: int, device: str, positions: int) -> None:
     config = configs.default()
     shapes = map_shapes(config, 256, 256)
@@ -163,6 +186,7 @@ def main() -> None:
     nearest_codebook(options.rows, options.codes, options.rounds, peaks)
     floats, priors = random_priors(configs.default())
     decoding(priors, (width, height), options.batch, options.rounds, device, peaks)
+    autoencoder((width, height), options.rounds, device, peaks)
     sampling(floats, priors, options.rounds, device, options.naive_positions)
 
 
