@@ -100,7 +100,7 @@ sanitize: $(STAMP)
 	for name in integer_network prior_network range_decoder wavefront; do \
 	  build/sanitize/fuzz_$$name --mutations 2000 tests/fuzz/corpus/$$name || exit 1; done
 	VQCODEC_SANITIZE=address,undefined LD_PRELOAD="$(PRELOAD)" ASAN_OPTIONS=detect_leaks=0 \
-	  $(BIN)/python -m pytest -q tests/ops/test_cuda.py -k "simulator or hierarchy or nearest"
+	  $(BIN)/python -m pytest -q tests/ops/test_cuda.py -k "simulator or hierarchy or nearest or networks"
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.run --seconds 66

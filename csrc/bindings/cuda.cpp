@@ -284,7 +284,7 @@ void bind_cuda(py::module_& module) {
   module.def("wavefront_sample", &wavefront_sample, py::arg("priors"), py::arg("jobs"),
              py::arg("sharpness"), py::arg("nucleus"));
 
-  const auto memory = py::arg("memory") = cuda::kFeatureBytes;
+  const auto memory = py::arg("memory");
   py::class_<DeviceNetwork>(module, "IntegerNetwork", py::module_local(),
                             "An integer network in the memory of a GPU. Immutable.");
   module.def("load_network", &load_network, py::arg("device"), py::arg("inputs"), py::arg("layers"),

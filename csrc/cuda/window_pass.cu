@@ -104,8 +104,10 @@ class WindowPass {
   WindowPass(const IntegerNetwork& network, const ImageSize& size, const Box& box)
       : network_(network), size_(size), box_(box) {
     for (const Plane& plane : network.planes) unit_ = std::lcm(unit_, std::int64_t{plane.stride});
-    height_ = largest(box.top, box.height);
-    width_ = largest(box.left, box.width);
+    top_ = divide_down(box.top, unit_) * unit_;
+    left_ = divide_down(box.left, unit_) * unit_;
+    height_ = divide_up(box.top + box.height - top_, unit_) * unit_;
+    width_ = divide_up(box.left + box.width - left_, unit_) * unit_;
   }
 
   Status run(WindowSource* source, WindowSink* sink, const PassLimits& limits,
@@ -125,9 +127,9 @@ class WindowPass {
     }
     const std::int64_t bottom = box_.top + box_.height, right = box_.left + box_.width;
     for (std::int64_t top = box_.top, below; top < bottom; top = below) {
-      below = std::min(next_line(top, height_), bottom);
+      below = std::min(next_line(top, top_, height_), bottom);
       for (std::int64_t left = box_.left, beyond; left < right; left = beyond) {
-        beyond = std::min(next_line(left, width_), right);
+        beyond = std::min(next_line(left, left_, width_), right);
         if (limits.interrupted()) return {};
         const Box window = {static_cast<int>(top), static_cast<int>(left),
                             static_cast<int>(below - top), static_cast<int>(beyond - left)};
@@ -138,11 +140,9 @@ class WindowPass {
   }
 
  private:
-  // Windows begin and end at multiples of their sides, which are multiples of all strides, or with
-  // the box.
-  std::int64_t next_line(std::int64_t x, std::int64_t side) const { return (x / side + 1) * side; }
-  std::int64_t largest(std::int64_t first, std::int64_t size) const {
-    return divide_up(first + size, unit_) * unit_;
+  // Windows begin and end at multiples of all strides or with the box.
+  static std::int64_t next_line(std::int64_t x, std::int64_t first, std::int64_t side) {
+    return first + ((x - first) / side + 1) * side;
   }
 
   // Finds a place for every plane of a window of height_ x width_; whether all of them take at most
@@ -258,6 +258,7 @@ class WindowPass {
   const ImageSize size_;
   const Box box_;
   std::int64_t unit_ = 1;             // a multiple of all strides
+  std::int64_t top_, left_;           // where the first window would begin without the box
   std::int64_t height_, width_;       // of a window
   std::vector<std::int64_t> places_;  // of planes in memory_, in bytes
   std::int64_t bytes_ = 0;

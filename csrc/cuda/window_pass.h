@@ -60,11 +60,9 @@ class WindowSink {
                       cudaStream_t stream) = 0;
 };
 
-// Device memory that features take, at most, unless the smallest window needs more.
-inline constexpr std::int64_t kFeatureBytes = std::int64_t{64} << 20;
-
 struct PassLimits {
-  std::int64_t feature_bytes = kFeatureBytes;
+  // Device memory that features take, at most, unless the smallest window needs more.
+  std::int64_t feature_bytes = 0;
   std::function<bool()> interrupted;
 };
 
