@@ -97,7 +97,7 @@ sanitize: $(STAMP)
 	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVQCODEC_SANITIZE=address,undefined
 	cmake --build build/sanitize --parallel
 	build/sanitize/vqcodec_tests
-	for name in integer_network prior_network range_decoder wavefront; do \
+	for name in integer_network prior_network range_decoder samples wavefront; do \
 	  build/sanitize/fuzz_$$name --mutations 2000 tests/fuzz/corpus/$$name || exit 1; done
 	VQCODEC_SANITIZE=address,undefined LD_PRELOAD="$(PRELOAD)" ASAN_OPTIONS=detect_leaks=0 \
 	  $(BIN)/python -m pytest -q tests/ops/test_cuda.py -k "simulator or hierarchy or nearest or networks"

@@ -21,8 +21,9 @@ FOLDERS = {
     "network": ["base", "nn", "model"],
     "autoencoder": ["base", "coding", "nn", "model", "network"],
     "prior": ["base", "coding", "nn", "model"],
+    "residual": ["base", "coding", "nn"],
     "cuda": ["base", "coding", "nn", "model", "quantizer", "network", "autoencoder", "prior"],
-    "bindings": ["base", "coding", "nn", "model", "quantizer", "network", "autoencoder", "prior", "cuda"],
+    "bindings": ["base", "coding", "nn", "model", "quantizer", "network", "autoencoder", "prior", "residual", "cuda"],
 }
 
 # Files with flags of an instruction set, and all that they include, may use no more than this: what

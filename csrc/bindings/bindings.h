@@ -14,6 +14,7 @@ void bind_nearest_codebook(pybind11::module_& module);
 void bind_code_costs(pybind11::module_& module);
 void bind_integer_network(pybind11::module_& module);
 void bind_prior(pybind11::module_& module);
+void bind_samples(pybind11::module_& module);
 void bind_cuda(pybind11::module_& module);
 
 // Raises the exception of vqcodec.errors that belongs to the status, unless it is ok.

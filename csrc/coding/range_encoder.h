@@ -9,8 +9,8 @@
 
 namespace vqcodec {
 
-// Keeps the lower end of the interval; a stream is all of it, less the zeros at its end, which the
-// decoder reads past the end anyway.
+// Keeps the lower end of the interval; a stream is the number in it with the most zeros at its end,
+// less these zeros, which the decoder reads past the end anyway.
 class RangeEncoder {
  public:
   // Adds a symbol that owns [start, start + frequency) of 2^24.
@@ -30,6 +30,14 @@ class RangeEncoder {
 
   // The stream. Nothing can be added after it.
   std::vector<std::uint8_t> finish() {
+    for (int zeros = 64; zeros >= 0; zeros -= 8) {
+      const std::uint64_t mask = zeros == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << zeros) - 1;
+      const std::uint64_t up = (0 - lower_) & mask;  // to the next multiple of 2^zeros
+      if (up >= range_) continue;
+      if (lower_ + up < lower_) carry();
+      lower_ += up;
+      break;
+    }
     put(static_cast<std::uint32_t>(lower_ >> 32));
     put(static_cast<std::uint32_t>(lower_));
     while (!bytes_.empty() && bytes_.back() == 0) bytes_.pop_back();

@@ -16,6 +16,8 @@
 #include <cstdint>
 
 #include "base/strided_matrix.h"
+#include "nn/index_model.h"
+#include "nn/sample_model.h"
 
 namespace vqcodec {
 
@@ -147,6 +149,8 @@ struct Kernels {
   IntegerKernels integer;
   NearestKernel nearest;
   CodeCostKernels code_costs;
+  SampleKernels samples;
+  IndexKernels indices;
 };
 
 extern const Kernels kScalarKernels;

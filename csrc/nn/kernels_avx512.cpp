@@ -2,8 +2,10 @@
 #include <immintrin.h>
 
 #include "nn/code_cost_kernel.h"
+#include "nn/index_kernel.h"
 #include "nn/integer_kernels.h"
 #include "nn/nearest_codebook_kernel.h"
+#include "nn/sample_kernel.h"
 
 namespace vqcodec {
 namespace {
@@ -74,6 +76,7 @@ using Nearest = NearestTile<Floats, 4, 4>;
 
 }  // namespace
 
-const Kernels kAvx512Kernels = {Integer::table(), Nearest::table(), CodeCosts::table()};
+const Kernels kAvx512Kernels = {Integer::table(), Nearest::table(), CodeCosts::table(),
+                                Samples::table(), Indices::table()};
 
 }  // namespace vqcodec

@@ -2,8 +2,10 @@
 #include <cmath>
 
 #include "nn/code_cost_kernel.h"
+#include "nn/index_kernel.h"
 #include "nn/integer_kernels.h"
 #include "nn/nearest_codebook_kernel.h"
+#include "nn/sample_kernel.h"
 
 namespace vqcodec {
 namespace {
@@ -105,6 +107,7 @@ using Nearest = NearestTile<Floats, 2, 2>;
 
 }  // namespace
 
-const Kernels kScalarKernels = {Integer::table(), Nearest::table(), CodeCosts::table()};
+const Kernels kScalarKernels = {Integer::table(), Nearest::table(), CodeCosts::table(),
+                                Samples::table(), Indices::table()};
 
 }  // namespace vqcodec

@@ -24,8 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 BUILD = ROOT / "build" / "fuzz"
-NATIVE = ("range_decoder", "wavefront", "prior_network", "integer_network")
-PYTHON = ("header", "container", "alpha", "metadata", "model", "codec")
+NATIVE = ("range_decoder", "wavefront", "prior_network", "integer_network", "samples")
+PYTHON = ("header", "container", "alpha", "metadata", "model", "codec", "exact")
 #: Maximum bytes of an input, and maximum number of inputs in a corpus in the repository.
 MAX_LENGTH, MAX_FILES = 640, 40
 OPTIONS = [f"-max_len={MAX_LENGTH}", "-timeout=60", "-rss_limit_mb=3072", "-print_final_stats=1", "-entropic=0"]

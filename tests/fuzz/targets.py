@@ -102,7 +102,8 @@ def _container(data: bytes) -> None:
 
 
 def same(a: Container, b: Container) -> bool:
-    equal = (a.header, a.metadata, a.maps, a.alpha is None) == (b.header, b.metadata, b.maps, b.alpha is None)
+    equal = (a.header, a.metadata, a.maps, a.digest) == (b.header, b.metadata, b.maps, b.digest)
+    equal = equal and (a.alpha is None) == (b.alpha is None)
     return equal and (a.alpha is None or np.array_equal(a.alpha, b.alpha))
 
 
@@ -124,6 +125,7 @@ def _differential(data: bytes, whole: Container | None, refused: FormatError | N
     )
     require(found["streams"] == whole.maps, "the streams must agree")
     require(found["alpha"] == (None if whole.alpha is None else whole.alpha.tolist()), "the alpha planes must agree")
+    require(found["digest"] == whole.digest, "the digests must agree")
     require((found["width"], found["height"]) == (whole.header.width, whole.header.height), "the sizes must agree")
 
 
@@ -150,7 +152,8 @@ def repaired(data: bytes) -> bytes:
             payload = bytes(cursor.take(cursor.varint()))
             if tag == b"H":
                 with contextlib.suppress(FormatError):
-                    tiles = Header.from_bytes(memoryview(payload)).tiling.count
+                    found = Header.from_bytes(memoryview(payload))
+                    tiles = found.tiling.count * found.streams
             if tag == b"M" and 1 < tiles <= 64:
                 payload = _repaired_tiles(payload, tiles)
             body = tag + encode_varint(len(payload)) + payload
@@ -369,6 +372,28 @@ def codec(data: bytes) -> None:
         require(all(map(np.array_equal, maps[False], maps[True] or [])), "partial must not change a whole file")
 
 
+def exact(data: bytes) -> None:
+    """An image that is coded as samples or with a palette, with its checksums corrected."""
+    from vqcodec.codec.decoder import CodedImage
+
+    data = repaired(data)
+    try:
+        header = file_format.read_header(data, limits=LIMITS)
+    except FormatError:
+        return
+    if not header.samples:
+        return
+    whole = None
+    for partial in (False, True):
+        try:
+            found = CodedImage(_codec()._engine, data, partial=partial, limits=LIMITS).decode()
+        except FormatError:
+            continue
+        require(found.pixels.shape == (header.height, header.width, 3), "an image must have the promised size")
+        whole = found if not partial else whole
+        require(whole is None or np.array_equal(whole.pixels, found.pixels), "partial must not change a whole image")
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "header": header,
     "container": container,
@@ -376,11 +401,12 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "metadata": metadata,
     "model": model,
     "codec": codec,
+    "exact": exact,
 }
 
 
 def prepare(name: str) -> None:
     """One-time work of a target's first run: imports, and the small model."""
-    if name in ("model", "codec"):
+    if name in ("model", "codec", "exact"):
         _micro_file()
         _codec()

@@ -86,10 +86,11 @@ def random_code_maps(config: AutoencoderConfig, height: int, width: int, seed: i
 
 
 def random_kernel(rng: np.random.Generator, inputs: int, outputs: int, offsets: Offsets, *, shift: int = 6) -> Kernel:
-    """Weights over their whole range."""
+    """Weights over their whole range, where sums allow it."""
     phases, taps = len(offsets), len(offsets[0])
+    most = min(127, 2**30 // (taps * inputs * 2**15))  # sums must fit int32
     return Kernel(
-        rng.integers(-127, 128, (phases, outputs, taps, inputs)).astype(np.int8),
+        rng.integers(-most, most + 1, (phases, outputs, taps, inputs)).astype(np.int8),
         rng.integers(-(2**20), 2**20, (phases, outputs)).astype(np.int32),
         rng.integers(0, shift + 1, (phases, outputs)).astype(np.uint8),
         offsets,

@@ -12,6 +12,8 @@
     autoencoder_latents   what code maps quantise
     nearest_codes         the code of lowest distortion and rate for every latent
     code_candidates       the most promising ones, for wavefront_choose
+    sample_tile           a tile whose samples are coded: encode_samples, decode_samples, draw_samples
+    encode_indices        tiles of few colours: decode_indices
 
 `reference` defines them in NumPy, `cpu` runs the compiled core, `cuda` its kernels on GPUs (`selftest` says whether a
 GPU can be trusted); `backend` chooses among these. `range_coder` encodes; `torch_ops` makes the quantiser's ops PyTorch custom ops. Importing
@@ -37,11 +39,23 @@ from vqcodec.ops.prior import (
 )
 from vqcodec.ops.rate import code_candidates, nearest_codes
 from vqcodec.ops.reference.prior import coding_order
+from vqcodec.ops.samples import (
+    SampleTile,
+    TileShape,
+    decode_indices,
+    decode_samples,
+    draw_samples,
+    encode_indices,
+    encode_samples,
+    sample_tile,
+)
 
 __all__ = [
     "CodebookStatistics",
     "DecodeJob",
     "SampleJob",
+    "SampleTile",
+    "TileShape",
     "autoencoder_features",
     "autoencoder_latents",
     "autoencoder_pixels",
@@ -51,10 +65,16 @@ __all__ = [
     "coding_order",
     "cpu",
     "cuda",
+    "decode_indices",
+    "decode_samples",
+    "draw_samples",
+    "encode_indices",
+    "encode_samples",
     "nearest_codebook",
     "nearest_codes",
     "prior_frequencies",
     "run_network",
+    "sample_tile",
     "wavefront_choose",
     "wavefront_decode",
     "wavefront_decode_batch",

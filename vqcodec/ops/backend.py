@@ -15,7 +15,7 @@ import functools
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -29,11 +29,14 @@ from vqcodec.ops.jobs import ChooseJob, DecodeJob, SampleJob
 from vqcodec.ops.reference.backend import Reference
 from vqcodec.tiling import Box
 
+if TYPE_CHECKING:
+    from vqcodec.ops.samples import Streams, TileShape
+
 Maps = list[np.ndarray]
 
 
 class Backend(Protocol):
-    """The ops of priors, of integer networks, and of codes for latents.
+    """The ops of priors, of integer networks, of codes for latents, and of samples.
 
     Arguments have been checked by the ops of the same names; what only they know, backends check themselves.
     """
@@ -79,6 +82,26 @@ class Backend(Protocol):
         self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int, count: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `vqcodec.ops.code_candidates`."""
+
+    def sample_tile(self, shape: TileShape) -> Any:
+        """See `vqcodec.ops.sample_tile`; the others take tiles that it made."""
+
+    def encode_samples(self, tiles: Sequence[Any], end: int) -> list[Streams]:
+        """See `vqcodec.ops.encode_samples`."""
+
+    def decode_samples(self, tiles: Sequence[Any], end: int, streams: Sequence[Streams]) -> list[bool]:
+        """See `vqcodec.ops.decode_samples`."""
+
+    def encode_indices(self, planes: Sequence[np.ndarray], bits: int) -> list[bytes]:
+        """See `vqcodec.ops.encode_indices`."""
+
+    def decode_indices(
+        self, sizes: Sequence[tuple[int, int]], bits: int, streams: Sequence[bytes]
+    ) -> list[np.ndarray | None]:
+        """See `vqcodec.ops.decode_indices`."""
+
+    def draw_samples(self, tiles: Sequence[Any], end: int, seeds: Sequence[int | None]) -> None:
+        """See `vqcodec.ops.draw_samples`."""
 
 
 def backend(name: str | None = None) -> Backend:

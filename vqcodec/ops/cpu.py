@@ -29,6 +29,7 @@ from vqcodec.tiling import Box
 
 if TYPE_CHECKING:
     from vqcodec import _native
+    from vqcodec.ops.samples import Streams, TileShape
 
 
 @functools.cache
@@ -159,6 +160,26 @@ class Cpu:
         self, z: np.ndarray, codebook: np.ndarray, lengths: np.ndarray, exponents: np.ndarray, base: int, count: int
     ) -> tuple[np.ndarray, np.ndarray]:
         return _native.code_candidates(z, codebook, lengths, exponents, base, count, self.variant)
+
+    def sample_tile(self, shape: TileShape) -> Any:
+        return _native.SampleTile(**vars(shape), variant=self.variant)
+
+    def encode_samples(self, tiles: Sequence[Any], end: int) -> list[Streams]:
+        return _native.encode_samples(list(tiles), end)
+
+    def decode_samples(self, tiles: Sequence[Any], end: int, streams: Sequence[Streams]) -> list[bool]:
+        return _native.decode_samples(list(tiles), end, list(streams))
+
+    def encode_indices(self, planes: Sequence[np.ndarray], bits: int) -> list[bytes]:
+        return _native.encode_indices(list(planes), bits, self.variant)
+
+    def decode_indices(
+        self, sizes: Sequence[tuple[int, int]], bits: int, streams: Sequence[bytes]
+    ) -> list[np.ndarray | None]:
+        return _native.decode_indices(list(sizes), bits, list(streams), self.variant)
+
+    def draw_samples(self, tiles: Sequence[Any], end: int, seeds: Sequence[int | None]) -> None:
+        _native.draw_samples(list(tiles), end, list(seeds))
 
 
 class _CpuCore:

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from vqcodec.ops import cpu
 from vqcodec.ops.jobs import ChooseJob, DecodeJob, SampleJob
 from vqcodec.ops.packing import kept, maps_of, network_of, packed, tuples
 from vqcodec.tiling import Box
+
+if TYPE_CHECKING:
+    from vqcodec.ops.samples import Streams, TileShape
 
 #: (address, rows, columns, row stride, column stride): a float32 matrix on the device; strides in elements.
 Matrix = tuple[int, int, int, int, int]
@@ -98,6 +101,27 @@ class Device:
     ) -> tuple[np.ndarray, np.ndarray]:
         """By the CPU, as `choose`."""
         return cpu.Cpu().code_candidates(z, codebook, lengths, exponents, base, count)
+
+    def sample_tile(self, shape: TileShape) -> Any:
+        """Samples are coded one by one: by the CPU, here and below."""
+        return cpu.Cpu().sample_tile(shape)
+
+    def encode_samples(self, tiles: Sequence[Any], end: int) -> list[Streams]:
+        return cpu.Cpu().encode_samples(tiles, end)
+
+    def decode_samples(self, tiles: Sequence[Any], end: int, streams: Sequence[Streams]) -> list[bool]:
+        return cpu.Cpu().decode_samples(tiles, end, streams)
+
+    def encode_indices(self, planes: Sequence[np.ndarray], bits: int) -> list[bytes]:
+        return cpu.Cpu().encode_indices(planes, bits)
+
+    def decode_indices(
+        self, sizes: Sequence[tuple[int, int]], bits: int, streams: Sequence[bytes]
+    ) -> list[np.ndarray | None]:
+        return cpu.Cpu().decode_indices(sizes, bits, streams)
+
+    def draw_samples(self, tiles: Sequence[Any], end: int, seeds: Sequence[int | None]) -> None:
+        cpu.Cpu().draw_samples(tiles, end, seeds)
 
     def _load_network(self, network: IntegerNetwork) -> Any:
         return self.core.load_network(self.number, *network_of(network))

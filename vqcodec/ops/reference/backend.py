@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,10 +12,13 @@ from vqcodec.model.autoencoder import IntegerAutoencoder
 from vqcodec.model.integer_network import IntegerNetwork
 from vqcodec.model.prior import Condition, IntegerPrior
 from vqcodec.ops.jobs import ChooseJob, DecodeJob, Job, SampleJob, Shape, check_codes
-from vqcodec.ops.reference import integer_network, rate
+from vqcodec.ops.reference import indices, integer_network, rate, samples
 from vqcodec.ops.reference import prior as reference
 from vqcodec.ops.reference.range_decoder import RangeDecoder
 from vqcodec.tiling import Box
+
+if TYPE_CHECKING:
+    from vqcodec.ops.samples import Streams, TileShape
 
 Maps = list[np.ndarray]
 #: Codes of a step from their cumulative frequencies.
@@ -49,6 +53,27 @@ class Reference:
 
     def choose(self, priors: Sequence[IntegerPrior], jobs: Sequence[ChooseJob]) -> list[Maps]:
         return [_maps(priors, job, lambda m, job=job: _Choose(*job.streams[m]))[0] for job in jobs]  # type: ignore[misc]
+
+    def sample_tile(self, shape: TileShape) -> samples.Tile:
+        return samples.Tile(shape)
+
+    def encode_samples(self, tiles: Sequence[samples.Tile], end: int) -> list[Streams]:
+        return [samples.encode(tile, end) for tile in tiles]
+
+    def decode_samples(self, tiles: Sequence[samples.Tile], end: int, streams: Sequence[Streams]) -> list[bool]:
+        return [samples.decode(tile, end, each) for tile, each in zip(tiles, streams)]
+
+    def draw_samples(self, tiles: Sequence[samples.Tile], end: int, seeds: Sequence[int | None]) -> None:
+        for tile, seed in zip(tiles, seeds):
+            samples.draw(tile, end, seed)
+
+    def encode_indices(self, planes: Sequence[np.ndarray], bits: int) -> list[bytes]:
+        return [indices.encode(plane, bits) for plane in planes]
+
+    def decode_indices(
+        self, sizes: Sequence[tuple[int, int]], bits: int, streams: Sequence[bytes]
+    ) -> list[np.ndarray | None]:
+        return [indices.decode(*size, bits, stream) for size, stream in zip(sizes, streams)]
 
     def run_network(self, network: IntegerNetwork, planes: Sequence[np.ndarray]) -> list[np.ndarray]:
         return integer_network.run(network, planes)
