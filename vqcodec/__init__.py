@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         open,
         sample,
         set_num_threads,
+        upscale,
     )
     from vqcodec.codec.codec import Codec
     from vqcodec.errors import VqcodecError
@@ -43,6 +44,7 @@ _HOME = {
     "inpaint": "api",
     "info": "api",
     "set_num_threads": "api",
+    "upscale": "api",
     "Codec": "codec.codec",
     "Limits": "format.container",
     "VqcodecError": "errors",
@@ -62,6 +64,7 @@ __all__ = [
     "open",
     "sample",
     "set_num_threads",
+    "upscale",
 ]
 
 

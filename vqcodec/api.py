@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from vqcodec.codec import codec, images
+from vqcodec.codec import codec, images, samples
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.decoder import CodedImage
-from vqcodec.codec.options import DecodeOptions, EncodeOptions, SampleOptions, check_limits
+from vqcodec.codec.options import DecodeOptions, EncodeOptions, SampleOptions, check_limits, whole_number
 from vqcodec.codec.sampler import Classifier
 from vqcodec.errors import InvalidArgument
 from vqcodec.format import container
@@ -36,6 +36,8 @@ def compress(
     class_id: int | str | None = None,
     target_bytes: int | None = None,
     target_psnr: float | None = None,
+    lossless: bool = False,
+    max_error: int | None = None,
     tile: int | None = None,
     metadata: bool = True,
     limits: Limits | None = None,
@@ -45,9 +47,13 @@ def compress(
     """Compress an image into the bytes of a ``.vqc`` file.
 
     ``image``: PIL image, path, binary file or its bytes, array (H x W, H x W x 3 or x 4, uint8 or float in [0, 1]; a memory-mapped
-    one of uint8 is read piece by piece) or torch tensor (3 x H x W, likewise). ``quality``: 0 (smallest) to 100. ``effort``:
+    one of uint8 is read piece by piece) or torch tensor (3 x H x W, likewise). ``quality``: 0 (smallest) to 100
+    (lossless). ``effort``:
     0 (fastest) to 9, how many candidates are compared for each code. ``class_id``:
     number or name of one of the model's classes, if known; it only saves bits.
+
+    ``lossless=True`` stores the exact pixels, ``max_error=4`` pixels none of whose samples differs by more than 4 (at most 64). They
+    need no model, and ignore effort and class. Qualities above 95 mean a ``max_error`` of 10, 6 (from 96), 4, 2, 1 (from 99).
 
     Instead of a quality, give ``target_bytes`` for the best image in at most that many bytes, or ``target_psnr`` for the
     smallest file with at least that PSNR in dB (of the colours, without alpha). Both try several qualities and
@@ -59,8 +65,8 @@ def compress(
     allowed, by default 2**28 or ``PIL.Image.MAX_IMAGE_PIXELS``, whichever is less. ``model``: a model
     file, a loaded model, or None for the shipped one. ``device``: "cpu", "cuda" or "cuda:1", see :class:`~vqcodec.Codec`.
 
-    Images are converted to 8-bit RGB or grey, with alpha if they have it: 16-bit grey (integers from 0 to 65535) is divided
-    by 257 and rounded, palettes, CMYK and other colour spaces are converted, the EXIF orientation is applied to the
+    Images are converted to 8-bit RGB or grey, with alpha if they have it: 16-bit grey (integers from 0 to 65535) and uint16 arrays are
+    divided by 257 and rounded, unless ``lossless`` or ``max_error`` keeps all bits; palettes, CMYK and other colour spaces are converted, the EXIF orientation is applied to the
     pixels, and the first frame of an animation is used, with a warning. Float images (mode F) are rejected.
 
     Raises :class:`~vqcodec.errors.ImageError` for an unusable image,
@@ -73,10 +79,19 @@ def compress(
         >>> small = vqcodec.compress("photo.png", target_bytes=20_000)
     """
     asked = EncodeOptions(
-        quality, effort, class_id, target_bytes, target_psnr, tile, metadata, check_limits("limits", limits)
+        quality=quality,
+        effort=effort,
+        class_id=class_id,
+        target_bytes=target_bytes,
+        target_psnr=target_psnr,
+        lossless=lossless,
+        max_error=max_error,
+        tile=tile,
+        metadata=metadata,
+        limits=check_limits("limits", limits),
     )
     return Codec(model, device=device).compressed(
-        images.to_array(image, asked.limits.pixels, lift=limits is not None), asked
+        images.to_array(image, asked.limits.pixels, lift=limits is not None, deep=asked.exact), asked
     )
 
 
@@ -95,7 +110,8 @@ def decompress(
 ) -> PIL.Image.Image:
     """The image in ``data``: bytes, a path or a binary file. One that cannot seek, such as a pipe, is read as a whole.
 
-    Mode RGB or L, with A if the file has alpha; metadata in ``.info``.
+    Mode RGB or L, with A if the file has alpha; I;16 for 16-bit grey (colours of 16 bits are reduced to 8, with a warning:
+    ``open(data).decode().pixels`` has them all). Metadata in ``.info``.
 
     ``region``: (x0, y0, x1, y1) in pixels; only the tiles it needs are read and decoded. ``scale``: 1, 2, 4, 8
     or 16, the factor by which to shrink the image; only the maps it needs are read. ``maps``: use only this many
@@ -182,6 +198,23 @@ def encode_maps(
     """The code maps that :func:`compress` would store: int32, h x w each, coarse to fine."""
     asked = EncodeOptions(quality, effort, class_id, tile=tile)
     return Codec(model, device=device).encoded_maps(images.to_array(image).pixels, asked)
+
+
+def upscale(image: Image, factor: int = 2, *, seed: int | None = None, limits: Limits | None = None) -> PIL.Image.Image:
+    """An image 2, 4 or 8 times as large: its pixels stay, and those between are found by the model that codes samples
+    (Menick and Kalchbrenner 2018, "size upscaling"), as far as it learns it from the image itself.
+
+    ``seed``: draw them, which looks as rough as the image is, or rougher; None takes the predictions, which is about as good as
+    bicubic interpolation. No model of what pictures show is behind it: objects do not get details.
+    ``limits``: applies to the result. Raises the errors of :func:`compress`.
+    """
+    if factor not in (2, 4, 8):
+        raise InvalidArgument(f"factor must be 2, 4 or 8, got {factor!r}")
+    if seed is not None:
+        seed = whole_number("seed", seed, 0, 1 << 64)
+    most = check_limits("limits", limits).pixels // factor**2
+    raster = images.to_array(image, most, lift=limits is not None, deep=True)
+    return images.to_pil(samples.upscaled(raster, factor.bit_length() - 1, seed))
 
 
 def sample(

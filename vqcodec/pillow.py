@@ -64,6 +64,8 @@ class VqcImageFile(ImageFile.ImageFile):
         self.info |= {_INFO[name]: content for name, content in reader.metadata().items()}
         self._size = header.width, header.height
         self._mode = ("L" if header.grey else "RGB") + "A" * reader.has_alpha
+        if header.deep and self._mode == "L":
+            self._mode = "I;16"
         self.info["quality"] = header.quality
         self._scale = 1
         self.tile = [

@@ -341,7 +341,7 @@ def test_arrays():
     [
         (np.full((4, 4, 3), 1.1), r"in \[0, 1\], found 1.1 to 1.1"),
         (np.full((4, 4), np.nan), r"in \[0, 1\], found nan"),
-        (np.zeros((4, 4), bool), "uint8 or float, got bool"),
+        (np.zeros((4, 4), bool), "uint8, uint16 or float, got bool"),
         (np.zeros((4, 4, 2), np.uint8), r"got shape \(4, 4, 2\)"),
         (np.zeros((3, 4, 4, 4), np.uint8), r"got shape \(3, 4, 4, 4\)"),
         (np.zeros(4, np.uint8), r"got shape \(4,\)"),

@@ -14,9 +14,11 @@ from PIL import Image
 import vqcodec
 from tests.conftest import scene
 from vqcodec.codec.images import psnr
+from vqcodec.codec.options import CODED
 from vqcodec.codec.rate_search import Trial, bracket, largest_file, smallest_file
 from vqcodec.errors import InvalidArgument
 from vqcodec.format.container import Container, Header
+from vqcodec.format.header import MAX_BOUND
 from vqcodec.tools.demo import PHOTO
 
 
@@ -46,6 +48,11 @@ def trial(quality: float, size: float, level: int = 0, psnr: float = math.nan) -
     return Trial(quality, Container(Header(bytes(16), 1, 1, level=level)), bytes(round(size)), psnr)
 
 
+def no_samples(bound: int) -> Trial:
+    """Files of samples that are too large, and whose images are not good enough."""
+    return trial(100, 10**8, psnr=0)
+
+
 class TestSearch:
     @given(st.floats(2, 12), st.floats(0.005, 0.06), st.floats(1, 3), st.integers(10, 10**6))
     @settings(max_examples=200, deadline=None)
@@ -57,13 +64,13 @@ class TestSearch:
             tries.append(quality)
             return trial(quality, math.exp(base + slope * 100 * (quality / 100) ** bend))
 
-        smallest, largest = (round(math.exp(base + slope * 100 * end)) for end in (0, 1))
+        smallest, largest = (round(math.exp(base + slope * 100 * (end / 100) ** bend)) for end in (0, CODED))
         if target < smallest:  # and no maps to leave out
             with pytest.raises(InvalidArgument, match=f"at least {smallest} for"):
-                largest_file(target, make)
+                largest_file(target, make, no_samples)
             return
-        found = largest_file(target, make)
-        assert len(tries) <= 14 and all(0 <= q <= 100 for q in tries)
+        found = largest_file(target, make, no_samples)
+        assert len(tries) <= 14 and all(0 <= q <= CODED for q in tries)
         if target >= largest:
             assert len(found) == largest
         else:
@@ -78,14 +85,28 @@ class TestSearch:
             level = int(quality >= change) if level is None else level
             return trial(quality, 400 * math.exp(0.05 * quality) * jump**level, level)
 
-        found = len(largest_file(target, make))
-        smallest, largest = 400, 400 * math.exp(5) * jump
+        found = len(largest_file(target, make, no_samples))
+        smallest, largest = 400, 400 * math.exp(0.05 * CODED) * (jump if change <= CODED else 1)
         if smallest <= target <= largest:
             assert 0.98 * target <= found <= target
 
     def test_no_better_than_asked_for(self):
-        found = smallest_file(33.3, lambda q, _: trial(q, 100 * q, psnr=25 + q / 10))
+        found = smallest_file(33.3, lambda q, _: trial(q, 100 * q, psnr=25 + q / 10), no_samples)
         assert 33.3 <= 25 + len(found) / 1000 <= 33.36
+
+    @pytest.mark.parametrize("target", [*range(400, 10_000, 333), 10**6])
+    def test_samples_where_code_maps_end(self, target):
+        def samples(bound: int) -> Trial:
+            return trial(100, 9000 - 120 * bound, psnr=50 - bound / 4)
+
+        found = largest_file(target, lambda q, _: trial(q, 100 + 10 * q), samples)
+        bounds = [bound for bound in range(MAX_BOUND + 1) if 9000 - 120 * bound <= target]
+        assert len(found) == 9000 - 120 * min(bounds) if bounds else len(found) <= 100 + 10 * CODED
+        wanted = 30 + target / 500
+        found = smallest_file(wanted, lambda q, _: trial(q, 100 * q, psnr=25 + q / 10), samples)
+        if wanted > 25 + CODED / 10:
+            bounds = [bound for bound in range(MAX_BOUND + 1) if 50 - bound / 4 >= wanted]
+            assert len(found) == 9000 - 120 * max(bounds, default=0)
 
     def test_steps_end(self):
         """A quantity that jumps over the goal does not make the search endless."""
@@ -101,10 +122,10 @@ class TestTargets:
         assert 0.98 * target <= len(data) <= target
         assert vqcodec.decompress(data).size == (256, 256)
 
-    def test_more_bytes_than_needed_is_the_best_quality(self, small_model):
+    def test_more_bytes_than_needed_is_lossless(self, small_model):
         picture = scene(64, 64)
         assert vqcodec.compress(picture, target_bytes=10**6, model=small_model) == vqcodec.compress(
-            picture, quality=100, model=small_model
+            picture, lossless=True, model=small_model
         )
 
     def test_few_bytes_leave_out_maps(self, small_model):
@@ -124,8 +145,10 @@ class TestTargets:
         data = vqcodec.compress(photo, target_psnr=28.5)
         found = psnr(photo, np.asarray(vqcodec.decompress(data)))
         assert 28.5 <= found <= 28.6
-        with pytest.raises(InvalidArgument, match="cannot be reached: the best quality gives"):
-            vqcodec.compress(photo, target_psnr=60)
+        data = vqcodec.compress(photo, target_psnr=44)  # code maps end before
+        assert 44 <= psnr(photo, np.asarray(vqcodec.decompress(data))) < 46
+        data = vqcodec.compress(photo, target_psnr=60)
+        assert np.array_equal(photo, vqcodec.decompress(data))
 
     @pytest.mark.parametrize(
         "wrong",

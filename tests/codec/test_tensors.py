@@ -20,7 +20,7 @@ from vqcodec.errors import InvalidArgument
     [
         (torch.zeros(5, 4, 3), r"got shape \(5, 4, 3\)"),
         (torch.zeros(1, 3, 4, 4), r"got shape \(1, 3, 4, 4\)"),
-        (torch.zeros(3, 4, 4, dtype=torch.int32), "uint8 or float, got torch.int32"),
+        (torch.zeros(3, 4, 4, dtype=torch.int32), "uint8, uint16 or float, got torch.int32"),
         (torch.full((3, 4, 4), 1.5), r"\[0, 1\], found 1.5 to 1.5"),
         (torch.full((3, 4, 4), float("nan")), "found nan"),
         (torch.zeros(3, 0, 4), "must have pixels"),

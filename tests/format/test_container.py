@@ -150,7 +150,7 @@ def test_header_refuses(changes):
     ("change", "message"),
     [
         ({"maps": [[b""]]}, "promises 3 maps, got 1"),
-        ({"maps": [[b""], [b"", b""], [b""]]}, "map 1 must have 1 tiles, got 2"),
+        ({"maps": [[b""], [b"", b""], [b""]]}, "map 1 must have 1 streams, got 2"),
         ({"metadata": {"icc": bytes(2**24 + 1)}}, "icc must be at most 16777216 bytes, got 16777217"),
         ({"metadata": {"iptc": b""}}, "icc, exif, xmp, got .'iptc'"),
         ({"alpha": np.zeros((5, 3), np.uint8)}, "alpha must be 3 x 5, got"),
@@ -322,7 +322,9 @@ GOOD = {"width": 5, "height": 3, "tile": 0, "class": 0, "level": 0, "quality": 5
                 ({"tile": 100}, "tile must be a multiple of 64, found 100"),
                 ({"class": 65536}, "class_id must"),
                 ({"quality": 101}, "quality must"),
-                ({"flags": 2}, "grey must be 0 or 1, other flags are reserved, found 2"),
+                ({"flags": 8}, "flags above 7 are reserved, found 8"),
+                ({"flags": 4}, "deep and bound are for images coded as samples"),
+                ({"flags": 2}, "1 bytes expected, 0 found"),
             ]
         ),
     ],

@@ -14,7 +14,7 @@ METADATA = "iex"
 FIELDS = ("width", "height", "tile", "class", "level", "quality", "maps", "flags")
 RANGES = {
     "width": (1, 2**30), "height": (1, 2**30), "tile": (0, 2**30), "class": (0, 65535),
-    "level": (0, 255), "quality": (0, 100), "maps": (0, 255), "flags": (0, 1),
+    "level": (0, 255), "quality": (0, 100), "maps": (0, 255), "flags": (0, 7), "bound": (0, 64),
 }  # fmt: skip
 
 
@@ -69,10 +69,10 @@ def inflate(data: bytes, most: int) -> bytes:
 
 
 def read(data: bytes) -> dict:
-    """Everything in a file: the header's fields, "metadata", "streams"[map][tile], "alpha"."""
+    """Everything in a file: the header's fields, "metadata", "streams"[map][tile], "alpha", "digest"."""
     require(data[:4] == MAGIC, "magic")
     require(len(data) > 4 and data[4] == 1, "version")
-    found: dict[str, Any] = {"metadata": {}, "streams": [], "alpha": None}
+    found: dict[str, Any] = {"metadata": {}, "streams": [], "alpha": None, "digest": None}
     at, tags = 5, ""
     while not tags.endswith("Z"):
         require(at < len(data), "the file must not end before Z")
@@ -90,13 +90,17 @@ def read(data: bytes) -> dict:
             found["metadata"][tag] = inflate(payload, 2**24)
         elif tag == "M":
             require("A" not in tags, "maps must come before alpha")
-            found["streams"].append(tiles(payload, tile_count(found)))
+            found["streams"].append(tiles(payload, tile_count(found) * streams_of_a_tile(found)))
         elif tag == "A":
             require("A" not in tags, "alpha must come once")
             found["alpha"] = alpha(payload, found["width"], found["height"])
+        elif tag == "d":
+            require("d" not in tags and len(payload) == 16, "d must come once, with 16 bytes")
+            found["digest"] = payload
         elif tag == "Z":
             require(not payload, "Z must be empty")
-        if tag in "AZ":
+        require(not ("d" in tags and tag in "MAiex"), "d must come after alpha")
+        if tag in "AdZ":
             require(len(found["streams"]) == found["maps"], "there must be as many maps as the header promises")
         require(len(found["streams"]) <= found["maps"], "there must be as many maps as the header promises")
         tags, at = tags + tag, end + 4
@@ -108,18 +112,31 @@ def header(payload: bytes) -> dict:
     require(len(payload) >= 16, "H must hold the fingerprint")
     fields: dict[str, Any] = {"fingerprint": payload[:16]}
     at = 16
-    for name in FIELDS:
+    for name in (*FIELDS, "bound"):
+        if name == "bound" and not fields["flags"] & 2:
+            fields["bound"] = 0
+            break
         fields[name], at = number(payload, at)
         low, high = RANGES[name]
         require(low <= fields[name] <= high, f"{name} must be in its range")
     require(fields["tile"] % 64 == 0, "tile must be a multiple of 64")
-    require(at == len(payload), "H must end with the flags")
+    require(at == len(payload), "H must end with the flags or the bound")
+    if fields["flags"] & 2:
+        require(fields["maps"] in (1, 6), "samples have 1 or 6 maps")
+        others = fields["class"], fields["level"], any(fields["fingerprint"])
+        require(not any(others), "samples have no model, class or level")
+    else:
+        require(not fields["flags"] & 4, "only samples have 16 bits")
     return fields
 
 
 def tile_count(found: dict) -> int:
     side = found["tile"]
     return -(-found["width"] // side) * -(-found["height"] // side) if side else 1
+
+
+def streams_of_a_tile(found: dict) -> int:
+    return 3 if found["flags"] & 3 == 2 else 1
 
 
 def tiles(payload: bytes, count: int) -> list[bytes]:

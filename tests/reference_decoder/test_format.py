@@ -18,6 +18,7 @@ from tests.golden import make
 from tests.reference_decoder import container as reference_container
 from tests.reference_decoder import pixels as reference_pixels
 from tests.reference_decoder import prior as reference_prior
+from tests.reference_decoder import samples as reference_samples
 from tests.support.autoencoders import random_autoencoder
 from tests.support.networks import random_prior
 from training.export import tensors
@@ -249,3 +250,22 @@ def test_files_that_do_not_fit_the_model(model):
         vqcodec.decode_maps(data, model=theirs)
     with pytest.raises(reference_container.Invalid, match="name this model"):
         reference_prior.decode(data, ours)
+
+
+@pytest.mark.parametrize("options", [dict(lossless=True), dict(max_error=3), dict(lossless=True, tile=64)], ids=str)
+@pytest.mark.parametrize("kind", ["soft", "grey", "deep", "few", "large"])
+def test_samples(kind, options):
+    """The decoder written from the specification finds the same pixels, and the same digest."""
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[:24, :70]
+    soft = (np.sin(x / 6) + np.cos(y / 5))[..., None] * (40, 50, 30) + (120, 100, 130) + rng.normal(0, 2, (24, 70, 3))
+    picture = soft.clip(0, 255).astype(np.uint8)
+    if kind == "large":  # more than one slice
+        picture = np.tile(picture, (6, 2, 1))[:130, :130, 0]
+    picture = {
+        "grey": picture[..., 0], "deep": picture.astype(np.uint16) * 200 + 77, "few": picture // 40 * 40
+    }.get(kind, picture)  # fmt: skip
+    data = vqcodec.compress(picture, **options)
+    found = reference_samples.decode(reference_container.read(data))
+    pixels = vqcodec.open(data).decode().pixels
+    assert np.array_equal(np.array(found), pixels[..., :1] if picture.ndim == 2 else pixels)

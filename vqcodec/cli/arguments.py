@@ -17,6 +17,7 @@ examples:
   vqcodec compress photo.png                    writes photo.vqc
   vqcodec compress -q 25 photo.png small.vqc
   vqcodec compress -r photos -o compressed/     all cores, all subfolders
+  vqcodec compress --lossless scan.tiff
   vqcodec compress --target-size 20k *.jpg -o 'small/{stem}.vqc'
   vqcodec decompress photo.vqc back.png
   cat photo.vqc | vqcodec decompress - - | display
@@ -159,7 +160,11 @@ def _coding(
 
 def _compress(p: argparse.ArgumentParser) -> None:
     p.add_argument(
-        "-q", "--quality", type=_quality, metavar="Q", help=f"0 (smallest) to 100 (default: {EncodeOptions.quality})"
+        "-q",
+        "--quality",
+        type=_quality,
+        metavar="Q",
+        help=f"0 (smallest) to 100 (lossless; default: {EncodeOptions.quality})",
     )
     p.add_argument(
         "--target-size",
@@ -169,6 +174,15 @@ def _compress(p: argparse.ArgumentParser) -> None:
         help="instead of a quality: the largest file size allowed, such as 20k or 1.5M (k is 1000)",
     )
     p.add_argument("--target-psnr", type=float, metavar="DB", help="instead of a quality: the lowest PSNR allowed")
+    p.add_argument(
+        "--lossless", action="store_const", const=True, help="instead of a quality: the exact pixels, 16-bit ones too"
+    )
+    p.add_argument(
+        "--max-error",
+        type=_natural,
+        metavar="N",
+        help="instead of a quality: no sample differs by more than N, from 1 to 64",
+    )
     p.add_argument(
         "-e", "--effort", type=_natural, metavar="E", help=f"0 (fastest) to 9 (default: {EncodeOptions.effort})"
     )

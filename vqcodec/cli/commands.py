@@ -54,10 +54,9 @@ def _options(arguments: argparse.Namespace, kind: type[Options]) -> Options:
 
 def _limits(arguments: argparse.Namespace, usual: Limits) -> Limits:
     """``usual``, with the changes made by --max-... options."""
-    most = {
-        name.removeprefix("max_"): value for name, value in vars(arguments).items() if name.startswith("max_") and value
-    }
-    return dataclasses.replace(usual, **most)
+    names = [field.name for field in dataclasses.fields(Limits)]
+    given = {name: getattr(arguments, f"max_{name}", None) for name in names}
+    return dataclasses.replace(usual, **{name: value for name, value in given.items() if value})
 
 
 def _code(arguments: argparse.Namespace, coder: Encoder | Decoder, suffix: str) -> int | None:
@@ -169,7 +168,7 @@ def verify(arguments: argparse.Namespace) -> int:
             header = container.read(data, limits=limits).header
             found.update(width=header.width, height=header.height)
             if codec:
-                codec.read(data, limits=limits)
+                codec.open(data, limits=limits).check()
         except (VqcodecError, OSError, MemoryError) as error:
             from vqcodec.batch import message
 

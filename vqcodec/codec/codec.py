@@ -1,19 +1,21 @@
 """The codec: images <-> code maps <-> files, and samples. No arithmetic of its own.
 
 compress:   RasterImage -> autoencoder -> code maps -> prior frequencies + range coder -> Container -> bytes
+            RasterImage -> samples, without loss or nearly -> Container -> bytes
 decompress: bytes -> Reader -> fused loop (prior, range decoder) -> code maps -> autoencoder -> RasterImage
 sample:     random words -> fused loop (prior, inverse CDF) -> code maps -> autoencoder -> RasterImage
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from vqcodec.codec import classifier, code_maps, engine, sampler
+from vqcodec.codec import classifier, code_maps, engine, sampler, samples
 from vqcodec.codec.code_maps import Maps
 from vqcodec.codec.decoder import CodedImage, check_size
 from vqcodec.codec.encoder import Encoding, code_streams
@@ -23,6 +25,7 @@ from vqcodec.codec.options import (
     DecodeOptions,
     EncodeOptions,
     SampleOptions,
+    bound_quality,
     check_quality,
     check_sample_size,
     check_temperature,
@@ -98,10 +101,12 @@ class Codec:
         """:meth:`compress`, with checked options."""
         height, width = image.pixels.shape[:2]
         check_size(self._engine, height, width, asked.limits)
-        encoding = self._encoding(image.pixels, asked)
-        class_id = self.model.config.class_number(asked.class_id)
         if not asked.metadata:
             image = RasterImage(image.pixels, image.grey, image.alpha)
+        if (bound := asked.bound) is not None:
+            return container.write(samples.content(image, bound, quality=bound_quality(bound), tile=asked.tile))
+        encoding = self._encoding(image.pixels, asked)
+        class_id = self.model.config.class_number(asked.class_id)
 
         def make(quality: float, level: int | None = None) -> Trial:
             rate = encoding.rate(quality, level)
@@ -121,10 +126,18 @@ class Codec:
             reached = psnr(image.pixels, self.decode_pixels(maps, height, width))
             return Trial(quality, content, data, min(reached, 100.0))  # finite, so that the search can interpolate
 
+        def sampled(bound: int) -> Trial:
+            content = samples.content(image, bound, quality=bound_quality(bound), tile=asked.tile)
+            data = container.write(content)
+            if asked.target_psnr is None or bound == 0:
+                return Trial(content.header.quality, content, data, math.inf)
+            decoded = self.decompressed(data, DecodeOptions()).pixels
+            return Trial(content.header.quality, content, data, psnr(image.pixels, decoded))
+
         if asked.target_bytes is not None:
-            return largest_file(asked.target_bytes, make)
+            return largest_file(asked.target_bytes, make, sampled)
         if asked.target_psnr is not None:
-            return smallest_file(asked.target_psnr, make)
+            return smallest_file(asked.target_psnr, make, sampled)
         return make(asked.quality).data
 
     def content(

@@ -18,8 +18,9 @@ from vqcodec.codec.engine import Engine
 from vqcodec.codec.images import RasterImage
 from vqcodec.codec.options import DecodeOptions, check_limits, whole_number
 from vqcodec.codec.sampler import uniform_words
+from vqcodec.codec.samples import SampleCanvas, digest, slices_for
 from vqcodec.codec.windows import Windows
-from vqcodec.errors import CorruptChunk, FormatError, LimitExceeded, ModelMismatch
+from vqcodec.errors import CorruptChunk, FormatError, InvalidArgument, LimitExceeded, ModelMismatch
 from vqcodec.format.header import Header
 from vqcodec.format.limits import Limits
 from vqcodec.format.reader import Reader
@@ -43,6 +44,7 @@ class Canvas:
     def __init__(self, engine: Engine, header: Header) -> None:
         check(engine, header)
         self.engine, self.header = engine, header
+        self.count = len(engine.config.autoencoder.maps)
         self.windows: Windows = engine.windows(header.height, header.width)
         self.maps = [np.zeros(shape, np.int32) for shape in engine.config.map_shapes(header.height, header.width)]
         self.boxes = list(header.tiling)
@@ -93,6 +95,9 @@ class Canvas:
                     view[...] = codes
                 self.known[tiles[i]] = first + count
 
+    def forget(self, wanted: Sequence[int]) -> None:
+        """Code maps are small: all are kept."""
+
     def tiles(self, box: Box) -> list[int]:
         """The tiles that the pixels of a box depend on."""
         return [number for number, _ in self.header.tiling.touching(self.windows.around(box))]
@@ -131,6 +136,11 @@ class Canvas:
         return pixels
 
 
+def canvas_of(engine: Engine, header: Header) -> Canvas | SampleCanvas:
+    """What the maps of a file are decoded into. Raises :class:`FormatError` if header and model do not fit."""
+    return SampleCanvas(header) if header.samples else Canvas(engine, header)
+
+
 class CodedImage:
     """A .vqc file whose image is decoded on demand. A context manager. Threads may share it, as a server of tiles would.
 
@@ -157,7 +167,7 @@ class CodedImage:
             if partial:
                 self._reader.verify()  # from now on the intact parts are known
             self._whole = self._reader.maps
-            self._canvas = Canvas(engine, self.header)
+            self._engine, self._canvas = engine, canvas_of(engine, self.header)
             self._lock = Lock()  # while code maps of the canvas are decoded
             self.metadata = self._reader.metadata()
         except BaseException:
@@ -166,7 +176,7 @@ class CodedImage:
 
     def __repr__(self) -> str:
         height, width = self.header.height, self.header.width
-        return f"<CodedImage {width} x {height}, {self._whole} of {len(self._canvas.maps)} maps>"
+        return f"<CodedImage {width} x {height}, {self._whole} of {self._canvas.count} maps>"
 
     @property
     def error(self) -> FormatError | None:
@@ -195,12 +205,25 @@ class CodedImage:
         if not self._partial:
             self._reader.verify()
 
+    def check(self) -> None:
+        """Decode all code maps, or all samples and compare their digest. Raises :class:`FormatError`."""
+        if self.header.samples:
+            self.decode()
+        else:
+            self.code_maps()
+
     def code_maps(self) -> list[np.ndarray]:
-        """All code maps, int32, h x w each, coarse to fine; with ``partial``, the intact ones."""
+        """All code maps, int32, h x w each, coarse to fine; with ``partial``, the intact ones.
+
+        Raises :class:`InvalidArgument` for an image that is coded as samples.
+        """
+        if self.header.samples:
+            raise InvalidArgument("the image is coded as samples: it has no code maps")
         self.verify()
         tiles = range(len(self._canvas.boxes))
         self._check_memory(self._canvas.memory(tiles))
-        known = self._need(self._canvas, tiles, self.header.maps)
+        with self._lock:
+            known = self._need(self._canvas, tiles, self.header.maps)
         return self._canvas.maps if known == self.header.maps else self._canvas.maps[:known]
 
     def decode(
@@ -234,53 +257,68 @@ class CodedImage:
             self.verify()
         # A second copy of the image for Pillow; the alpha plane as inflated, as stored and as returned.
         kept = 7 * height * width + 3 * self.header.height * self.header.width * self.has_alpha
-        pixels, y = np.empty((height, width, 3), np.uint8), 0
+        pixels, y = np.empty((height, width, 3), np.uint16 if self.header.deep else np.uint8), 0
         for strip in self.strips(options, kept):
             pixels[y : y + len(strip)] = strip
             y += len(strip)
+        if options.whole and options.complete is None and not self.error:
+            self._check_digest(pixels)
         alpha = self._reader.alpha()
         if alpha is not None:
             alpha = reduced(alpha[box.y0 : box.y1, box.x0 : box.x1], options.scale)
         return RasterImage(pixels=pixels, grey=self.header.grey, alpha=alpha, metadata=self.metadata)
 
+    def _check_digest(self, pixels: np.ndarray) -> None:
+        expected = self._reader.digest() if self.header.samples else None
+        if expected is not None and expected != (found := digest(pixels, self.header.grey)):
+            raise CorruptChunk("digest", f"the pixels' must be {expected.hex()}, computed {found.hex()}")
+
     def strips(self, options: DecodeOptions, kept: int = 0) -> Iterator[np.ndarray]:
         """:meth:`rows`, with checked options, for a caller that keeps this many bytes."""
         box = options.box(self.header.tiling.whole)
-        count = len(self._canvas.maps)
+        count = self._canvas.count
         if options.maps is not None:
             count = whole_number("maps", options.maps, 1, count + 1)
-        count = min(count, self.header.maps, maps_for(self._canvas.engine, options.scale))
+        needed = (
+            slices_for(self.header, options.scale) if self.header.samples else maps_for(self._engine, options.scale)
+        )
+        count = min(count, self.header.maps, needed)
         strip = box._replace(y1=min(box.y0 + tiling.AREA, box.y1))
         self._check_memory(kept + self._canvas.memory(self._canvas.tiles(box), strip))
         return self._strips(box, options.scale, count, options.seed if options.complete else None)
 
     def _strips(self, box: Box, scale: int, count: int, seed: int | None) -> Iterator[np.ndarray]:
-        # Drawn codes must not be mistaken for known ones.
-        canvas = self._canvas if seed is None else Canvas(self._canvas.engine, self.header)
+        # Drawn codes must not be mistaken for known ones, nor fine samples for coarse ones.
+        fresh = seed is not None or (self.header.samples and any(known > count for known in self._canvas.known))
+        canvas = canvas_of(self._engine, self.header) if fresh else self._canvas
         if self.header.maps and not self._whole:
             raise self.error or CorruptChunk("map 0", "no map is whole")
         for y in range(box.y0, box.y1, tiling.AREA):
             strip = Box(box.x0, y, box.x1, min(y + tiling.AREA, box.y1))
-            tiles = canvas.tiles(strip)
-            known = self._need(canvas, tiles, count)
-            if seed is not None:
-                canvas.draw([tile for tile in tiles if canvas.known[tile] < self.header.maps], seed)
-                known = self.header.maps
-            yield reduced(canvas.pixels(strip, known), scale)
+            with self._lock:
+                tiles = canvas.tiles(strip)
+                canvas.forget(tiles)
+                known = self._need(canvas, tiles, count)
+                if seed is not None:
+                    canvas.draw([tile for tile in tiles if canvas.known[tile] < self.header.maps], seed)
+                    known = self.header.maps
+                pixels = canvas.pixels(strip, known) if self.header.samples else None
+            if pixels is None:  # code maps stay: threads may make pixels of them side by side
+                pixels = canvas.pixels(strip, known)
+            yield reduced(pixels, scale)
 
     def _check_memory(self, needed: int) -> None:
         check_memory(self.header, needed, self._limits)
 
-    def _need(self, canvas: Canvas, tiles: Sequence[int], count: int) -> int:
-        """Decode the first ``count`` maps of tiles, or as many as are intact; returns how many."""
+    def _need(self, canvas: Canvas | SampleCanvas, tiles: Sequence[int], count: int) -> int:
+        """Decode the first ``count`` maps of tiles, or as many as are intact; returns how many. Holds the lock."""
         count = min(count, self._whole)
-        with self._lock:
-            by_progress: dict[int, list[int]] = {}
-            for tile in tiles:
-                if canvas.known[tile] < count:
-                    by_progress.setdefault(canvas.known[tile], []).append(tile)
-            for known, equal in by_progress.items():
-                canvas.decode(equal, self._reader.streams(equal, count)[known:])
+        by_progress: dict[int, list[int]] = {}
+        for tile in tiles:
+            if canvas.known[tile] < count:
+                by_progress.setdefault(canvas.known[tile], []).append(tile)
+        for known, equal in by_progress.items():
+            canvas.decode(equal, self._reader.streams(equal, count)[known:])
         return count
 
     def close(self) -> None:
@@ -350,4 +388,11 @@ def maps_for(engine: Engine, scale: int) -> int:
 
 def reduced(pixels: np.ndarray, scale: int) -> np.ndarray:
     """Means of squares of side ``scale``; those at the right and bottom may be smaller."""
-    return pixels if scale == 1 else np.asarray(PIL.Image.fromarray(pixels).reduce(scale))
+    if scale == 1:
+        return pixels
+    if pixels.dtype == np.uint8:
+        return np.asarray(PIL.Image.fromarray(pixels).reduce(scale))
+    rows, columns = (np.arange(0, side, scale) for side in pixels.shape[:2])
+    sums = np.add.reduceat(np.add.reduceat(pixels, rows, axis=0, dtype=np.uint32), columns, axis=1)
+    sizes = np.outer(*(np.diff(np.append(at, side)) for at, side in zip((rows, columns), pixels.shape)))
+    return np.asarray((sums + sizes[..., None] // 2) // sizes[..., None], np.uint16)

@@ -4,7 +4,7 @@ Where Pillow leaves a choice:
 
 - The EXIF orientation is applied to the pixels, and the EXIF that is kept then says
   "upright". Nothing else in it changes.
-- 16-bit grey becomes 8-bit: round(v / 257). (Pillow itself reduces 16-bit colour to 8 bits.)
+- 16-bit grey becomes 8-bit, unless all bits are asked for: round(v / 257). (Pillow itself reduces 16-bit colour to 8 bits.)
 - CMYK and LAB become sRGB, using the ICC profile if there is one. The profile,
   which no longer describes the pixels, is dropped.
 - If there are several frames, a file gives the first and an opened PIL image its current one,
@@ -47,7 +47,7 @@ _DESCRIPTIVE = {
 class RasterImage:
     """Pixels and the data that belong to them.
 
-    pixels: uint8, H x W x 3, sRGB unless an ICC profile says otherwise.
+    pixels: uint8 (or uint16, where that was asked for), H x W x 3, sRGB unless an ICC profile says otherwise.
     grey: the image has one channel, so those of ``pixels`` are equal.
     alpha: uint8, H x W, 255 is opaque; or None.
     metadata: any of "icc", "exif" (with its "Exif" header) and "xmp".
@@ -59,13 +59,14 @@ class RasterImage:
     metadata: dict[str, bytes] = field(default_factory=dict)
 
 
-def to_array(image: Any, most: int | None = None, *, lift: bool = False) -> RasterImage:
+def to_array(image: Any, most: int | None = None, *, lift: bool = False, deep: bool = False) -> RasterImage:
     """Read ``image``.
 
     image: a path, a binary file object or the bytes of an image file that Pillow can read; a PIL
     image; a NumPy array, H x W, or H x W x 1, 3 or 4 (alpha last), or a torch tensor, H x W, or
-    1, 3 or 4 x H x W, uint8 or float in [0, 1].
+    1, 3 or 4 x H x W, uint8, uint16 or float in [0, 1].
     most: pixels; a file with more raises ``LimitExceeded`` before they are decoded.
+    deep: keep the bits of 16-bit images, whose pixels are then uint16.
     lift: instead of Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, which applies otherwise.
 
     Raises ``ImageError`` for an image that cannot be read or is of an unsupported kind,
@@ -73,16 +74,16 @@ def to_array(image: Any, most: int | None = None, *, lift: bool = False) -> Rast
     """
     if isinstance(image, Image.Image):
         with _reading("the image"):
-            return _from_pil(image, most)
+            return _from_pil(image, most, deep)
     if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
-        return _from_file(image, most, lift)
+        return _from_file(image, most, lift, deep)
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return _from_file(io.BytesIO(image), most, lift)
+        return _from_file(io.BytesIO(image), most, lift, deep)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(image, torch.Tensor):
-        return _from_tensor(image)
+        return _from_tensor(image, deep)
     if isinstance(image, np.ndarray):
-        return _from_array(image)
+        return _from_array(image, deep)
     raise InvalidArgument(
         "image must be a PIL image, a path, a binary file or its bytes, a NumPy array or a torch tensor, "
         f"got {type(image).__name__}"
@@ -90,8 +91,15 @@ def to_array(image: Any, most: int | None = None, *, lift: bool = False) -> Rast
 
 
 def to_pil(raster: RasterImage) -> Image.Image:
-    """A PIL image of mode RGB, L, RGBA or LA; metadata in ``.info``, where Pillow's writers look."""
-    image = Image.fromarray(raster.pixels[..., 0] if raster.grey else raster.pixels)
+    """A PIL image of mode RGB, L, RGBA or LA; metadata in ``.info``, where Pillow's writers look.
+
+    16-bit grey has mode I;16 if it has no alpha. Pillow has no mode for more: it is reduced to 8 bits, with a warning.
+    """
+    pixels = raster.pixels
+    if pixels.dtype == np.uint16 and not (raster.grey and raster.alpha is None):
+        warnings.warn("Pillow's images have no 16-bit colour: it is reduced to 8 bits", stacklevel=3)
+        pixels = _eight_bits(pixels)
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]) if raster.grey else pixels)
     if raster.alpha is not None:
         image.putalpha(Image.fromarray(raster.alpha))
     names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
@@ -115,10 +123,10 @@ def _reading(name: str) -> Iterator[None]:
         raise ImageError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _from_file(file: Any, most: int | None, lift: bool) -> RasterImage:
+def _from_file(file: Any, most: int | None, lift: bool, deep: bool) -> RasterImage:
     name = "the image" if hasattr(file, "read") else os.fspath(file)
     with _reading(name), _opened(file, lift) as image:
-        return _from_pil(image, most)
+        return _from_pil(image, most, deep)
 
 
 def _opened(file: Any, lift: bool) -> Image.Image:
@@ -132,7 +140,7 @@ def _opened(file: Any, lift: bool) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = usual
 
 
-def _from_pil(image: Image.Image, most: int | None) -> RasterImage:
+def _from_pil(image: Image.Image, most: int | None, deep: bool) -> RasterImage:
     if 0 in image.size:
         raise InvalidArgument(f"the image must have pixels, got {image.width} x {image.height}")
     if most is not None and image.width * image.height > most:
@@ -145,7 +153,7 @@ def _from_pil(image: Image.Image, most: int | None) -> RasterImage:
     if image.mode == "F":
         raise ImageError("float images (mode F) have no agreed range: convert the image to 8 or 16 bits first")
     if image.mode.startswith("I"):
-        return _from_sixteen_bits(image, metadata)
+        return _from_sixteen_bits(image, metadata, deep)
     if image.mode in ("CMYK", "LAB"):
         return RasterImage(_array(_to_srgb(image, metadata.pop("icc", None))), metadata=metadata)
     grey = image.mode in ("1", "L", "LA", "La")
@@ -167,14 +175,20 @@ def _array(image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def _from_sixteen_bits(image: Image.Image, metadata: dict[str, bytes]) -> RasterImage:
+def _from_sixteen_bits(image: Image.Image, metadata: dict[str, bytes], deep: bool) -> RasterImage:
     values = np.asarray(image).astype(np.int32)
     if values.min() < 0 or values.max() > 65535:
         raise ImageError(f"integer images must lie in 0..65535, found {values.min()}..{values.max()}")
     alpha = None
     if isinstance(key := image.info.get("transparency"), int):
         alpha = np.where(values == key, 0, 255).astype(np.uint8)
-    return RasterImage(_three_channels(((values + 128) // 257).astype(np.uint8)), True, alpha, metadata)
+    pixels = _three_channels(values.astype(np.uint16))
+    return RasterImage(pixels if deep else _eight_bits(pixels), True, alpha, metadata)
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """uint16 as uint8."""
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -243,19 +257,29 @@ def _three_channels(plane: np.ndarray) -> np.ndarray:
     return np.repeat(plane[..., None], 3, axis=2)
 
 
-def _from_array(array: np.ndarray) -> RasterImage:
+def _from_array(array: np.ndarray, deep: bool) -> RasterImage:
     if array.dtype.kind == "f":
         array = _from_float("array", array)
-    if array.dtype != np.uint8:
-        raise InvalidArgument(f"an array must be uint8 or float, got {array.dtype}")
+    if array.dtype not in (np.uint8, np.uint16):
+        raise InvalidArgument(f"an array must be uint8, uint16 or float, got {array.dtype}")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise InvalidArgument(f"an array must be H x W, or H x W x 1, 3 or 4, got shape {array.shape}")
     if 0 in array.shape:
         raise InvalidArgument(f"the image must have pixels, got shape {array.shape}")
     if array.ndim == 2 or array.shape[2] == 1:
-        return RasterImage(_three_channels(array.reshape(array.shape[:2])), grey=True)
-    alpha = np.ascontiguousarray(array[..., 3]) if array.shape[2] == 4 else None
-    return RasterImage(np.ascontiguousarray(array[..., :3]), alpha=alpha)
+        array = array.reshape(array.shape[:2])
+        return RasterImage(_three_channels(array if deep else _shallow(array)), grey=True)
+    alpha = None
+    if array.shape[2] == 4:
+        if deep and array.dtype == np.uint16:
+            raise InvalidArgument("alpha has 8 bits: an array of uint16 with alpha cannot be stored exactly")
+        alpha = np.ascontiguousarray(_shallow(array[..., 3]))
+    array = array[..., :3]
+    return RasterImage(np.ascontiguousarray(array if deep else _shallow(array)), alpha=alpha)
+
+
+def _shallow(array: np.ndarray) -> np.ndarray:
+    return _eight_bits(array) if array.dtype == np.uint16 else array
 
 
 def _from_float(name: str, array: np.ndarray) -> np.ndarray:
@@ -264,7 +288,7 @@ def _from_float(name: str, array: np.ndarray) -> np.ndarray:
     return np.rint(array.astype(np.float64, copy=False) * 255).astype(np.uint8)
 
 
-def _from_tensor(tensor: Any) -> RasterImage:
+def _from_tensor(tensor: Any, deep: bool) -> RasterImage:
     shape = tuple(tensor.shape)
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3, 4)):
         raise InvalidArgument(f"a tensor must be H x W, or 1, 3 or 4 x H x W, got shape {shape}")
@@ -273,11 +297,11 @@ def _from_tensor(tensor: Any) -> RasterImage:
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
         array = _from_float("tensor", tensor.double().numpy())
-    elif str(tensor.dtype) == "torch.uint8":
+    elif str(tensor.dtype) in ("torch.uint8", "torch.uint16"):
         array = tensor.numpy()
     else:
-        raise InvalidArgument(f"a tensor must be uint8 or float, got {tensor.dtype}")
-    return _from_array(array.transpose(1, 2, 0) if array.ndim == 3 else array)
+        raise InvalidArgument(f"a tensor must be uint8, uint16 or float, got {tensor.dtype}")
+    return _from_array(array.transpose(1, 2, 0) if array.ndim == 3 else array, deep)
 
 
 # -- how alike two are -------------------------------------------------------------------

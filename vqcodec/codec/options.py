@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vqcodec.errors import InvalidArgument
+from vqcodec.format.header import MAX_BOUND
 from vqcodec.format.limits import Limits
 from vqcodec.tiling import UNIT, Box
 
@@ -20,6 +21,9 @@ from vqcodec.tiling import UNIT, Box
 LIMITS = Limits()
 #: Factors by which a decoded image may be reduced.
 SCALES = (1, 2, 4, 8, 16)
+#: Qualities above CODED store samples, which differ by at most this much from the original's; 100 is lossless.
+CODED = 95
+BOUNDS = {96: 10, 97: 6, 98: 4, 99: 2, 100: 1}
 #: One sample is one tile: its attention is quadratic in the number of codes.
 MAX_SAMPLE_SIDE = 2048
 SEEDS = 1 << 64
@@ -34,6 +38,8 @@ class EncodeOptions:
     class_id: int | str | None = None
     target_bytes: int | None = None
     target_psnr: float | None = None
+    lossless: bool = False
+    max_error: int | None = None
     tile: int | None = None
     metadata: bool = True
     limits: Limits = LIMITS
@@ -46,10 +52,25 @@ class EncodeOptions:
             tile=check_tile,
             target_psnr=_check_decibels,
             target_bytes=_whole(1, 1 << 62),
+            lossless=_check_flag,
+            max_error=_whole(0, MAX_BOUND + 1),
             limits=check_limits,
         )
-        if self.target_bytes is not None and self.target_psnr is not None:
-            raise InvalidArgument("target_bytes and target_psnr both choose the quality: give one of them")
+        chosen = {"lossless": self.lossless or None, **{name: getattr(self, name) for name in _CHOICES}}
+        if len(given := [name for name, value in chosen.items() if value is not None]) > 1:
+            raise InvalidArgument(f"{' and '.join(given)} each choose the quality: give one of them")
+
+    @property
+    def exact(self) -> bool:
+        """Whether all bits of a sample are to be kept, even of 16."""
+        return self.lossless or self.max_error is not None
+
+    @property
+    def bound(self) -> int | None:
+        """By how much samples may differ from the original's, or None to store code maps."""
+        if self.lossless:
+            return 0
+        return self.max_error if self.max_error is not None else bound_of(self.quality)
 
 
 @dataclass(frozen=True)
@@ -139,6 +160,21 @@ class SampleOptions:
         return self.n if self.keep is None else self.keep
 
 
+_CHOICES = ("max_error", "target_bytes", "target_psnr")
+
+
+def bound_of(quality: float) -> int | None:
+    """See :attr:`EncodeOptions.bound`."""
+    if quality >= 100:
+        return 0
+    return next((bound for end, bound in BOUNDS.items() if CODED < quality < end), None)
+
+
+def bound_quality(bound: int) -> int:
+    """The quality, as a file states it, that samples with this bound have: the lowest that promises it."""
+    return 100 if bound == 0 else max((end - 1 for end, most in BOUNDS.items() if bound <= most), default=CODED)
+
+
 Options = TypeVar("Options", EncodeOptions, DecodeOptions, SampleOptions)
 
 
@@ -219,6 +255,12 @@ def check_temperature(name: str, value: Any) -> float:
     if not _real(value) or not 1 / 256 <= value <= 256:
         raise InvalidArgument(f"{name} must be a number from 1/256 to 256, got {value!r}")
     return float(value)
+
+
+def _check_flag(name: str, value: Any) -> bool:
+    if type(value).__name__ not in ("bool", "bool_"):  # also NumPy's
+        raise InvalidArgument(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def _check_share(name: str, value: Any) -> float:

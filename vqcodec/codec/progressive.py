@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from vqcodec.codec.decoder import Canvas, check_memory, check_size
+from vqcodec.codec.decoder import Canvas, canvas_of, check_memory, check_size
 from vqcodec.codec.engine import Engine
 from vqcodec.codec.images import RasterImage
 from vqcodec.codec.options import check_limits
+from vqcodec.codec.samples import SampleCanvas
 from vqcodec.format.header import Header
 from vqcodec.format.limits import Limits
 from vqcodec.format.once import FailsOnce
@@ -18,7 +19,7 @@ class Progressive:
     def __init__(self, engine: Engine, limits: Limits | None = None) -> None:
         self._engine, self._limits = engine, check_limits("limits", limits)
         self._parser = Parser(limits=self._limits)
-        self._canvas: Canvas | None = None
+        self._canvas: Canvas | SampleCanvas | None = None
         self._shown = 0  # maps that the caller has seen
         self._complete = False  # and the end of the file
         self._fails = FailsOnce()
@@ -50,10 +51,10 @@ class Progressive:
                 pixels=pixels, grey=header.grey, alpha=self._parser.alpha, metadata=self._parser.metadata
             )
 
-    def _begin(self, header: Header) -> Canvas:
+    def _begin(self, header: Header) -> Canvas | SampleCanvas:
         """What the maps are decoded into; raises if header and model do not fit, or if the image is too large."""
         check_size(self._engine, header.height, header.width, self._limits)
-        canvas = Canvas(self._engine, header)
+        canvas = canvas_of(self._engine, header)
         # A second copy of the image for Pillow; the alpha plane as inflated, as stored and as returned.
         kept = 7 * header.width * header.height
         check_memory(header, canvas.memory(range(len(canvas.boxes)), header.tiling.whole) + kept, self._limits)

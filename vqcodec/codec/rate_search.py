@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from vqcodec.codec.options import CODED
 from vqcodec.errors import InvalidArgument
 from vqcodec.format import container
 from vqcodec.format.container import Container
+from vqcodec.format.header import MAX_BOUND
 
 #: A file is good enough when it uses this share of the bytes allowed.
 FULL = 0.985
@@ -33,15 +35,18 @@ class Trial:
         return self.content.header.level
 
 
-#: Makes the file for a quality, at the rate level trained for it or at a given one.
+#: Makes the file of code maps for a quality, at the rate level trained for it or at a given one.
 Make = Callable[[float, "int | None"], Trial]
+#: Makes the file of samples for a bound of their errors.
+MakeSamples = Callable[[int], Trial]
 
 
-def largest_file(target: int, make: Make) -> bytes:
+def largest_file(target: int, make: Make, make_samples: MakeSamples) -> bytes:
     """The best-quality file of at most ``target`` bytes.
 
-    Sizes grow roughly exponentially with quality. If even quality 0 takes more, its finer maps are left out.
-    Raises :class:`InvalidArgument` if that is not enough.
+    Sizes grow roughly exponentially with quality. If even quality 0 takes more, its finer maps are left out; if the best code
+    maps take less, samples are tried.
+    Raises :class:`InvalidArgument` if the first map alone takes more.
     """
 
     def miss(trial: Trial) -> float:
@@ -49,6 +54,10 @@ def largest_file(target: int, make: Make) -> bytes:
 
     found = search(make, miss, goal=math.log(FULL) / 2, tolerance=-math.log(FULL) / 2)
     fitting = [trial.data for trial in found if len(trial.data) <= target]
+    if len(fitting) == len(found) and all(miss(trial) < math.log(FULL) for trial in found):
+        finest = finest_bound(lambda bound: len(make_samples(bound).data) <= target)
+        if finest is not None:
+            return make_samples(finest).data
     return max(fitting, key=len) if fitting else _shortened(min(found, key=lambda trial: len(trial.data)), target)
 
 
@@ -66,17 +75,26 @@ def _shortened(trial: Trial, target: int) -> bytes:
     return data
 
 
-def smallest_file(target: float, make: Make) -> bytes:
-    """The smallest file whose image has a PSNR of at least ``target`` dB.
-
-    Raises :class:`InvalidArgument` if quality 100 does not reach it.
-    """
+def smallest_file(target: float, make: Make, make_samples: MakeSamples) -> bytes:
+    """The smallest file whose image has a PSNR of at least ``target`` dB: of code maps, or of samples if these do not reach it."""
     found = search(make, lambda trial: trial.psnr - target, goal=SLACK / 2, tolerance=SLACK / 2)
     good = [trial.data for trial in found if trial.psnr >= target]
-    if not good:
-        best = max(trial.psnr for trial in found)
-        raise InvalidArgument(f"target_psnr {target:g} cannot be reached: the best quality gives {best:.2f} dB")
-    return min(good, key=len)
+    if good:
+        return min(good, key=len)
+    coarsest = finest_bound(lambda bound: make_samples(bound).psnr < target)
+    return make_samples(MAX_BOUND if coarsest is None else max(0, coarsest - 1)).data
+
+
+def finest_bound(holds: Callable[[int], bool]) -> int | None:
+    """The least bound for which something holds that holds for all larger ones, or None if it does not hold for the largest."""
+    low, high = 0, MAX_BOUND + 1  # it does not hold below `low`; it holds from `high` on
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low if low <= MAX_BOUND else None
 
 
 def search(make: Make, miss: Callable[[Trial], float], *, goal: float, tolerance: float) -> list[Trial]:
@@ -85,7 +103,7 @@ def search(make: Make, miss: Callable[[Trial], float], *, goal: float, tolerance
     ``miss`` grows with quality and jumps where the rate level changes. If the goal lies in a jump, the search
     continues with the upper level at lower qualities, where sizes decrease without a jump.
     """
-    found = bracket(lambda quality: make(quality, None), miss, goal, tolerance, 0, 100)
+    found = bracket(lambda quality: make(quality, None), miss, goal, tolerance, 0, CODED)
     below = [trial for trial in found if miss(trial) <= goal]
     above = [trial for trial in found if miss(trial) > goal]
     if below and above and min(abs(miss(trial) - goal) for trial in found) > tolerance:

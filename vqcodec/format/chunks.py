@@ -1,7 +1,7 @@
 """The kinds of chunks, in one table used by the writer, the readers and ``info``; see docs/FORMAT.md ("Chunks").
 
-magic, version | H | i e x | M 0 | M 1 | ... | M maps-1 | A | Z
-              header  metadata    code maps           alpha  end
+magic, version | H | i e x | M 0 | M 1 | ... | M maps-1 | A | d | Z
+              header  metadata    maps                alpha digest end
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ class Container:
     """The content of a file.
 
     metadata: any of the keys "icc", "exif", "xmp", each with its raw bytes.
-    maps: maps[m][t] is the stream of map m, tile t (tiles in raster order).
+    maps: maps[m] are the streams of map m: tiles in raster order, with ``header.streams`` each.
     alpha: uint8, height x width, or None.
+    digest: of the pixels (:func:`vqcodec.codec.samples.digest`), 16 bytes, or None.
     error: why something is missing after ``read(..., partial=True)``, or None.
     """
 
@@ -35,6 +36,7 @@ class Container:
     metadata: dict[str, bytes] = field(default_factory=dict)
     maps: list[list[bytes]] = field(default_factory=list)
     alpha: np.ndarray | None = None
+    digest: bytes | None = None
     error: FormatError | None = None
 
 
@@ -134,28 +136,32 @@ def _deflated(size: int) -> int:
     return 2 * size + 1024
 
 
-# -- code maps ---------------------------------------------------------------------------
+# -- maps --------------------------------------------------------------------------------
 
 
 def _write_maps(content: Container) -> Iterator[bytes]:
-    tiles = content.header.tiling.count
+    count = _streams(content.header)
     for number, streams in enumerate(content.maps):
-        if len(streams) != tiles:
-            raise InvalidArgument(f"map {number} must have {tiles} tiles, got {len(streams)}")
+        if len(streams) != count:
+            raise InvalidArgument(f"map {number} must have {count} streams, got {len(streams)}")
         yield join_tiles(streams)
 
 
 def _read_map(chunk: Chunk, content: Container, limits: Limits) -> None:
-    tiles = content.header.tiling.count
-    index = TileIndex(chunk, tiles)
-    content.maps.append([index.stream(tile) for tile in range(tiles)])
+    count = _streams(content.header)
+    index = TileIndex(chunk, count)
+    content.maps.append([index.stream(number) for number in range(count)])
 
 
 def _check_map(chunk: Chunk, header: Header, limits: Limits) -> None:
-    tiles = header.tiling.count
-    index = TileIndex(chunk, tiles)
-    for tile in range(tiles):
-        index.check(tile)
+    count = _streams(header)
+    index = TileIndex(chunk, count)
+    for number in range(count):
+        index.check(number)
+
+
+def _streams(header: Header) -> int:
+    return header.tiling.count * header.streams
 
 
 # -- alpha: imported where it is used, because it loads NumPy, which most files do not need ---
@@ -186,6 +192,28 @@ def _check_alpha(chunk: Chunk, header: Header, limits: Limits) -> None:
     alpha.check(chunk.source, chunk.start, chunk.end, header.width * header.height)
 
 
+# -- digest ------------------------------------------------------------------------------
+
+DIGEST_SIZE = 16
+
+
+def _write_digest(content: Container) -> Iterator[bytes]:
+    if content.digest is not None:
+        if len(content.digest) != DIGEST_SIZE:
+            raise InvalidArgument(f"digest must be {DIGEST_SIZE} bytes, got {len(content.digest)}")
+        yield content.digest
+
+
+def _read_digest(chunk: Chunk, content: Container, limits: Limits) -> None:
+    _check_digest(chunk, content.header, limits)
+    content.digest = bytes(chunk.payload)
+
+
+def _check_digest(chunk: Chunk, header: Header, limits: Limits) -> None:
+    if chunk.end - chunk.start != DIGEST_SIZE:
+        raise CorruptChunk(chunk.name, f"must be {DIGEST_SIZE} bytes, found {chunk.end - chunk.start}")
+
+
 # -- the table ---------------------------------------------------------------------------
 
 HEADER = Kind(
@@ -202,11 +230,12 @@ MAP = Kind(
     _check_map,
 )
 ALPHA = Kind("A", "alpha", 3, None, lambda limits, pixels: _deflated(pixels), _write_alpha, _read_alpha, _check_alpha)
-END = Kind("Z", "end", 4, lambda header: 1, lambda limits, pixels: 1024, _write_end, _check_end, _check_end)
+DIGEST = Kind("d", "digest", 4, None, lambda limits, pixels: 1024, _write_digest, _read_digest, _check_digest)
+END = Kind("Z", "end", 5, lambda header: 1, lambda limits, pixels: 1024, _write_end, _check_end, _check_end)
 METADATA = (_metadata("i", "ICC profile", "icc"), _metadata("e", "EXIF", "exif"), _metadata("x", "XMP", "xmp"))
 
 #: In file order.
-KINDS = (HEADER, *METADATA, MAP, ALPHA, END)
+KINDS = (HEADER, *METADATA, MAP, ALPHA, DIGEST, END)
 OF_TAG = {kind.tag: kind for kind in KINDS}
 METADATA_TAGS = frozenset(kind.tag for kind in METADATA)
 

@@ -47,7 +47,7 @@ def read(data: bytes | memoryview, *, partial: bool = False, limits: Limits = Li
     result = Container(header_of(next(found), limits))
     result.error, trusted = use_whole(found, lambda chunk: read_into(result, chunk, limits), partial)
     if not trusted:
-        result.maps, result.alpha = [], None
+        result.maps, result.alpha, result.digest = [], None, None
     return result
 
 
@@ -79,7 +79,9 @@ def describe(data: bytes | memoryview, *, limits: Limits = Limits()) -> dict[str
     for f in fields(header):
         value = getattr(header, f.name)
         described[f.name] = value.hex() if isinstance(value, bytes) else value
+    coding = f"samples within {header.bound}" if header.bound else "lossless"
     return described | {
+        "coding": coding if header.samples else "code maps",
         "bits_per_pixel": 8 * size / (header.width * header.height),
         "tiles": header.tiling.count,
         "metadata": [kind.key for c in found for kind in METADATA if c.tag == kind.tag],

@@ -49,16 +49,17 @@ class _Number(NamedTuple):
 
 
 class _Flag(NamedTuple):
-    """The header's flags: bit 0 is this field, all others are reserved and must be zero."""
+    """A header field that is one bit of the flags."""
 
     def problem(self, value: object) -> str | None:
-        return None if value in (0, 1) else "must be 0 or 1, other flags are reserved"
+        return None if value in (0, 1) else "must be 0 or 1"
 
-    def write(self, value: bool) -> bytes:
-        return encode_varint(int(value))
 
-    def read(self, cursor: Cursor) -> int:
-        return cursor.varint()
+#: Maps of an image that is coded as samples, unless it is small.
+SLICES = 6
+#: By how much samples may differ at most.
+MAX_BOUND = 64
+_FLAGS = ("grey", "samples", "deep")  # bit 0, 1, 2
 
 
 def _coded(kind: _Raw | _Number | _Flag, **options: Any) -> Any:
@@ -80,6 +81,10 @@ class Header:
     quality: as requested by the user, 0 to 100. For information only.
     maps: number of map chunks. The model's further maps are code 0 everywhere.
     grey: the image has one channel.
+    samples: the maps are not code maps but the slices of the image's samples: SLICES, or 1 for a small image. No model is
+        needed; its fingerprint, class and level are zero.
+    deep: samples have 16 bits instead of 8.
+    bound: by how much samples may differ from the original's; 0 for an exact copy.
     """
 
     fingerprint: bytes = _coded(_Raw(16))
@@ -91,31 +96,67 @@ class Header:
     quality: int = _coded(_Number(0, 100), default=50)
     maps: int = _coded(_Number(0, 255), default=0)
     grey: bool = _coded(_Flag(), default=False)
+    samples: bool = _coded(_Flag(), default=False)
+    deep: bool = _coded(_Flag(), default=False)
+    bound: int = _coded(_Number(0, MAX_BOUND), default=0)
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
             if problem := f.metadata["kind"].problem(value):
                 raise InvalidArgument(f"header: {f.name} {problem}, got {value!r}")
+        if problem := self._contradiction():
+            raise InvalidArgument(f"header: {problem}")
+
+    def _contradiction(self) -> str | None:
+        if not self.samples:
+            return "deep and bound are for images coded as samples" if self.deep or self.bound else None
+        if self.maps not in (1, SLICES):
+            return f"an image coded as samples has 1 or {SLICES} maps, not {self.maps}"
+        if any(self.fingerprint) or self.class_id or self.level:
+            return "an image coded as samples has no model, class or level"
+        return None
 
     @property
     def tiling(self) -> Tiling:
         """The tiles: every map chunk has a stream for each of them."""
         return Tiling(self.height, self.width, self.tile)
 
+    @property
+    def channels(self) -> int:
+        """Channels that are coded: 1 for a grey image, else 3."""
+        return 1 if self.grey else 3
+
+    @property
+    def streams(self) -> int:
+        """Streams of every tile in a map: one, or one for each channel of samples."""
+        return self.channels if self.samples else 1
+
     def to_bytes(self) -> bytes:
         """The payload of the header chunk."""
-        return b"".join(f.metadata["kind"].write(getattr(self, f.name)) for f in fields(self))
+        flags = sum(getattr(self, name) << bit for bit, name in enumerate(_FLAGS))
+        parts = [f.metadata["kind"].write(getattr(self, f.name)) for f in fields(self)[: -len(_FLAGS) - 1]]
+        return b"".join([*parts, encode_varint(flags), encode_varint(self.bound) if self.samples else b""])
 
     @classmethod
     def from_bytes(cls, payload: memoryview) -> Header:
         """Inverse of ``to_bytes``. Raises ``CorruptChunk``."""
         cursor = Cursor(payload, "header")
-        values = {}
+        values: dict[str, Any] = {}
         for f in fields(cls):
-            value = f.metadata["kind"].read(cursor)
-            if problem := f.metadata["kind"].problem(value):
+            kind = f.metadata["kind"]
+            if f.name == _FLAGS[0]:
+                flags = cursor.varint()
+                if flags >> len(_FLAGS):
+                    raise CorruptChunk("header", f"flags above {2 ** len(_FLAGS) - 1} are reserved, found {flags}")
+                values |= {name: bool(flags >> bit & 1) for bit, name in enumerate(_FLAGS)}
+            if f.name in values or (f.name == "bound" and not values["samples"]):
+                continue
+            values[f.name] = value = kind.read(cursor)
+            if problem := kind.problem(value):
                 raise CorruptChunk("header", f"{f.name} {problem}, found {value!r}")
-            values[f.name] = value
         cursor.finish()
-        return cls(**values | {"grey": bool(values["grey"])})
+        try:
+            return cls(**values)
+        except InvalidArgument as error:
+            raise CorruptChunk("header", str(error).removeprefix("header: ")) from None

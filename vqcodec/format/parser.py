@@ -31,7 +31,7 @@ class Parser:
     as its length is known.
 
     header: None until it is known.
-    metadata, maps, alpha: as in ``Container``, complete and checked chunks only.
+    metadata, maps, alpha, digest: as in ``Container``, complete and checked chunks only.
     finished: the end chunk has arrived, and nothing after it.
     """
 
@@ -40,6 +40,7 @@ class Parser:
         self.metadata: dict[str, bytes] = {}
         self.maps: list[list[bytes]] = []
         self.alpha: np.ndarray | None = None
+        self.digest: bytes | None = None
         self._limits = limits or Limits()
         self._order = framing.Order(self._limits)
         self._buffer = bytearray()
@@ -100,3 +101,4 @@ class Parser:
         result = Container(self.header, self.metadata, self.maps, self.alpha)
         read_into(result, chunk, self._limits)
         self.alpha = result.alpha
+        self.digest = result.digest or self.digest

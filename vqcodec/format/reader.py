@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, TypeVar
 from vqcodec.errors import FormatError, InvalidArgument
 from vqcodec.format import framing
 from vqcodec.format.chunk import Chunk, TileIndex
-from vqcodec.format.chunks import ALPHA, MAP, METADATA_TAGS, OF_TAG, Container, header_of, read_into
+from vqcodec.format.chunks import ALPHA, DIGEST, MAP, METADATA_TAGS, OF_TAG, Container, header_of, read_into
 from vqcodec.format.header import Header
 from vqcodec.format.limits import Limits
 from vqcodec.format.wire import File, Memory, Source
@@ -83,18 +83,24 @@ class Reader:
         """The alpha plane: uint8, height x width; or None."""
         return self._whole(lambda: self._content(ALPHA.tag).alpha)
 
+    def digest(self) -> bytes | None:
+        """What the pixels' digest must be, or None."""
+        return self._whole(lambda: self._content(DIGEST.tag).digest)
+
     def streams(self, tiles: Iterable[int] | None = None, maps: int | None = None) -> list[list[bytes]]:
         """The streams of some tiles (default: all) in the first ``maps`` maps (default: all).
 
-        Returns one list per map, with one stream per tile in the order of ``tiles``. With
+        Returns one list per map, with ``header.streams`` streams for each tile in the order of ``tiles``. With
         ``partial`` it ends before the first damaged map, as far as these tiles show. For a map
-        with several tiles, reads the index (once) and the requested streams.
+        with several streams, reads the index (once) and the requested streams.
         """
         count = self.header.tiling.count
         wanted = range(count) if tiles is None else [_number("tile", tile, count - 1) for tile in tiles]
+        each = self.header.streams
         upto = self.header.maps if maps is None else _number("maps", maps, self.header.maps)
         return self._whole(lambda: [
-            [index.stream(tile) for tile in wanted] for index in map(self._index, self._tagged(MAP.tag)[:upto])
+            [index.stream(tile * each + number) for tile in wanted for number in range(each)]
+            for index in map(self._index, self._tagged(MAP.tag)[:upto])
         ])  # fmt: skip
 
     def verify(self) -> None:
@@ -134,7 +140,7 @@ class Reader:
         return result
 
     def _index(self, chunk: Chunk) -> TileIndex:
-        count = self.header.tiling.count
+        count = self.header.tiling.count * self.header.streams
         if count == 1:
             return TileIndex(chunk.held(), count)
         if chunk.offset not in self._indexes:
