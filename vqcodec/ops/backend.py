@@ -23,10 +23,9 @@ from vqcodec.errors import BackendError, InvalidArgument
 from vqcodec.model.autoencoder import IntegerAutoencoder
 from vqcodec.model.integer_network import IntegerNetwork
 from vqcodec.model.prior import Condition, IntegerPrior
-from vqcodec.ops import cuda, selftest
+from vqcodec.ops import cuda
 from vqcodec.ops.cpu import Cpu
 from vqcodec.ops.jobs import ChooseJob, DecodeJob, SampleJob
-from vqcodec.ops.reference.backend import Reference
 from vqcodec.tiling import Box
 
 if TYPE_CHECKING:
@@ -108,6 +107,8 @@ def backend(name: str | None = None) -> Backend:
     """The backend of a name. Raises InvalidArgument for an unknown one, BackendError for one that is not there."""
     name = name or os.environ.get("VQCODEC_BACKEND") or "native"
     if name == "reference":
+        from vqcodec.ops.reference.backend import Reference  # slow, and rarely wanted
+
         return Reference()
     if name == "native":
         return Cpu()
@@ -124,6 +125,8 @@ def backend(name: str | None = None) -> Backend:
 def trusted(number: int = 0) -> bool:
     """Whether GPU ``number`` computes what it must. Tried once per process; a failure is a RuntimeWarning."""
     try:
+        from vqcodec.ops import selftest
+
         failure = selftest.failure(cuda.device(number))
     except BackendError as error:  # such as one that no kernel was compiled for
         failure = str(error)
