@@ -53,7 +53,7 @@ def compress(
     number or name of one of the model's classes, if known; it only saves bits.
 
     ``lossless=True`` stores the exact pixels, ``max_error=4`` pixels none of whose samples differs by more than 4 (at most 64). They
-    need no model, and ignore effort and class. Qualities above 95 mean a ``max_error`` of 10, 6 (from 96), 4, 2, 1 (from 99).
+    need no model, and ignore effort and class. Files of 16-bit colour, which Pillow would reduce, are refused: pass a uint16 array. Qualities above 95 mean a ``max_error`` of 10, 6 (from 96), 4, 2, 1 (from 99).
 
     Instead of a quality, give ``target_bytes`` for the best image in at most that many bytes, or ``target_psnr`` for the
     smallest file with at least that PSNR in dB (of the colours, without alpha). Both try several qualities and
@@ -128,10 +128,10 @@ def decompress(
     asked = DecodeOptions(partial, region, scale, maps, complete, seed, check_limits("limits", limits))
     coder = Codec(model, device=device)
     with coder.open(_source(data), partial=asked.partial, limits=asked.limits) as coded:
-        image = coded.decoded(asked)
+        image = coded.picture(asked)
         if coded.error:
             warnings.warn(f"the image is not complete: {coded.error}", stacklevel=2)
-    return images.to_pil(image)
+    return image
 
 
 def open(

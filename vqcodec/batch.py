@@ -134,9 +134,7 @@ def _rows(coded: CodedImage, asked: DecodeOptions, format: str) -> files.Content
 
 
 def _image(coded: CodedImage, asked: DecodeOptions, format: str) -> files.Content:
-    from vqcodec.codec import images
-
-    image = images.to_pil(coded.decoded(asked))
+    image = coded.picture(asked)
     return lambda file: save(image, format, file)
 
 

@@ -14,11 +14,12 @@ from PIL import Image, ImageDraw
 
 import vqcodec
 import vqcodec.pillow
+from benchmarks.archive import deep_png
 from tests.conftest import scene
 from vqcodec.cli import main
 from vqcodec.codec import samples
 from vqcodec.codec.images import psnr
-from vqcodec.errors import CorruptChunk, InvalidArgument, LimitExceeded, VqcodecError
+from vqcodec.errors import CorruptChunk, ImageError, InvalidArgument, LimitExceeded, VqcodecError
 from vqcodec.format import container
 from vqcodec.format.wire import encode_varint
 from vqcodec.tools.demo import PHOTO
@@ -295,6 +296,10 @@ def test_sixteen_bits():
     assert vqcodec.decompress(vqcodec.compress(stored.getvalue(), quality=50)).mode == "L"
     with pytest.warns(UserWarning, match="no 16-bit colour"):
         assert vqcodec.decompress(vqcodec.compress(PICTURES["deep colours"](), lossless=True)).mode == "RGB"
+    colours = deep_png(scene(9, 8))
+    assert vqcodec.decompress(vqcodec.compress(colours)).mode == "RGB"
+    with pytest.raises(ImageError, match="reduced to 8 bits by Pillow"):
+        vqcodec.compress(colours, lossless=True)
     with pytest.raises(InvalidArgument, match="alpha has 8 bits"):
         vqcodec.compress(np.zeros((4, 4, 4), np.uint16), lossless=True)
 

@@ -13,12 +13,13 @@ import numpy as np
 import PIL.Image
 
 from vqcodec import ops, tiling
+from vqcodec.codec import images
 from vqcodec.codec.code_maps import Maps, part
 from vqcodec.codec.engine import Engine
 from vqcodec.codec.images import RasterImage
 from vqcodec.codec.options import DecodeOptions, check_limits, whole_number
 from vqcodec.codec.sampler import uniform_words
-from vqcodec.codec.samples import SampleCanvas, digest, slices_for
+from vqcodec.codec.samples import Digest, SampleCanvas, digest, slices_for
 from vqcodec.codec.windows import Windows
 from vqcodec.errors import CorruptChunk, FormatError, InvalidArgument, LimitExceeded, ModelMismatch
 from vqcodec.format.header import Header
@@ -262,15 +263,38 @@ class CodedImage:
             pixels[y : y + len(strip)] = strip
             y += len(strip)
         if options.whole and options.complete is None and not self.error:
-            self._check_digest(pixels)
+            self._check_digest(digest(pixels, self.header.grey))
         alpha = self._reader.alpha()
         if alpha is not None:
             alpha = reduced(alpha[box.y0 : box.y1, box.x0 : box.x1], options.scale)
         return RasterImage(pixels=pixels, grey=self.header.grey, alpha=alpha, metadata=self.metadata)
 
-    def _check_digest(self, pixels: np.ndarray) -> None:
+    def picture(self, options: DecodeOptions) -> PIL.Image.Image:
+        """:meth:`decoded`, as a PIL image, without a second copy of the pixels."""
+        if self.header.deep:
+            return images.to_pil(self.decoded(options))
+        box, (height, width) = options.box(self.header.tiling.whole), self._shape(options)
+        if options.whole:
+            self.verify()
+        # Pillow holds four bytes of a pixel; the alpha plane as inflated, as stored and as returned.
+        kept = 4 * height * width + 3 * self.header.height * self.header.width * self.has_alpha
+        image = PIL.Image.new("L" if self.header.grey else "RGB", (width, height))
+        hashed, y = Digest(self.header.grey), 0
+        for strip in self.strips(options, kept):
+            hashed.add(strip)
+            image.paste(images.to_pil(RasterImage(strip, grey=self.header.grey)), (0, y))
+            y += len(strip)
+        if options.whole and options.complete is None and not self.error:
+            self._check_digest(hashed.value)
+        alpha = self._reader.alpha()
+        if alpha is not None:
+            image.putalpha(PIL.Image.fromarray(reduced(alpha[box.y0 : box.y1, box.x0 : box.x1], options.scale)))
+        images.describe(image, self.metadata)
+        return image
+
+    def _check_digest(self, found: bytes) -> None:
         expected = self._reader.digest() if self.header.samples else None
-        if expected is not None and expected != (found := digest(pixels, self.header.grey)):
+        if expected is not None and expected != found:
             raise CorruptChunk("digest", f"the pixels' must be {expected.hex()}, computed {found.hex()}")
 
     def strips(self, options: DecodeOptions, kept: int = 0) -> Iterator[np.ndarray]:

@@ -102,9 +102,14 @@ def to_pil(raster: RasterImage) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]) if raster.grey else pixels)
     if raster.alpha is not None:
         image.putalpha(Image.fromarray(raster.alpha))
-    names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
-    image.info |= {names[name]: content for name, content in raster.metadata.items()}
+    describe(image, raster.metadata)
     return image
+
+
+def describe(image: Image.Image, metadata: dict[str, bytes]) -> None:
+    """Put metadata where Pillow's writers look."""
+    names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
+    image.info |= {names[name]: content for name, content in metadata.items()}
 
 
 # -- files and PIL images ----------------------------------------------------------------
@@ -148,6 +153,8 @@ def _from_pil(image: Image.Image, most: int | None, deep: bool) -> RasterImage:
     if getattr(image, "is_animated", False) and image.format != "MPO":
         frames = getattr(image, "n_frames", "several")
         warnings.warn(f"only one of the image's {frames} frames is used", stacklevel=4)
+    if deep and not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
+        raise ImageError("16-bit colours are reduced to 8 bits by Pillow: pass a uint16 array to store all of them")
     image.load()
     image, metadata = _upright(image)
     if image.mode == "F":

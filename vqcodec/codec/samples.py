@@ -193,13 +193,30 @@ def pixels_of(planes: np.ndarray, deep: bool) -> np.ndarray:
     return pixels
 
 
-def digest(pixels: np.ndarray, grey: bool) -> bytes:
+class Digest:
     """The first 16 bytes of the SHA-256 of an image's samples, row by row; those of 16 bits with the high byte first."""
-    found = hashlib.sha256()
-    for row in pixels:
-        samples = row[:, 0] if grey else row
-        found.update(np.ascontiguousarray(samples, ">u2" if samples.dtype == np.uint16 else np.uint8).tobytes())
-    return found.digest()[:DIGEST_SIZE]
+
+    def __init__(self, grey: bool) -> None:
+        self._grey, self._hash = grey, hashlib.sha256()
+
+    def add(self, pixels: np.ndarray) -> None:
+        """The next rows, h x w x 3."""
+        for row in pixels:
+            samples = row[:, 0] if self._grey else row
+            self._hash.update(
+                np.ascontiguousarray(samples, ">u2" if samples.dtype == np.uint16 else np.uint8).tobytes()
+            )
+
+    @property
+    def value(self) -> bytes:
+        return self._hash.digest()[:DIGEST_SIZE]
+
+
+def digest(pixels: np.ndarray, grey: bool) -> bytes:
+    """The :class:`Digest` of a whole image."""
+    made = Digest(grey)
+    made.add(pixels)
+    return made.value
 
 
 class SampleCanvas:
