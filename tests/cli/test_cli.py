@@ -644,7 +644,13 @@ def test_wrong_model_file(folder, capsys):
         (["sample", "1", "-o", "s.png", "--size", "256"], "must be WxH such as 256x256, got 256"),
         (["sample", "1", "-o", "s.png", "--size", "0x4"], "must be WxH"),
         (["compress", "a", "-j", "0"], "must be at least 1, got 0"),
-        (["compress", "a", "--target-size", "big"], "must be a number of bytes such as 900, 20k or 1.5M, got 'big'"),
+        (
+            ["compress", "a", "--target-size", "big"],
+            "must be a number of bytes such as 900, 20k, 1.5M or 8GiB, got 'big'",
+        ),
+        (["compress", "a", "--target-size", "5i"], "must be a number of bytes such as"),
+        (["compress", "a", "-q", "5", "--target-size", "9k"], "not allowed with argument -q/--quality"),
+        (["compress", "a", "--lossless", "--max-error", "1"], "not allowed with argument --lossless"),
         (["compress", "a", "--target-size", "0"], "must be a number of bytes from 1, got 0"),
         (["decompress", "a", "--region", "1,2,3"], "must be X0,Y0,X1,Y1 such as 0,0,256,256, got 1,2,3"),
         (["completion", "csh"], "invalid choice: 'csh'"),
@@ -763,7 +769,8 @@ def test_signals(folder, sent):
             out, err = process.communicate(timeout=1)
             break
     os.close(writer)
-    assert (process.returncode, out, err) == (130, b"", b"vqcodec: interrupted\n")
+    word = "interrupted" if sent == signal.SIGINT else "terminated"
+    assert (process.returncode, out, err) == (128 + sent, b"", f"vqcodec: {word}\n".encode())
 
 
 def open_when_read(pipe: str, process: subprocess.Popen) -> int:
@@ -923,3 +930,44 @@ def test_without_force_a_link_is_never_followed(tmp_path):
     assert not (tmp_path / "nowhere").exists() and sorted(os.listdir(tmp_path)) == ["link"]
     files.write(str(tmp_path / "link"), b"x", force=True)
     assert (tmp_path / "nowhere").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("900", 900),
+        ("20k", 20_000),
+        ("1.5M", 1_500_000),
+        ("1kb", 1000),
+        ("8GiB", 8 << 30),
+        ("2 MiB", 2 << 20),
+        (".5k", 500),
+    ],
+)
+def test_numbers_of_bytes(text, value):
+    parsed = parser().parse_args(["decompress", "a", "--max-memory", text])
+    assert parsed.max_memory == value
+
+
+def test_info_on_several_files(run, folder):
+    assert run("compress", "photo.png", "a.vqc")[0] == 0
+    shutil.copy("a.vqc", "b.vqc")
+    status, out, _ = run("info", "a.vqc", "b.vqc")
+    assert status == 0 and out.splitlines()[0] == "a.vqc" and "\n\nb.vqc\n" in out
+    status, out, _ = run("info", "--json", "a.vqc", "b.vqc")
+    assert [json.loads(line)["input"] for line in out.splitlines()] == ["a.vqc", "b.vqc"]
+    status, _, err = run("info", "a.vqc", "photo.png")
+    assert status == 1 and "photo.png: " in err
+
+
+def test_classes(model, capsys):
+    assert cli.main(["classes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 16 and lines[0].split()[0] == "1"
+    assert cli.main(["classes", "--json"]) == 0
+    assert [line.split(None, 1)[1] for line in lines] == json.loads(capsys.readouterr().out)
+
+
+def test_unknown_fields_of_names_are_refused(run, folder):
+    status, _, err = run("compress", "photo.png", "-o", "{steam}.vqc")
+    assert status == 1 and "{steam}" in err and files_in(folder) == {"photo.png"}

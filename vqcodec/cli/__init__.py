@@ -49,10 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return failed(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
         except MemoryError:
             return failed("not enough memory for this image")
+        except Terminated:
+            say("vqcodec: terminated")
+            return 128 + signal.SIGTERM
         except KeyboardInterrupt:
             say("vqcodec: interrupted")
-            return 130
+            return 128 + signal.SIGINT
     return status or 0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: cleans up like an interrupt."""
 
 
 @contextlib.contextmanager
@@ -63,7 +70,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
         return
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise Terminated
 
     previous = signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -106,10 +107,15 @@ def parser() -> argparse.ArgumentParser:
             "pip install 'vqcodec[bench]' adds the optional codecs and metrics.",
         )
     )
-    p = add.add_parser("info", help="show what a .vqc file contains", description="Check a file and list its chunks.")
-    p.add_argument("input", metavar="FILE")
+    p = add.add_parser("info", help="show what .vqc files contain", description="Check files and list their chunks.")
+    p.add_argument("input", metavar="FILE", nargs="+")
     p.add_argument("--json", action="store_true", help="print JSON")
     _limits(p, "chunks", "metadata", "map_bytes")
+    p = add.add_parser(
+        "classes", help="list the classes of a model", description="Print the number and the name of every class."
+    )
+    p.add_argument("--model", metavar="FILE", help="model file (default: the one that ships with vqcodec)")
+    p.add_argument("--json", action="store_true", help="print a JSON list of the names")
     p = add.add_parser(
         "demo",
         help="a tour, using a photograph that ships with vqcodec",
@@ -159,25 +165,26 @@ def _coding(
 
 
 def _compress(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
+    chosen = p.add_mutually_exclusive_group()
+    chosen.add_argument(
         "-q",
         "--quality",
         type=_quality,
         metavar="Q",
         help=f"0 (smallest) to 100 (lossless; default: {EncodeOptions.quality})",
     )
-    p.add_argument(
+    chosen.add_argument(
         "--target-size",
         dest="target_bytes",
         type=_bytes,
         metavar="BYTES",
         help="instead of a quality: the largest file size allowed, such as 20k or 1.5M (k is 1000)",
     )
-    p.add_argument("--target-psnr", type=float, metavar="DB", help="instead of a quality: the lowest PSNR allowed")
-    p.add_argument(
+    chosen.add_argument("--target-psnr", type=float, metavar="DB", help="instead of a quality: the lowest PSNR allowed")
+    chosen.add_argument(
         "--lossless", action="store_const", const=True, help="instead of a quality: the exact pixels, 16-bit ones too"
     )
-    p.add_argument(
+    chosen.add_argument(
         "--max-error",
         type=_natural,
         metavar="N",
@@ -327,11 +334,10 @@ def _bytes(text: str) -> int:
 
 
 def _count(text: str, what: str = "a number") -> int:
-    unit = {"k": 1000, "m": 1000**2, "g": 1000**3}.get(text[-1:].lower(), 1)
-    try:
-        value = float(text[:-1] if unit > 1 else text) * unit
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be {what} such as 900, 20k or 1.5M, got {text!r}") from None
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+|[0-9]+\.)\s*([kmg]?)(i?)(b?)", text.strip().lower())
+    if found is None or (found[3] and not found[2]):
+        raise argparse.ArgumentTypeError(f"must be {what} such as 900, 20k, 1.5M or 8GiB, got {text!r}")
+    value = float(found[1]) * (1024 if found[3] else 1000) ** " kmg".index(found[2] or " ")
     if not 1 <= value < 1 << 60:
         raise argparse.ArgumentTypeError(f"must be {what} from 1, got {text}")
     return int(value)

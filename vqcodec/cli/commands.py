@@ -253,18 +253,35 @@ def bench(arguments: argparse.Namespace) -> None:
 def info(arguments: argparse.Namespace) -> None:
     from vqcodec.format import container  # not through the API, which loads NumPy
 
-    found = container.describe(
-        files.read(arguments.input), limits=_limits(arguments, Limits(pixels=1 << 62))
-    )  # nothing is decoded
+    limits = _limits(arguments, Limits(pixels=1 << 62))  # nothing is decoded
+    several = len(arguments.input) > 1
+    for number, name in enumerate(arguments.input):
+        try:
+            found = container.describe(files.read(name), limits=limits)
+        except VqcodecError as error:
+            raise Failure(f"{name}: {error}" if several else str(error)) from error
+        if arguments.json:
+            print(json.dumps({"input": name, **found}) if several else json.dumps(found, indent=2))
+            continue
+        if several:
+            print(f"{'' if number == 0 else chr(10)}{name}")
+        for key, value in found.items():
+            if key != "chunks":
+                print(f"{key.replace('_', ' '):<16}{_shown(value)}")
+        print(f"{'chunks':<16}")
+        for chunk in found["chunks"]:
+            print(f"  {chunk['name']:<14}{chunk['bytes']:>12,} bytes at {chunk['offset']:,}")
+
+
+def classes(arguments: argparse.Namespace) -> None:
+    from vqcodec.model import file
+
+    names = file.load(arguments.model).config.classes
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(names))
         return
-    for name, value in found.items():
-        if name != "chunks":
-            print(f"{name.replace('_', ' '):<16}{_shown(value)}")
-    print(f"{'chunks':<16}")
-    for chunk in found["chunks"]:
-        print(f"  {chunk['name']:<14}{chunk['bytes']:>12,} bytes at {chunk['offset']:,}")
+    for number, name in enumerate(names, 1):
+        print(f"{number:>5}  {name}")
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -290,6 +307,7 @@ RUN: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "compare": compare,
     "bench": bench,
     "info": info,
+    "classes": classes,
     "demo": demo,
     "completion": completion,
     "man": manual,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from vqcodec import batch
@@ -43,6 +44,8 @@ def pairs(names: list[str], output: str | None, suffix: str, recursive: bool) ->
         names, output = names[:1], names[1]
     if STANDARD in names and len(names) > 1:
         raise Failure("- (standard input) must be the only input")
+    if unknown := set(re.findall(r"{\w*}", output or "")) - set(FIELDS):
+        raise Failure(f"{output}: {' and '.join(sorted(unknown))} is none of {', '.join(FIELDS)}")
     if output and suffix == ".vqc" and Path(output).suffix.lower() in OTHERS:
         raise Failure(f"{output} is a name for another format: end it in .vqc")
     inputs = expand(names, suffix, recursive)
