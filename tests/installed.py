@@ -26,6 +26,8 @@ from vqcodec.codec.decoder import CodedImage
 from vqcodec.ops import selftest
 
 GOLDEN = Path(__file__).parent / "golden"
+#: Of the streams and samples of check_samples, as the reference makes them.
+SAMPLES = "c278b1789d537b3d6cf92868dec44a8e3d4e2eaa64cd96a8c749ae74645d713d"
 
 
 def check_networks(backend: str) -> None:
@@ -55,6 +57,31 @@ def check_networks(backend: str) -> None:
     assert selftest.digest(*selftest.coded(ops.backend.backend(backend))) == selftest.AUTOENCODER, backend
     candidates = ops.code_candidates(*selftest.golden_choice(), 20, backend=backend)
     assert selftest.digest(*candidates) == selftest.CANDIDATES, backend
+
+
+def check_samples(backend: str) -> None:
+    """Tiles without loss, with a bound, of 16 bits, and indices: the same streams everywhere, and back."""
+    y, x = np.mgrid[:61, :83].astype(np.int64)
+    rough = (x * y >> 4 ^ 5 * x + 3 * y) & 15
+    soft = np.stack([np.minimum(x, 90 - x) * (2 + c) + y + rough * (c + 1) // 2 for c in range(3)]) % 256
+    found = hashlib.sha256()
+    for shape, samples in (
+        (ops.TileShape(61, 83, 3), soft),
+        (ops.TileShape(61, 83, 3, slices=1, bound=4), soft),
+        (ops.TileShape(61, 83, 2, depth=16), soft[:2] * 200 + rough),
+    ):
+        tile, back = ops.sample_tile(shape, backend=backend), ops.sample_tile(shape, backend=backend)
+        tile.set_samples(np.ascontiguousarray(samples, np.uint16))
+        (streams,) = ops.encode_samples([tile], shape.slices, backend=backend)
+        assert ops.decode_samples([back], shape.slices, [streams], backend=backend) == [True]
+        assert np.array_equal(back.samples(), tile.samples()), backend
+        found.update(b"".join(stream for channel in streams for stream in channel))
+        found.update(np.ascontiguousarray(tile.samples(), "<u2").tobytes())
+    indices = np.ascontiguousarray(rough * rough, np.uint16)
+    (stream,) = ops.encode_indices([indices], 8, backend=backend)
+    assert np.array_equal(ops.decode_indices([indices.shape], 8, [stream], backend=backend)[0], indices)
+    found.update(stream)
+    assert found.hexdigest() == SAMPLES, (backend, found.hexdigest())
 
 
 def digest(maps: Iterable[np.ndarray]) -> str:
@@ -107,6 +134,7 @@ def main() -> None:
     variants = ops.cpu.cpu_variants()
     for backend in variants:
         check_networks(backend)
+        check_samples(backend)
         check_files(backend)
     if "--maps-only" not in sys.argv:
         check_pictures()

@@ -1,6 +1,6 @@
 """docs/pictures/slices.webp: what the beginnings of a lossless file look like, filled in and drawn.
 
-    python docs/examples/slices.py
+python docs/examples/slices.py
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import installed
 from vqcodec import ops
 from vqcodec.errors import InvalidArgument
 from vqcodec.ops import cpu
@@ -233,3 +234,10 @@ def test_wrong_indices():
     for sizes, bits, streams in (([(0, 4)], 1, [b""]), ([(4, 4)], 13, [b""]), ([(4, 4)], 1, [])):
         with pytest.raises(InvalidArgument):
             ops.decode_indices(sizes, bits, streams)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_what_other_processors_must_compute(backend):
+    """tests/installed.py compares this on aarch64 and s390x (make cross)."""
+    installed.check_samples(backend)
