@@ -288,7 +288,7 @@ def test_header_that_does_not_fit_the_model(small_model, field, value):
 
 def test_limits_count_the_padding(small_model):
     """A header of one row and 2**26 columns: sixteen times that with padding."""
-    data = container.write(Container(header(small_model, width=1 << 26, height=1, maps=0)))
+    data = container.write(Container(header(small_model, width=1 << 26, height=1, tile=1 << 20, maps=0)))
     with pytest.raises(LimitExceeded, match="padding"):
         vqcodec.decompress(data, model=small_model)
     wide = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (1, 1 << 26, 3))
@@ -311,7 +311,7 @@ def test_other_model_is_refused(small_model, coded):
 
 
 def test_huge_picture_is_refused_before_work(small_model):
-    data = container.write(Container(header(small_model, width=1 << 20, height=1 << 20), maps=[[b""]]))
+    data = container.write(Container(header(small_model, width=1 << 20, height=1 << 20, tile=2048, maps=0)))
     with pytest.raises(LimitExceeded):
         vqcodec.decompress(data, model=small_model)
     with pytest.raises(LimitExceeded):

@@ -121,6 +121,8 @@ def header(payload: bytes) -> dict:
         require(low <= fields[name] <= high, f"{name} must be in its range")
     require(fields["tile"] % 64 == 0, "tile must be a multiple of 64")
     require(at == len(payload), "H must end with the flags or the bound")
+    side = fields["tile"] or max(fields["width"], fields["height"])
+    require(min(side, fields["width"]) * min(side, fields["height"]) <= 2**22, "a tile has at most 2^22 pixels")
     if fields["flags"] & 2:
         require(fields["maps"] in (1, 6), "samples have 1 or 6 maps")
         others = fields["class"], fields["level"], any(fields["fingerprint"])

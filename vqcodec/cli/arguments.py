@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
         )
     )
     limits = argparse.ArgumentParser(add_help=False)
-    _limits(limits, "pixels", "chunks", "metadata", "map_bytes", "memory")
+    _limits(limits, "pixels", "chunks", "metadata", "map_bytes", "work", "memory")
     _verify(
         add.add_parser(
             "verify",
@@ -215,7 +215,7 @@ def _decompress(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--scale", type=_positive, metavar="N", help="reduce by 2, 4, 8 or 16; faster than full size")
     p.add_argument("--maps", type=_positive, metavar="N", help="use only the first N code maps: a coarser image")
-    _limits(p, "pixels", "chunks", "metadata", "map_bytes", "memory")
+    _limits(p, "pixels", "chunks", "metadata", "map_bytes", "work", "memory")
 
 
 def _sample(p: argparse.ArgumentParser) -> None:
@@ -264,6 +264,7 @@ def _compare(p: argparse.ArgumentParser) -> None:
 
 _MOST = {
     "pixels": ("N", "width times height; 100M is 100,000,000 (default: 268M)"),
+    "work": ("N", "multiply-adds, beside 2G for every byte of the file (default: 400G)"),
     "chunks": ("N", "chunks in the file (default: 1024)"),
     "metadata": ("BYTES", "ICC profile, EXIF or XMP, after decompression (default: 16 MiB)"),
     "map_bytes": ("BYTES", "one code map in the file (default: 1 GiB)"),

@@ -274,9 +274,9 @@ def info(arguments: argparse.Namespace) -> None:
 
 
 def classes(arguments: argparse.Namespace) -> None:
-    from vqcodec.model import file
+    from vqcodec.codec.codec import Codec
 
-    names = file.load(arguments.model).config.classes
+    names = Codec(arguments.model).model.config.classes
     if arguments.json:
         print(json.dumps(names))
         return

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from vqcodec.codec import classifier, code_maps, engine, sampler, samples
+from vqcodec.codec import classifier, code_maps, engine, sampler, samples, work
 from vqcodec.codec.code_maps import Maps
 from vqcodec.codec.decoder import CodedImage, check_size
 from vqcodec.codec.encoder import Encoding, code_streams
@@ -88,6 +88,7 @@ class Codec:
 
     def _encoding(self, pixels: np.ndarray, asked: EncodeOptions) -> Encoding:
         tiling = Tiling.usual(pixels.shape[0], pixels.shape[1], asked.tile)
+        work.check_tiles(tiling)
         number = self.model.config.class_number(asked.class_id)
         return Encoding(self._engine, pixels, tiling, effort=asked.effort, class_id=number)
 

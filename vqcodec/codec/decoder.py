@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 
 from vqcodec import ops, tiling
-from vqcodec.codec import images
+from vqcodec.codec import images, work
 from vqcodec.codec.code_maps import Maps, part
 from vqcodec.codec.engine import Engine
 from vqcodec.codec.images import RasterImage
@@ -127,14 +127,41 @@ class Canvas:
             needed += 9 * strip.area + 4 * widest(config.autoencoder) * window.area
         return needed
 
+    def work(self, tiles: Sequence[int], maps: int, area: int) -> int:
+        """About how many multiply-adds it takes to decode the first maps of tiles, and to make that many pixels."""
+        boxes = [self.boxes[tile] for tile in tiles]
+        return work.of_maps(self.engine.model, boxes, 0, maps) + (
+            work.of_pixels(self.engine.model, area) if maps else 0
+        )
+
     def pixels(self, box: Box, maps: int) -> np.ndarray:
         """A box of the image, h x w x 3 uint8, from the first ``maps`` maps."""
         count = len(self.maps) if maps >= self.header.maps else maps  # trailing maps that are not stored are zero
-        pixels = self.windows.pixels(self.maps[:count], box)
+        pixels = self.windows.pixels(self.maps[:count], box) if maps else self._blank(box)
         if self.header.grey:
             mean = (2 * pixels.sum(2, keepdims=True, dtype=np.uint16) + 3) // 6
             pixels = np.repeat(mean.astype(np.uint8), 3, 2)
         return pixels
+
+    def _blank(self, box: Box) -> np.ndarray:
+        """Pixels of no maps: away from the edges, the same square again and again; so only a small image is computed."""
+        unit, config = self.engine.config.stride, self.engine.config
+        reach = -(-self.engine.model.autoencoder.decoder_reach // unit) * unit
+
+        def small(begin: int, end: int, whole: int) -> tuple[int, np.ndarray]:
+            """The side of the small image, and where in it the pixels from begin to end are found."""
+            padded, at = -(-whole // unit) * unit, np.arange(begin, end)
+            side = 2 * reach + unit
+            if padded <= side:
+                return padded, at
+            inner = reach + (at - reach) % unit
+            return side, np.where(at < reach, at, np.where(at >= padded - reach, at - padded + side, inner))
+
+        height, rows = small(box.y0, box.y1, self.header.height)
+        width, columns = small(box.x0, box.x1, self.header.width)
+        maps = [np.zeros(shape, np.int32) for shape in config.map_shapes(height, width)]
+        square: np.ndarray = self.engine.windows(height, width).pixels(maps, Box(0, 0, width, height))
+        return np.asarray(square[rows][:, columns])
 
 
 def canvas_of(engine: Engine, header: Header) -> Canvas | SampleCanvas:
@@ -223,6 +250,7 @@ class CodedImage:
         self.verify()
         tiles = range(len(self._canvas.boxes))
         self._check_memory(self._canvas.memory(tiles))
+        self._check_work(tiles, self.header.maps, 0)
         with self._lock:
             known = self._need(self._canvas, tiles, self.header.maps)
         return self._canvas.maps if known == self.header.maps else self._canvas.maps[:known]
@@ -308,7 +336,9 @@ class CodedImage:
         )
         count = min(count, self.header.maps, needed)
         strip = box._replace(y1=min(box.y0 + tiling.AREA, box.y1))
-        self._check_memory(kept + self._canvas.memory(self._canvas.tiles(box), strip))
+        tiles = self._canvas.tiles(box)
+        self._check_memory(kept + self._canvas.memory(tiles, strip))
+        self._check_work(tiles, self.header.maps if options.complete else count, box.area)
         return self._strips(box, options.scale, count, options.seed if options.complete else None)
 
     def _strips(self, box: Box, scale: int, count: int, seed: int | None) -> Iterator[np.ndarray]:
@@ -330,6 +360,9 @@ class CodedImage:
             if pixels is None:  # code maps stay: threads may make pixels of them side by side
                 pixels = canvas.pixels(strip, known)
             yield reduced(pixels, scale)
+
+    def _check_work(self, tiles: Sequence[int], maps: int, area: int) -> None:
+        work.check(self._canvas.work(tiles, min(maps, self._whole), area), self._reader.size, self._limits)
 
     def _check_memory(self, needed: int) -> None:
         check_memory(self.header, needed, self._limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vqcodec.codec import work
 from vqcodec.codec.decoder import Canvas, canvas_of, check_memory, check_size
 from vqcodec.codec.engine import Engine
 from vqcodec.codec.images import RasterImage
@@ -21,6 +22,7 @@ class Progressive:
         self._parser = Parser(limits=self._limits)
         self._canvas: Canvas | SampleCanvas | None = None
         self._shown = 0  # maps that the caller has seen
+        self._size = 0  # bytes that have arrived
         self._complete = False  # and the end of the file
         self._fails = FailsOnce()
 
@@ -32,6 +34,7 @@ class Progressive:
     def feed(self, data: bytes | memoryview) -> RasterImage | None:
         """The image of the maps that are here, if ``data`` brought new ones or the end of the file."""
         with self._fails:
+            self._size += len(data)
             self._parser.feed(data)
             header, maps = self._parser.header, self._parser.maps
             if header is None:
@@ -42,6 +45,7 @@ class Progressive:
             if not fresh and not ended:
                 return None
             if fresh:
+                self._check_work(len(maps))
                 self._canvas.decode(range(len(self._canvas.boxes)), fresh)
             self._shown, self._complete = len(maps), self._parser.finished
             if not self._shown and header.maps:
@@ -50,6 +54,12 @@ class Progressive:
             return RasterImage(
                 pixels=pixels, grey=header.grey, alpha=self._parser.alpha, metadata=self._parser.metadata
             )
+
+    def _check_work(self, maps: int) -> None:
+        """Bytes pay for what they ask for as they come."""
+        assert self._canvas is not None
+        whole, tiles = self._canvas.header.tiling.whole, range(len(self._canvas.boxes))
+        work.check(self._canvas.work(tiles, maps, whole.area), self._size, self._limits)
 
     def _begin(self, header: Header) -> Canvas | SampleCanvas:
         """What the maps are decoded into; raises if header and model do not fit, or if the image is too large."""

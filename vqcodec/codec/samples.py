@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from vqcodec import ops
+from vqcodec.codec import work
 from vqcodec.codec.images import RasterImage
 from vqcodec.errors import CorruptChunk, InvalidArgument
 from vqcodec.format.chunks import DIGEST_SIZE, Container
@@ -58,6 +59,7 @@ def content(image: RasterImage, bound: int, *, quality: int, tile: int | None = 
 
 
 def _content(image: RasterImage, bound: int, quality: int, tiling: Tiling) -> Container:
+    work.check_tiles(tiling)
     header = Header(
         fingerprint=bytes(16),
         width=tiling.width,
@@ -333,6 +335,10 @@ class SampleCanvas:
         coded = min(BATCH + LEARNED, len(tiles)) * self.header.channels * (MODEL + 8 * first.area)
         shown = len(tiles) if strip is None else len(self.tiles(strip))
         return coded + KEPT + shown * first.area * 3 * size + (0 if strip is None else 6 * size * strip.area)
+
+    def work(self, tiles: Sequence[int], maps: int, area: int) -> int:
+        """See :meth:`vqcodec.codec.decoder.Canvas.work`."""
+        return work.of_samples(self.header, [self.boxes[tile] for tile in tiles]) if maps else 0
 
     def pixels(self, box: Box, maps: int) -> np.ndarray:
         """A box of the image, h x w x 3; where slices are missing, means of the nearest samples that are known."""

@@ -57,6 +57,8 @@ class _Flag(NamedTuple):
 
 #: Maps of an image that is coded as samples, unless it is small.
 SLICES = 6
+#: Pixels of a tile at most: the time that attention takes grows with their square.
+MOST_TILE = 1 << 22
 #: By how much samples may differ at most.
 MAX_BOUND = 64
 _FLAGS = ("grey", "samples", "deep")  # bit 0, 1, 2
@@ -109,6 +111,11 @@ class Header:
             raise InvalidArgument(f"header: {problem}")
 
     def _contradiction(self) -> str | None:
+        side = self.tile or max(self.width, self.height)
+        if min(side, self.width) * min(side, self.height) > MOST_TILE:
+            return (
+                f"a tile must have at most {MOST_TILE} pixels, not {min(side, self.width)} x {min(side, self.height)}"
+            )
         if not self.samples:
             return "deep and bound are for images coded as samples" if self.deep or self.bound else None
         if self.maps not in (1, SLICES):

@@ -66,6 +66,11 @@ class Reader:
                 raise
 
     @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._source.size
+
+    @property
     def maps(self) -> int:
         """Number of maps; with ``partial``, of intact ones as far as known."""
         return len(self._tagged(MAP.tag))
