@@ -61,7 +61,7 @@ class Codec:
 def every(model: Any = None, device: str = "cpu", effort: int = 3, only: str | None = None) -> list[Codec]:
     """vqcodec, then its peers; or only the one with this name."""
     makers: dict[str, Callable[[], Codec]] = {
-        "vqcodec": lambda: Codec("vqcodec", "quality", range(0, 101, 10), lambda: _vqcodec(model, device, effort), threads=True),
+        "vqcodec": lambda: Codec("vqcodec", "quality", (*range(0, 91, 10), 95), lambda: _vqcodec(model, device, effort), threads=True),
         "JPEG": lambda: Codec("JPEG", "quality", (2, 5, 8, 12, 16, 20, 30, 40, 50, 60, 70, 80), lambda: _pillow(
             "JPEG", "jpg", "optimised, progressive", lambda q: {"optimize": True, "progressive": True, "quality": round(q)})),
         "JPEG 2000": lambda: Codec("JPEG 2000", "bits per pixel", (0.08, 0.12, 0.16, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.2),
