@@ -19,7 +19,7 @@ from vqcodec.format import container
 from vqcodec.format.container import Container, Header
 from vqcodec.format.header import MOST_TILE
 
-#: Seconds of processor time for the worst file, on a machine as slow as any: 6 are usual.
+#: Seconds of processor time for the worst file, on a busy machine; alone it takes half.
 SECONDS = 20.0
 
 
@@ -78,7 +78,8 @@ def test_the_worst_small_file():
     codec = Codec()
     found = accepted(codec)
     assert len(found) > 50
-    worst = [data for _, data in found[:2]] + [next(data for _, data in found if container.read_header(data).samples)]
+    coded = [data for _, data in found if not container.read_header(data).samples]
+    worst = [*coded[:2], next(data for _, data in found if container.read_header(data).samples)]
     for data in worst:
         assert seconds(lambda: vqcodec.decompress(data)) < SECONDS
         assert seconds(lambda: vqcodec.decompress(data, region=(0, 0, 1, 1))) < SECONDS

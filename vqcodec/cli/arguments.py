@@ -264,7 +264,7 @@ def _compare(p: argparse.ArgumentParser) -> None:
 
 _MOST = {
     "pixels": ("N", "width times height; 100M is 100,000,000 (default: 268M)"),
-    "work": ("N", "multiply-adds, beside 2G for every byte of the file (default: 400G)"),
+    "work": ("N", "multiply-adds, beside 1.5G for every byte of the file (default: 200G)"),
     "chunks": ("N", "chunks in the file (default: 1024)"),
     "metadata": ("BYTES", "ICC profile, EXIF or XMP, after decompression (default: 16 MiB)"),
     "map_bytes": ("BYTES", "one code map in the file (default: 1 GiB)"),

@@ -12,7 +12,7 @@ from vqcodec.tiling import Box, Tiling
 
 #: Multiply-adds that every byte of a file allows, beside those of ``Limits.work``. A tile takes bytes in the index of every map:
 #: tiles of the usual size never reach it.
-PER_BYTE = 2_000_000_000
+PER_BYTE = 1_500_000_000
 #: Multiply-adds that take as long as one sample does.
 SAMPLE = 50_000
 

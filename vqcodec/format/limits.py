@@ -13,7 +13,7 @@ class Limits:
     metadata: bytes of one inflated metadata chunk.
     chunks: number of chunks in the file.
     map_bytes: bytes of one map chunk, or of one of an unknown kind.
-    work: multiply-adds that decoding may take, beside 2 * 10^9 for every byte of the file, as estimated from the header
+    work: multiply-adds that decoding may take, beside 1.5 * 10^9 for every byte of the file, as estimated from the header
         (:mod:`vqcodec.codec.work`): some seconds, so that few bytes cannot take hours. Applies only to decoding.
     memory: bytes of working memory for decoding, as estimated from the header before anything is allocated, see
         :meth:`vqcodec.codec.decoder.Canvas.memory`. Applies only to decoding, not to reading the container.
@@ -25,5 +25,5 @@ class Limits:
     metadata: int = 16 << 20
     chunks: int = 1024
     map_bytes: int = 1 << 30
-    work: int = 400_000_000_000
+    work: int = 200_000_000_000
     memory: int = 8 << 30
