@@ -233,7 +233,7 @@ def test_bombs(picture, model, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(Image.DecompressionBombError):
         Image.open(io.BytesIO(data))
-    header = container.Header(fingerprint=model.fingerprint[:16], width=1 << 20, height=1 << 20)
+    header = container.Header(fingerprint=model.fingerprint[:16], width=1 << 20, height=1 << 20, tile=2048)
     huge = container.write(container.Container(header))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     with pytest.raises(Image.DecompressionBombError, match="pixels are allowed"):
