@@ -171,7 +171,7 @@ def bound_of(quality: float) -> int | None:
 
 
 def bound_quality(bound: int) -> int:
-    """The quality, as a file states it, that samples with this bound have: the lowest that promises it."""
+    """The quality, as a file states it, that samples with this bound have: the highest that allows it."""
     return 100 if bound == 0 else max((end - 1 for end, most in BOUNDS.items() if bound <= most), default=CODED)
 
 
