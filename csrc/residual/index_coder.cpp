@@ -5,9 +5,9 @@
 
 #include "base/thread_pool.h"
 #include "base/zero_pages.h"
-#include "coding/range_encoder.h"
 #include "nn/index_model.h"
 #include "nn/kernels.h"
+#include "residual/decision_stream.h"
 
 namespace vqcodec {
 namespace {
@@ -52,13 +52,7 @@ bool encode_indices(std::vector<IndexTile>* tiles, Variant variant,
         run(tile, interrupted, [&](const IndexPlane& plane, int row, int first, int end) {
           const std::ptrdiff_t count = kernels.encode_row(plane, row, first, end, decisions.data());
           for (std::ptrdiff_t i = 0; i < count; ++i) {
-            const Decision decision = decisions[static_cast<std::size_t>(i)];
-            const std::uint32_t split = decision >> 1 << 8;
-            if (decision & 1) {
-              encoder.encode(0, split);
-            } else {
-              encoder.encode(split, RangeDecoder::total - split);
-            }
+            add_decision(decisions[static_cast<std::size_t>(i)], &encoder);
           }
           return true;
         });
@@ -71,10 +65,7 @@ bool decode_indices(std::vector<IndexTile>* tiles, Variant variant,
                     const std::function<bool()>& interrupted) {
   const IndexKernels& kernels = kernels_of(variant).indices;
   return for_tiles(tiles, [&](IndexTile& tile) {
-    DecisionReader reader = {tile.data, tile.data + tile.size, 0, ~std::uint64_t{0}, false};
-    for (int byte = 0; byte < 8; ++byte) {
-      reader.offset = reader.offset << 8 | (reader.next != reader.end ? *reader.next++ : 0);
-    }
+    DecisionReader reader = read_decisions(tile.data, tile.size);
     const bool complete =
         run(tile, interrupted, [&](const IndexPlane& plane, int row, int first, int end) {
           kernels.decode_row(plane, row, first, end, &reader);

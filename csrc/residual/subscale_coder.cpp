@@ -8,8 +8,8 @@
 
 #include "base/check.h"
 #include "base/thread_pool.h"
-#include "coding/range_encoder.h"
 #include "nn/kernels.h"
+#include "residual/decision_stream.h"
 
 namespace vqcodec {
 namespace {
@@ -195,21 +195,14 @@ bool SampleTile::encode(int channel, int end, Streams* streams,
   for (std::size_t i = 0; i < slices.size(); ++i) slices[i].plain.reserve(sizes[i]);
   std::vector<Decision> decisions(std::size_t{kMostDecisions} *
                                   static_cast<std::size_t>(std::min(kSegment, shape_.width)));
-  const auto add = [](Slice& slice, std::uint32_t p, bool yes) {
-    const std::uint32_t split = p << 8;
-    if (yes) {
-      slice.encoder.encode(0, split);
-    } else {
-      slice.encoder.encode(split, RangeDecoder::total - split);
-    }
-  };
   const auto keep = [&](Slice& slice, std::uint16_t sample) {
     if (shape_.depth == 16) slice.plain.push_back(static_cast<std::uint8_t>(sample >> 8));
     slice.plain.push_back(static_cast<std::uint8_t>(sample));
   };
   if (known_ == 0) {
     const std::uint16_t first = *samples(channel);
-    for (int bit = shape_.depth - 1; bit >= 0; --bit) add(slices[0], 32768, first >> bit & 1);
+    for (int bit = shape_.depth - 1; bit >= 0; --bit)
+      add_decision(2 * 32768 + (first >> bit & 1), &slices[0].encoder);
     keep(slices[0], first);
   }
   const bool complete = run(
@@ -220,8 +213,7 @@ bool SampleTile::encode(int channel, int end, Streams* streams,
         const std::ptrdiff_t count = kernels_->encode_row(of, row, decisions.data());
         VQCODEC_ASSERT(count <= static_cast<std::ptrdiff_t>(decisions.size()));
         for (std::ptrdiff_t i = 0; i < count; ++i) {
-          const Decision decision = decisions[static_cast<std::size_t>(i)];
-          add(slice, decision >> 1, decision & 1);
+          add_decision(decisions[static_cast<std::size_t>(i)], &slice.encoder);
         }
         return true;
       });
@@ -243,13 +235,9 @@ bool SampleTile::decode(int channel, int end, const std::vector<Bytes>& streams,
   const std::vector<std::size_t> sizes = plain_sizes(end);
   for (std::size_t i = 0; i < streams.size(); ++i) {
     const Bytes& stream = streams[i];
-    Slice slice = {{stream.data, stream.data + stream.size, 0, ~std::uint64_t{0}, false}, nullptr};
+    Slice slice = {read_decisions(stream.data, stream.size), nullptr};
     if (stream.size == sizes[i] && stream.size != 0) slice.plain = stream.data;
     *corrupt |= stream.size > sizes[i];
-    for (int byte = 0; byte < 8; ++byte) {
-      DecisionReader& reader = slice.reader;
-      reader.offset = reader.offset << 8 | (reader.next != reader.end ? *reader.next++ : 0);
-    }
     slices.push_back(slice);
   }
   if (*corrupt) {

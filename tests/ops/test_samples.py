@@ -16,7 +16,6 @@ from vqcodec.errors import InvalidArgument
 from vqcodec.ops import cpu
 
 BACKENDS = cpu.cpu_variants()
-SIDE = st.integers(1, 24)
 
 
 @st.composite

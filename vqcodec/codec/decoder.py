@@ -129,10 +129,8 @@ class Canvas:
 
     def work(self, tiles: Sequence[int], maps: int, area: int) -> int:
         """About how many multiply-adds it takes to decode the first maps of tiles, and to make that many pixels."""
-        boxes = [self.boxes[tile] for tile in tiles]
-        return work.of_maps(self.engine.model, boxes, 0, maps) + (
-            work.of_pixels(self.engine.model, area) if maps else 0
-        )
+        coded = work.of_maps(self.engine.model, self.boxes[0], len(tiles), maps)  # the first tile is the largest
+        return coded + (work.of_pixels(self.engine.model, area) if maps else 0)
 
     def pixels(self, box: Box, maps: int) -> np.ndarray:
         """A box of the image, h x w x 3 uint8, from the first ``maps`` maps."""

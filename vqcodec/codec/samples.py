@@ -338,7 +338,7 @@ class SampleCanvas:
 
     def work(self, tiles: Sequence[int], maps: int, area: int) -> int:
         """See :meth:`vqcodec.codec.decoder.Canvas.work`."""
-        return work.of_samples(self.header, [self.boxes[tile] for tile in tiles]) if maps else 0
+        return work.of_samples(self.header, self.boxes[0], len(tiles)) if maps else 0
 
     def pixels(self, box: Box, maps: int) -> np.ndarray:
         """A box of the image, h x w x 3; where slices are missing, means of the nearest samples that are known."""

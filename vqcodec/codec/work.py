@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from vqcodec.errors import InvalidArgument, LimitExceeded
 from vqcodec.format.header import MOST_TILE, Header
 from vqcodec.format.limits import Limits
@@ -17,19 +15,18 @@ PER_BYTE = 1_500_000_000
 SAMPLE = 50_000
 
 
-def of_maps(model: Model, boxes: Sequence[Box], first: int, end: int) -> int:
-    """Multiply-adds of decoding the maps ``first`` .. ``end - 1`` of tiles, attention included."""
+def of_maps(model: Model, tile: Box, tiles: int, maps: int) -> int:
+    """Multiply-adds of decoding the first ``maps`` maps of ``tiles`` tiles no larger than ``tile``, attention included."""
     total = 0
-    for prior, code_map in zip(model.priors[first:end], model.config.autoencoder.maps[first:end]):
-        for box in boxes[:1]:  # none is larger
-            codes = -(-box.height // code_map.stride) * -(-box.width // code_map.stride)
-            total += codes * (prior.macs() + len(prior.attention) * prior.hidden * codes) * len(boxes)
-    return total
+    for prior, code_map in zip(model.priors[:maps], model.config.autoencoder.maps):
+        codes = -(-tile.height // code_map.stride) * -(-tile.width // code_map.stride)
+        total += codes * (prior.macs() + len(prior.attention) * prior.hidden * codes)
+    return total * tiles
 
 
-def of_samples(header: Header, boxes: Sequence[Box]) -> int:
+def of_samples(header: Header, tile: Box, tiles: int) -> int:
     """The same for samples."""
-    return SAMPLE * header.channels * sum(box.area for box in boxes[:1]) * len(boxes)
+    return SAMPLE * header.channels * tile.area * tiles
 
 
 def of_pixels(model: Model, area: int) -> int:
